@@ -1,0 +1,134 @@
+"""Files that are built once and shared: complete or absent, whatever is killed, and built by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tabstep.errors import RetryError, UserError
+
+T = TypeVar("T")
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+_TEXT: Final = "text"
+
+
+def publish(directory: Path, *, build: Callable[[Path], None], load: Callable[[Path], T]) -> T:
+    """Return ``load(directory)``; where that fails, ``build`` a new one first, under a lock.
+
+    ``build`` fills an empty directory beside, which is then renamed: a process killed in between leaves nothing under
+    the final name. ``load`` raises OSError, ValueError, KeyError or TypeError when the directory is absent or damaged.
+
+    Raises:
+        RetryError: the disk is full.
+        UserError: the place cannot be written.
+    """
+    try:
+        return load(directory)
+    except _DAMAGE:
+        pass
+    with _writing(directory.parent), _lock(directory):
+        try:
+            return load(directory)  # another process was faster
+        except _DAMAGE:
+            _replace(directory, build)
+        return load(directory)
+
+
+def cached_text(cache_dir: Path, key: str, make: Callable[[], str]) -> str:
+    """Return what ``make`` returns, kept in a file for the next call with the same key."""
+    return publish(
+        cache_dir / key,
+        build=lambda directory: write_sealed(directory / _TEXT, make()),
+        load=lambda directory: read_sealed(directory / _TEXT),
+    )
+
+
+def cached_json(cache_dir: Path, key: str, make: Callable[[], Any]) -> Any:
+    """Return the plain containers that ``make`` returns, kept in a file for the next call with the same key."""
+    return json.loads(cached_text(cache_dir, key, lambda: json.dumps(make())))
+
+
+def write_sealed(path: Path, text: str) -> None:
+    """Write ``text`` below a line with its digest."""
+    path.write_bytes(f"{_digest(text)}\n{text}".encode())
+
+
+def read_sealed(path: Path) -> str:
+    """Return what ``write_sealed`` wrote; ``ValueError`` where a bit of it has changed."""
+    digest, _, text = path.read_bytes().decode().partition("\n")
+    if digest != _digest(text):
+        raise ValueError(f"{path.name}: the digest differs")
+    return text
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _replace(directory: Path, build: Callable[[Path], None]) -> None:
+    """Build beside ``directory`` and take its place."""
+    fresh = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.building")
+    fresh.mkdir()
+    try:
+        build(fresh)
+        for path in (*fresh.iterdir(), fresh):
+            _sync(path)
+        if directory.exists():
+            directory.rename(fresh.with_suffix(".damaged"))
+        try:
+            fresh.rename(directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # built by another one, without a lock
+                raise
+        _sync(directory.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(fresh.with_suffix(".damaged"), ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Let one process at a time build ``directory``; the kernel frees the lock of a process that dies."""
+    with open(directory.parent / f".{directory.name}.lock", "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            yield  # a file system without locks: two may build, and the rename decides
+            return
+        for pattern in (f".{directory.name}.*.building", f".{directory.name}.*.damaged"):
+            for stale in directory.parent.glob(pattern):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+        yield
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        message = f"paths.cache_dir: cannot write {str(directory)!r}: {error.strerror or error}"
+        if error.errno in _FULL:
+            raise RetryError(f"{message}: free some space or set paths.cache_dir to another disk") from error
+        raise UserError(f"{message}: set paths.cache_dir to a directory that can be written") from error

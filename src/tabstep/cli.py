@@ -1,0 +1,164 @@
+"""The console script ``tabstep``: one small function a command, each importing only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from tabstep.errors import UserError
+from tabstep.exits import exit_code
+
+Namespace = argparse.Namespace
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print after the usage."""
+        raise UserError(f"{self.prog}: {message}: see {self.prog} --help")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what it does, in a phrase, its arguments and the function behind it."""
+
+    about: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code (see ``tabstep.errors``)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return exit_code(lambda: _dispatch(arguments))
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if arguments[:1] == ["train"]:  # its arguments are Hydra's, not argparse's
+        from tabstep.entry import train
+
+        train(arguments[1:])
+        return
+    options = build_parser().parse_args(arguments)
+    options.run(options)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands from ``COMMANDS``."""
+    from tabstep import __version__
+
+    parser = Parser(prog="tabstep", description="Train, test and serve classifiers of parquet tables.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=Parser)
+    commands.add_parser("train", help="train, test and save a classifier; the same as python train.py", add_help=False)
+    for name, command in COMMANDS.items():
+        below = commands.add_parser(name, help=command.about, description=command.about)
+        command.arguments(below)
+        below.set_defaults(run=command.run)
+    return parser
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", help="the directory model/ of a run")
+    parser.add_argument("table", help="a parquet file, a directory of parquet files or a glob, with or without labels")
+    parser.add_argument("-o", "--out", required=True, help="the parquet file that is written")
+    parser.add_argument("--batch-rows", type=_count, default=65_536, metavar="N", help="rows in memory at a time")
+
+
+def _predict(options: Namespace) -> None:
+    from tabstep.artifact import load
+
+    rows = load(options.model_dir).predict_file(options.table, options.out, batch_rows=options.batch_rows)
+    print(f"{rows} rows: {options.out}")
+
+
+def _schema_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", help="a parquet or CSV file, a directory of parquet files or a glob")
+    parser.add_argument("--name", required=True, help="of the option: schema=NAME selects the file")
+    parser.add_argument("--conf-dir", default="conf", help="directory of the configuration (default: %(default)s)")
+    parser.add_argument("--label", help="column to predict; several, for a multilabel task, with commas between")
+    parser.add_argument("--id", help="column that identifies a row")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+
+
+def _schema(options: Namespace) -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from tabstep.config.settings import SchemaSettings
+    from tabstep.inference import schema_table
+    from tabstep.schema_file import write_schema_file
+
+    label = options.label
+    declared = SchemaSettings(
+        id=options.id,
+        label=label.split(",") if label is not None and "," in label else label,
+        numeric=None,
+        categorical=None,
+        drop=[],
+        task="auto",
+        classes=None,
+    )
+    directory = Path(options.conf_dir) / "schema"
+    path, rows = write_schema_file(options.table, options.name, directory, declared, overwrite=options.overwrite)
+    Console().print(schema_table(rows))
+    print(f"{path}: use it with schema={options.name}")
+
+
+def _split_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", help="a parquet or CSV file, a directory of parquet files or a glob")
+    parser.add_argument("-o", "--out", required=True, help="directory that gets train/, val/ and test/")
+    parser.add_argument("--label", help="column whose values are to be equally frequent in all splits")
+    parser.add_argument("--val", type=float, default=0.16, metavar="SHARE", help="(default: %(default)s)")
+    parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def _split(options: Namespace) -> None:
+    from tabstep.split_table import split_table
+
+    counts = split_table(
+        options.table,
+        options.out,
+        label=options.label,
+        val_share=options.val,
+        test_share=options.test,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    rows = ", ".join(f"{count} rows of {split}" for split, count in counts.items())
+    print(f"{rows}: use them with data.path={options.out}")
+
+
+def _config_schema(options: Namespace) -> None:
+    from tabstep.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _no_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return int(text)
+
+
+COMMANDS = {
+    "predict": Command("predict the rows of a parquet table with a trained model", _predict_arguments, _predict),
+    "schema": Command("propose a schema file from a table", _schema_arguments, _schema),
+    "split": Command("split one table into train, val and test", _split_arguments, _split),
+    "config-schema": Command("print the JSON Schema of the configuration", _no_arguments, _config_schema),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

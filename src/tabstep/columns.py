@@ -1,0 +1,202 @@
+"""What every Arrow type means to a classifier: a number, a category, or a clear refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from tabstep.errors import UserError
+
+Kind = Literal["numeric", "categorical"]
+
+_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_UNITS: Final = ("s", "ms", "us", "ns")  # coarse to fine
+_MS_PER_DAY: Final = 86_400_000
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Whether ``dtype`` holds character strings, however they are laid out."""
+    return bool(types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype))
+
+
+def is_number(dtype: pa.DataType) -> bool:
+    """Whether ``dtype`` is an integer, a float of any width or a decimal."""
+    return bool(types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype))
+
+
+def _is_instant(dtype: pa.DataType) -> bool:
+    return bool(types.is_date(dtype) or types.is_timestamp(dtype) or types.is_time(dtype) or types.is_duration(dtype))
+
+
+def value_type(dtype: pa.DataType) -> pa.DataType:
+    """Return the type of the values, which a dictionary or run-end encoding wraps.
+
+    >>> value_type(pa.dictionary(pa.int8(), pa.string()))
+    DataType(string)
+    """
+    while types.is_dictionary(dtype) or types.is_run_end_encoded(dtype):
+        dtype = dtype.value_type
+    return dtype
+
+
+def meaning(dtype: pa.DataType) -> Kind:
+    """Return how a column of this type is used when its role is not declared.
+
+    Integers, floats and decimals are numeric, and so are dates (days since 1970), timestamps (seconds since 1970 UTC),
+    times and durations (seconds). Strings, booleans and dictionaries are categorical.
+
+    Raises:
+        UserError: the type is nested, binary or null.
+
+    >>> meaning(pa.float16()), meaning(pa.date32()), meaning(pa.bool_())
+    ('numeric', 'numeric', 'categorical')
+    """
+    values = value_type(dtype)
+    if not (is_text(values) or types.is_boolean(values) or is_number(values) or _is_instant(values)):
+        raise UserError(f"type {dtype} is {_refusal(values)}")
+    if types.is_dictionary(dtype) or is_text(values) or types.is_boolean(values):
+        return "categorical"
+    return "numeric"
+
+
+def _refusal(dtype: pa.DataType) -> str:
+    if types.is_null(dtype):
+        return "empty (every value is null): leave it out with schema.drop"
+    if types.is_nested(dtype):
+        return "nested: flatten it into columns of its own, or leave it out with schema.drop"
+    if "binary" in str(dtype):
+        return "binary: write it as a string or a number, or leave it out with schema.drop"
+    return "not supported: write it as a string or a number, or leave it out with schema.drop"
+
+
+def to_float64(array: pa.Array) -> np.ndarray:
+    """Return ``(n,)`` float64; a null is NaN, NaN and infinities stay.
+
+    Raises:
+        UserError: the type has no meaning as a number (strings, nested, binary).
+
+    >>> to_float64(pa.array([1, None, 3])).tolist()
+    [1.0, nan, 3.0]
+    """
+    array = _plain(array)
+    dtype = array.type
+    scale = 1.0
+    if types.is_date32(dtype):
+        array = array.cast(pa.int32())
+    elif types.is_date64(dtype):
+        array, scale = array.cast(pa.int64()), float(_MS_PER_DAY)
+    elif _is_instant(dtype):
+        array = array.cast(pa.int32() if types.is_time32(dtype) else pa.int64())
+        scale = float(_PER_SECOND[dtype.unit])
+    elif not (is_number(dtype) or types.is_boolean(dtype) or types.is_null(dtype)):
+        raise UserError(f"a number is due, and type {dtype} is none: declare the column as categorical or change it")
+    floats: np.ndarray = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return floats / scale if scale != 1.0 else floats
+
+
+def to_text(array: pa.Array) -> pa.Array:
+    """Return the canonical text of a category as a string array; null and NaN stay null.
+
+    Equal values have equal text whatever their width: int32 3, int64 3 and the double 3.0 of an integer column with
+    nulls are all ``"3"``. A dictionary is decoded; the file's codes differ between row groups.
+
+    >>> to_text(pa.array([3.0, None, 2.5])).to_pylist(), to_text(pa.array([True])).to_pylist()
+    (['3', None, '2.5'], ['true'])
+    """
+    if types.is_dictionary(array.type):
+        return to_text(array.dictionary).take(array.indices)
+    array = _plain(array)
+    dtype = array.type
+    if is_text(dtype) or types.is_integer(dtype) or types.is_boolean(dtype) or types.is_null(dtype):
+        return array.cast(pa.string())
+    if types.is_floating(dtype):
+        return _each_distinct(array, _float_text)
+    if types.is_duration(dtype):
+        return to_text(pa.array(to_float64(array), from_pandas=True))
+    if types.is_timestamp(dtype):
+        array = array.cast(pa.timestamp(dtype.unit))  # drops the zone, keeps the instant in UTC
+    elif not (types.is_decimal(dtype) or _is_instant(dtype)):
+        raise UserError(f"type {dtype} is {_refusal(dtype)}")
+    text = array.cast(pa.string())
+    has_point = pc.match_substring(text, ".")
+    return pc.if_else(has_point, pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), "."), text)
+
+
+def _float_text(value: float) -> str | None:
+    if value != value:
+        return None
+    if value in (float("inf"), float("-inf")):
+        return str(value)
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _each_distinct(array: pa.Array, text: Callable[[float], str | None]) -> pa.Array:
+    encoded = array.dictionary_encode()
+    # numpy scalars keep the shortest digits of their own width: float32 0.1 is "0.1", not "0.10000000149011612"
+    values = encoded.dictionary.to_numpy(zero_copy_only=False)
+    return pa.array([text(value) for value in values], type=pa.string()).take(encoded.indices)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Undo dictionary and run-end encoding."""
+    while True:
+        if types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        elif types.is_run_end_encoded(array.type):
+            array = pc.run_end_decode(array)
+        else:
+            return array
+
+
+def unify(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    """Return the type that holds the values of both without changing their meaning, or None.
+
+    >>> unify(pa.int32(), pa.int64()), unify(pa.int64(), pa.float32()), unify(pa.int64(), pa.string())
+    (DataType(int64), DataType(double), None)
+    """
+    if left == right:
+        return left
+    left, right = value_type(left), value_type(right)
+    if left == right or types.is_null(right):
+        return left
+    if types.is_null(left):
+        return right
+    if is_text(left) and is_text(right):
+        return pa.large_string() if types.is_large_string(left) or types.is_large_string(right) else pa.string()
+    if is_number(left) and is_number(right):
+        return _unify_numbers(left, right)
+    return _unify_instants(left, right)
+
+
+def _unify_numbers(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    if types.is_floating(left) and types.is_floating(right):
+        return left if left.bit_width >= right.bit_width else right
+    if not (types.is_integer(left) and types.is_integer(right)):
+        return pa.float64()
+    if types.is_signed_integer(left) == types.is_signed_integer(right):
+        return left if left.bit_width >= right.bit_width else right
+    return pa.float64() if pa.uint64() in (left, right) else pa.int64()
+
+
+def _unify_instants(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    if types.is_date(left) and types.is_date(right):
+        return pa.date64()
+    if types.is_timestamp(left) and types.is_timestamp(right):
+        if (left.tz is None) != (right.tz is None):
+            return None
+        return pa.timestamp(_finer(left.unit, right.unit), left.tz if left.tz == right.tz else "UTC")
+    if types.is_duration(left) and types.is_duration(right):
+        return pa.duration(_finer(left.unit, right.unit))
+    if types.is_time(left) and types.is_time(right):
+        unit = _finer(left.unit, right.unit)
+        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
+    return None
+
+
+def _finer(left: str, right: str) -> str:
+    return max(left, right, key=_UNITS.index)

@@ -1,0 +1,135 @@
+"""What an annotation of ``settings`` says: its members, bounds and description. Shared by all that read the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tabstep.config.settings import Doc, PluginModelSettings, Range, Settings
+
+_TYPE_NAMES = {  # of one value, of several
+    str: ("text", "texts"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    type(None): ("null", "null"),
+}
+
+
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """Return the annotations of a class of settings, ``Annotated`` kept."""
+    return get_type_hints(cls, include_extras=True)
+
+
+def bare(annotation: Any) -> Any:
+    """Return the annotation without its ``Annotated`` metadata."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def bounds(annotation: Any) -> Range:
+    """Return the bounds of a number; open ones when it has none."""
+    return next((m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Range)), Range())
+
+
+def doc(annotation: Any) -> str:
+    """Return what the key means, or an empty text."""
+    return next((m.text for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Doc)), "")
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the annotation alone."""
+    base = bare(annotation)
+    return get_args(base) if get_origin(base) in (Union, types.UnionType) else (annotation,)
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """Return the values that a ``Literal`` among the members lists."""
+    literals = (bare(m) for m in members(annotation))
+    return tuple(value for m in literals if get_origin(m) is Literal for value in get_args(m))
+
+
+def groups(annotation: Any) -> tuple[type, ...]:
+    """Return the classes of settings among the members: none for a plain value, several for a choice by name."""
+    return tuple(m for m in members(annotation) if dataclasses.is_dataclass(m) and isinstance(m, type))
+
+
+def name_of(cls: type) -> str | None:
+    """Return the name that selects a class of a union; None for the one that takes any other name."""
+    return None if cls is PluginModelSettings else choices(hints(cls)["name"])[0]
+
+
+def is_list(annotation: Any) -> bool:
+    """Tell whether a list is what the annotation itself (not a union around it) asks for."""
+    return get_origin(bare(annotation)) is list
+
+
+def item(annotation: Any) -> Any:
+    """Return the annotation of the items of a list."""
+    return get_args(bare(annotation))[0]
+
+
+def describe(annotation: Any) -> str:
+    """Say what value an annotation asks for.
+
+    >>> describe(Annotated[int, Range(ge=1)] | list[float] | None)
+    'a whole number >= 1, a list of numbers or null'
+    """
+    *first, last = map(_describe_member, members(annotation))
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _describe_member(annotation: Any) -> str:
+    base = bare(annotation)
+    if get_origin(base) is Literal:
+        values = get_args(base)
+        return str(values[0]) if len(values) == 1 else f"one of {', '.join(map(str, values))}"
+    if is_list(annotation):
+        return "a list of " + " or ".join(_describe_plain(each, 1) for each in members(item(annotation)))
+    return _describe_plain(annotation, 0)
+
+
+def _describe_plain(annotation: Any, plural: int) -> str:
+    limits = bounds(annotation)
+    signs = {">=": limits.ge, ">": limits.gt, "<=": limits.le, "<": limits.lt}
+    text = " and ".join(f"{sign} {limit}" for sign, limit in signs.items() if limit is not None)
+    return f"{_TYPE_NAMES[bare(annotation)][plural]} {text}".strip()
+
+
+@functools.cache
+def key_paths(cls: type = Settings, prefix: str = "") -> dict[str, tuple[Any, ...]]:
+    """Return every dotted key below a class with its annotations: one for each class of a union that has the key."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for key, annotation in hints(cls).items():
+        path = f"{prefix}{key}"
+        found[path] = (annotation,)
+        for group in groups(annotation):
+            if group is PluginModelSettings:
+                continue
+            for below, below_annotations in key_paths(group, f"{path}.").items():
+                found[below] = found.get(below, ()) + below_annotations
+    return found
+
+
+@functools.cache
+def common_keys(cls: type = Settings, prefix: str = "") -> frozenset[str]:
+    """Return the dotted keys that every configuration has, whatever is chosen in the unions."""
+    found: set[str] = set()
+    for key, annotation in hints(cls).items():
+        path = f"{prefix}{key}"
+        below = [common_keys(group, f"{path}.") for group in groups(annotation) if group is not PluginModelSettings]
+        found |= {path, *frozenset.intersection(*below)} if below else {path}
+    return frozenset(found)
+
+
+def owners(path: str) -> str:
+    """Name the choices of a union that have a key which another choice of it lacks.
+
+    >>> owners("model.expansion")
+    'it belongs to model=resnet'
+    """
+    group, _, key = path.rpartition(".")
+    classes = [cls for cls in groups(key_paths()[group][0]) if cls is not PluginModelSettings and key in hints(cls)]
+    return f"it belongs to {' and '.join(f'{group}={name_of(cls)}' for cls in classes)}"

@@ -1,0 +1,57 @@
+"""The configuration as a JSON Schema (draft 2020-12), for editors and for other programs."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal, get_args, get_origin
+
+from tabstep.config import fields
+from tabstep.config.settings import PluginModelSettings, Settings
+
+_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+_KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of the composed configuration: every key is required, and there are no others."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tabstep",
+        **_object(Settings, ()),
+    }
+
+
+def _object(cls: type, other_names: tuple[str, ...]) -> dict[str, Any]:
+    if cls is PluginModelSettings:
+        name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}}
+        about = {"type": "object", "description": inspect.getdoc(cls)}
+        return {**about, "properties": {"name": name}, "required": ["name"]}
+    hints = fields.hints(cls)
+    return {
+        "type": "object",
+        "description": inspect.getdoc(cls),
+        "properties": {key: _described(annotation) for key, annotation in hints.items()},
+        "required": list(hints),
+        "additionalProperties": False,
+    }
+
+
+def _described(annotation: Any) -> dict[str, Any]:
+    text = fields.doc(annotation)
+    return {**({"description": text} if text else {}), **_value(annotation)}
+
+
+def _value(annotation: Any) -> dict[str, Any]:
+    members = fields.members(annotation)
+    if len(members) > 1:
+        names = tuple(name for group in fields.groups(annotation) if (name := fields.name_of(group)))
+        return {"anyOf": [_object(m, names) if fields.groups(m) else _value(m) for m in members]}
+    base = fields.bare(annotation)
+    if fields.groups(annotation):
+        return _object(base, ())
+    if get_origin(base) is Literal:
+        return {"enum": list(get_args(base))}
+    if fields.is_list(annotation):
+        return {"type": "array", "items": _value(fields.item(annotation))}
+    limits = vars(fields.bounds(annotation))
+    return {"type": _TYPES[base], **{_KEYWORDS[key]: limit for key, limit in limits.items() if limit is not None}}

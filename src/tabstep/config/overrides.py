@@ -1,0 +1,258 @@
+"""The command line before Hydra reads it: flags put first, every mistaken override found in one pass."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tabstep.config import fields
+from tabstep.config.parse import check_value, plugin_names, shown, unknown_key
+from tabstep.errors import ProblemsError, UserError, nearest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+# Flags of hydra.main: those that take the next argument as their value, and the others. A test compares them with
+# Hydra's own parser.
+VALUE_FLAGS = {
+    "--cfg": "-c",
+    "--package": "-p",
+    "--config-path": "-cp",
+    "--config-name": "-cn",
+    "--config-dir": "-cd",
+    "--experimental-rerun": None,
+}
+SWITCHES = {
+    "--help": "-h",
+    "--hydra-help": None,
+    "--version": None,
+    "--resolve": None,
+    "--run": "-r",
+    "--multirun": "-m",
+    "--shell-completion": "-sc",
+    "--info": "-i",
+}
+_KEY = re.compile(r"[+~]{0,2}[\w./@\[\]$-]+", re.ASCII)
+MOST_VALUES = 1000  # of a sweep that are checked
+INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line with Hydra's flags (by their long names) apart from the overrides.
+
+    >>> Command.split(["a=1", "-m", "b=1,2", "--config-dir", "mine"])
+    Command(flags={'--multirun': None, '--config-dir': 'mine'}, overrides=('a=1', 'b=1,2'))
+    """
+
+    flags: dict[str, str | None]
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def split(cls, argv: Sequence[str]) -> Command:
+        """Read the arguments as Hydra's parser would, had it looked behind the first override too.
+
+        Raises:
+            ProblemsError: there is a flag that Hydra does not know, or one without its value.
+        """
+        flags: dict[str, str | None] = {}
+        overrides: list[str] = []
+        problems: list[str] = []
+        rest = list(argv)
+        while rest:
+            argument = rest.pop(0)
+            if not argument.startswith("-"):
+                overrides.append(argument)
+                continue
+            flag, equals, value = argument.partition("=")
+            long = _LONG.get(flag)
+            if long is None:
+                problems.append(f"{argument}: no such flag: {nearest(flag, VALUE_FLAGS | SWITCHES)}")
+            elif not equals and not rest and long in VALUE_FLAGS:
+                problems.append(f"{argument}: needs a value behind it")
+            elif equals:
+                flags[long] = value
+            else:
+                flags[long] = rest.pop(0) if long in VALUE_FLAGS or _is_info_choice(long, rest) else None
+        if problems:
+            raise ProblemsError(problems)
+        return cls(flags, tuple(overrides))
+
+    @property
+    def argv(self) -> list[str]:
+        """The arguments in an order that Hydra accepts."""
+        # --info without a choice would take an override behind it for one
+        flags = {**self.flags, "--info": self.flags["--info"] or "all"} if "--info" in self.flags else self.flags
+        return [flag if value is None else f"{flag}={value}" for flag, value in flags.items()] + list(self.overrides)
+
+    @property
+    def multirun(self) -> bool:
+        """Whether a sweep is asked for."""
+        return "--multirun" in self.flags or "hydra.mode=MULTIRUN" in self.overrides
+
+
+def order_argv(argv: Sequence[str]) -> list[str]:
+    """Put Hydra's flags before the overrides: Hydra's parser does not find them behind one.
+
+    >>> order_argv(["a=1", "-m", "b=1,2"])
+    ['--multirun', 'a=1', 'b=1,2']
+    """
+    return Command.split(argv).argv
+
+
+def check_overrides(
+    overrides: Sequence[str], conf_dirs: Sequence[Path], *, multirun: bool = False
+) -> tuple[list[str], list[str]]:
+    """Check each override by itself, before anything is composed.
+
+    Returns:
+        The problems: keys that do not exist, options that a group lacks, text that Hydra's grammar cannot read, wrong
+        values in a sweep. And the sound overrides, with the first value of each sweep: ``parse`` judges what they
+        compose.
+    """
+    checker = _Checker(tuple(conf_dirs), multirun)
+    problems: list[str] = []
+    sound: list[str] = []
+    for text in overrides:
+        found = list(checker.problems(text))
+        problems += found
+        sound += [] if found else _first_of_sweep(text)
+    return problems, sound
+
+
+def group_options(conf_dirs: Sequence[Path]) -> dict[str, list[str]]:
+    """Return the option names of every group below the directories, Hydra's own groups left out."""
+    found: dict[str, set[str]] = {}
+    for directory in conf_dirs:
+        for file in directory.rglob("*.yaml"):
+            group = file.parent.relative_to(directory).as_posix()
+            if group != "." and not group.startswith("hydra"):
+                found.setdefault(group, set()).add(file.stem)
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+_LONG = {short: long for long, short in (VALUE_FLAGS | SWITCHES).items() if short} | {
+    long: long for long in VALUE_FLAGS | SWITCHES
+}
+
+
+def _is_info_choice(flag: str, rest: Sequence[str]) -> bool:
+    return flag == "--info" and bool(rest) and rest[0] in INFO_CHOICES
+
+
+@dataclass(frozen=True)
+class _Checker:
+    conf_dirs: tuple[Path, ...]
+    multirun: bool
+
+    def problems(self, text: str) -> Iterator[str]:
+        try:
+            override = _read(text)
+        except UserError as error:
+            yield str(error)
+            return
+        key = re.sub(r"\[(\w+)\]", r".\1", override.key_or_group)
+        if override.is_hydra_override() or override.package is not None or "/" in key:
+            return
+        if override.is_delete():
+            yield from _deletion(key, text, is_group=self._is_group(key))
+        elif override.is_sweep_override():
+            yield from self._sweep(text, key, override)
+        elif self._is_group(key):
+            yield from self._option(key, override.value())
+        elif override.is_add() and key in fields.common_keys():
+            yield f"{text}: the key is there already: leave out the '+'"
+        else:
+            yield from _unknown(key, override.value())
+
+    def _sweep(self, text: str, key: str, override: Override) -> Iterator[str]:
+        if not self.multirun:
+            yield f"{text}: several values need -m, a list needs brackets, and a comma in a text needs quotes"
+        elif key == "paths.output_dir":
+            yield f"{text}: give one directory: each run of a sweep has its own below it"
+        else:
+            for single in _singles(override):
+                yield from self.problems(single)
+                yield from _wrong_value(key, single)
+
+    def _is_group(self, key: str) -> bool:
+        return any((directory / key).is_dir() for directory in self.conf_dirs)
+
+    def _option(self, group: str, chosen: object) -> Iterator[str]:
+        for option in chosen if isinstance(chosen, list) else [chosen]:
+            if not isinstance(option, str | int | float) or "${" in str(option):
+                continue
+            name = str(option).removesuffix(".yaml")
+            if not any((directory / group / f"{name}.yaml").is_file() for directory in self.conf_dirs):
+                known = _options_of(group, self.conf_dirs)
+                yield f"{group}: no such option, got {shown(option)}: {nearest(name, known)}"
+
+
+def _options_of(group: str, conf_dirs: Sequence[Path]) -> list[str]:
+    return sorted({file.stem for directory in conf_dirs for file in (directory / group).glob("*.yaml")})
+
+
+def _read(text: str) -> Override:
+    """Return the override as Hydra's grammar reads it.
+
+    Raises:
+        UserError: it cannot be read, with the quoted form that can.
+    """
+    # Imported here, for --help and a command line without overrides need no grammar.
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        raise UserError(f"{text!r}: expected key=value or group=option")
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        if not _KEY.fullmatch(key):
+            raise UserError(f"{text!r}: {key!r} is not a key: {unknown_key(key.lstrip('+~'))}") from error
+        mark = "'" if '"' in value else '"'
+        quoted = shlex.quote(f"{key}={mark}{value}{mark}")
+        raise UserError(f"{text!r}: the value cannot be read: quote it, {quoted}") from error
+
+
+def _deletion(key: str, text: str, *, is_group: bool) -> Iterator[str]:
+    if key in fields.common_keys():
+        yield f"{text}: {key} cannot be left out: set it, perhaps to null"
+    elif not is_group and key not in fields.key_paths():
+        yield f"{text}: no such key: {unknown_key(key)}"
+
+
+def _unknown(key: str, value: object) -> Iterator[str]:
+    """Find the keys that no configuration has, also in ``key={below: value}``."""
+    if isinstance(value, dict) and key in fields.key_paths():
+        for below, inner in value.items():
+            yield from _unknown(f"{key}.{below}", inner)
+    elif key not in fields.key_paths() and not (key.startswith("model.") and plugin_names()):
+        yield f"{key}: no such key (got {shown(value)}): {unknown_key(key)}"
+
+
+def _wrong_value(key: str, text: str) -> list[str]:
+    """Check a value against the annotations of its key: one for each class of a union that has the key."""
+    annotations = fields.key_paths().get(key)
+    value = _read(text).value()
+    if annotations is None or fields.groups(annotations[0]) or (isinstance(value, str) and "${" in value):
+        return []
+    problems = min((check_value(key, annotation, value) for annotation in annotations), key=len)
+    return [] if key.startswith("model.") and plugin_names() else problems
+
+
+def _singles(override: Override) -> list[str]:
+    """Return one override for each value of a sweep over given values; none for an interval or a glob."""
+    if not override.is_discrete_sweep() or override.get_value_string().startswith("glob("):
+        return []
+    values = zip(range(MOST_VALUES), override.sweep_string_iterator(), strict=False)
+    return [f"{override.get_key_element()}={value}" for _, value in values]
+
+
+def _first_of_sweep(text: str) -> list[str]:
+    override = _read(text)
+    return _singles(override)[:1] if override.is_sweep_override() else [text]

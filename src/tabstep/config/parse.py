@@ -1,0 +1,253 @@
+"""From the composed configuration as plain containers to ``Settings``: every problem found in one pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal, get_args, get_origin
+
+from tabstep.config import fields
+from tabstep.config.rules import broken_rules
+from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.errors import ProblemsError, nearest
+
+MISSING = "???"
+PLUGIN_GROUP = "tabstep.models"
+LARGEST = sys.float_info.max
+
+# What users of other templates type, and what it is called here.
+HABITS = {
+    "ckpt_path": "resume=PATH",
+    "optimized_metric": "objective",
+    "hparams_search": "-m with a list of values",
+    "train": "trainer.max_epochs",
+    "task_name": "paths.output_dir",
+    "data.data_dir": "data.path",
+    "model.lr": "optimizer.lr",
+    "model.optimizer": "optimizer",
+    "model.scheduler": "scheduler",
+    "trainer.gradient_clip_val": "trainer.max_norm",
+    "trainer.log_every_n_steps": "trainer.log_interval",
+    "trainer.fast_dev_run": "debug=fast",
+    "trainer.overfit_batches": "debug=overfit",
+    "trainer.profiler": "debug=default",
+    "trainer.limit_train_batches": "trainer.limit_batches",
+    "trainer.limit_val_batches": "trainer.limit_batches",
+    "trainer.limit_test_batches": "trainer.limit_batches",
+    "trainer.default_root_dir": "paths.output_dir",
+}
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Stands for a value whose interpolation failed."""
+
+    reason: str
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+    """Check the composed configuration and return it as ``Settings``.
+
+    Numbers are not converted, except a whole one where any number is due; text is never read as something else.
+
+    Raises:
+        ProblemsError: one line for every problem.
+    """
+    problems: list[str] = []
+    parsed: dict[str, Any] = {}
+    for key, annotation in fields.hints(Settings).items():
+        found = list(problems)
+        value = _field(config, key, annotation, "", problems)
+        if problems == found:
+            parsed[key] = value
+    _refuse_unknown(config, Settings, "", problems)
+    problems += broken_rules(parsed)
+    if problems:
+        raise ProblemsError(problems)
+    return Settings(**parsed)
+
+
+def check_value(path: str, annotation: Any, value: Any) -> list[str]:
+    """Return the problems of one value, none when it is as its annotation asks."""
+    problems: list[str] = []
+    _convert(annotation, value, path, problems)
+    return problems
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Return a class of settings as plain containers, in the shape that ``parse`` reads."""
+    if isinstance(settings, PluginModelSettings):
+        return {"name": settings.name, **settings.options}
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {key: to_dict(value) if dataclasses.is_dataclass(value) else value for key, value in values.items()}
+
+
+def unknown_key(path: str) -> str:
+    """Return the hint for a key that does not exist: the nearest one.
+
+    >>> unknown_key("trainer.max_epoch"), unknown_key("lr"), unknown_key("ckpt_path")
+    ("did you mean 'trainer.max_epochs'?", "did you mean 'optimizer.lr'?", "did you mean 'resume=PATH'?")
+    """
+    if path in HABITS:
+        return f"did you mean {HABITS[path]!r}?"
+    if path.partition(".")[0] == "hydra":
+        return "--cfg hydra prints those that there are"
+    known = fields.key_paths()
+    parent, _, leaf = path.rpartition(".")
+    siblings = [p for p in known if p.rpartition(".")[0] == parent]
+    close = difflib.get_close_matches(leaf, [p.rpartition(".")[2] for p in siblings], n=1, cutoff=0.7)
+    if close:
+        return f"did you mean {f'{parent}.{close[0]}'.lstrip('.')!r}?"
+    namesakes = [p for p in known if p.rpartition(".")[2] == leaf]
+    if namesakes:
+        return f"did you mean {namesakes[0]!r}?"
+    return nearest(path, siblings or known)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it would stand in YAML, shortened."""
+    words = {True: "true", False: "false", None: "null"}
+    text = words[value] if isinstance(value, bool) or value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _field(config: Mapping[str, Any], key: str, annotation: Any, prefix: str, problems: list[str]) -> Any:
+    path = f"{prefix}{key}"
+    if key in config:
+        return _convert(annotation, config[key], path, problems)
+    problems.append(f"{path}: is missing")
+    return None
+
+
+def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    if isinstance(value, Unresolved):
+        problems.append(f"{path}: {value.reason}")
+        return None
+    if fields.groups(annotation):
+        return _group(fields.groups(annotation), value, path, problems)
+    if isinstance(value, str) and value == MISSING:
+        problems.append(f"{path}: is missing: set it to {fields.describe(annotation)}")
+        return None
+    for member in fields.members(annotation):
+        if isinstance(value, list) and fields.is_list(member):
+            inner = fields.item(member)
+            return [_convert(inner, each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
+        if _fits(member, value):
+            return float(value) if fields.bare(member) is float else value
+    problems.append(f"{path}: expected {fields.describe(annotation)}, got {shown(value)}{_hint(annotation, value)}")
+    return None
+
+
+def _fits(member: Any, value: Any) -> bool:
+    """Tell whether a plain value has the member's type and lies in its bounds."""
+    base = fields.bare(member)
+    if get_origin(base) is Literal:
+        return isinstance(value, str) and value in get_args(base)
+    if base not in (int, float):
+        return isinstance(base, type) and isinstance(value, base)
+    number = int if base is int else (int, float)
+    return isinstance(value, number) and not isinstance(value, bool) and _within(member, value)
+
+
+def _within(member: Any, value: float) -> bool:
+    limits = fields.bounds(member)
+    return (
+        abs(value) <= LARGEST  # false for nan and inf too
+        and (limits.ge is None or value >= limits.ge)
+        and (limits.gt is None or value > limits.gt)
+        and (limits.le is None or value <= limits.le)
+        and (limits.lt is None or value < limits.lt)
+    )
+
+
+def _hint(annotation: Any, value: Any) -> str:
+    """Return the remedy for a value of the wrong type or choice, or nothing."""
+    bases = [fields.bare(member) for member in fields.members(annotation)]
+    names = fields.choices(annotation)
+    if isinstance(value, bool) and (str in bases or names):
+        return ": quote it, for YAML reads a bare yes, no, on, off, true or false as a truth value"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number_hint(bases, value)
+    if isinstance(value, str) and any(fields.is_list(member) for member in bases) and not names:
+        return f": write a list, [{value}]"
+    if isinstance(value, str) and names:
+        return f": {near}" if (near := nearest(value, names)).startswith("did") else ""
+    return ""
+
+
+def _number_hint(bases: list[Any], value: float) -> str:
+    if str in bases:
+        return ": quote it, for YAML reads it as a number"
+    if int in bases and isinstance(value, float) and value.is_integer():
+        return f": write {int(value)}"
+    return ""
+
+
+def _group(classes: tuple[type, ...], value: Any, path: str, problems: list[str]) -> Any:
+    if not isinstance(value, Mapping):
+        keys = ", ".join(fields.hints(classes[0]))
+        problems.append(f"{path}: expected the keys {keys}, got {shown(value)}")
+        return None
+    cls = classes[0] if len(classes) == 1 else _variant(classes, value, path, problems)
+    if cls is None:
+        return None
+    if cls is PluginModelSettings:
+        return _plugin(value, path, problems)
+    before = len(problems)
+    values = {
+        key: _field(value, key, annotation, f"{path}.", problems) for key, annotation in fields.hints(cls).items()
+    }
+    _refuse_unknown(value, cls, f"{path}.", problems)
+    return cls(**values) if len(problems) == before else None
+
+
+def _plugin(value: Mapping[str, Any], path: str, problems: list[str]) -> PluginModelSettings:
+    """Take a plugin's options as they are, as long as they are plain: the plugin knows what they mean."""
+    annotation = fields.hints(PluginModelSettings)["options"]
+    _, plain = get_args(annotation)
+    options = {key: _convert(plain, each, f"{path}.{key}", problems) for key, each in value.items() if key != "name"}
+    return PluginModelSettings(name=value["name"], options=options)
+
+
+def _variant(classes: tuple[type, ...], value: Mapping[str, Any], path: str, problems: list[str]) -> type | None:
+    """Return the class of a union that the value's ``name`` selects."""
+    by_name = {name: cls for cls in classes if (name := fields.name_of(cls)) is not None}
+    name = value.get("name", MISSING)
+    if isinstance(name, str) and name in by_name:
+        return by_name[name]
+    plugins = plugin_names() if PluginModelSettings in classes else ()
+    if name in plugins:
+        return PluginModelSettings
+    known = (*by_name, *plugins)
+    if name == MISSING:
+        problems.append(f"{path}.name: is missing: set it to one of {', '.join(known)}")
+    elif isinstance(name, str):
+        expected = f"expected one of {', '.join(known)}"
+        near = nearest(name, known)
+        problems.append(f"{path}.name: {expected}, got {shown(name)}" + (f": {near}" if near.startswith("did") else ""))
+    else:
+        problems.append(f"{path}.name: expected one of {', '.join(known)}, got {shown(name)}")
+    return None
+
+
+def plugin_names() -> tuple[str, ...]:
+    """Return the names of the models that installed packages register."""
+    return tuple(point.name for point in metadata.entry_points(group=PLUGIN_GROUP))
+
+
+def _refuse_unknown(config: Mapping[str, Any], cls: type, prefix: str, problems: list[str]) -> None:
+    known = fields.hints(cls)
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if key in known:
+            continue
+        if path in fields.key_paths():
+            problems.append(
+                f"{path}: {fields.name_of(cls)} has no such key (got {shown(value)}): {fields.owners(path)}"
+            )
+        else:
+            problems.append(f"{path}: no such key (got {shown(value)}): {unknown_key(path)}")

@@ -1,0 +1,132 @@
+"""Rules between keys, which no annotation of one key can state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tabstep.config.settings import (
+    AdamWSettings,
+    DataSettings,
+    LossSettings,
+    OptimizerSettings,
+    PathSettings,
+    SchemaSettings,
+    SGDSettings,
+)
+from tabstep.errors import nearest
+
+RESUME_WORDS = ("auto", "must", "never")
+
+
+def broken_rules(parsed: Mapping[str, Any]) -> list[str]:
+    """Return one line for each broken rule among the groups that are valid by themselves."""
+    return [
+        problem
+        for needed, rule in RULES
+        if all(key in parsed for key in needed)
+        for problem in rule(*(parsed[key] for key in needed))
+    ]
+
+
+def _columns(schema: SchemaSettings) -> Iterator[str]:
+    labels = [schema.label] if isinstance(schema.label, str) else schema.label or []
+    roles = {
+        "schema.id": [] if schema.id is None else [schema.id],
+        "schema.label": labels,
+        "schema.numeric": schema.numeric or [],
+        "schema.categorical": schema.categorical or [],
+        "schema.drop": schema.drop,
+    }
+    for key, names in roles.items():
+        yield from (f"{key}: {name!r} stands {n} times" for name, n in Counter(names).items() if n > 1)
+    places = Counter(name for names in roles.values() for name in set(names))
+    for name, count in places.items():
+        if count > 1:
+            where = ", ".join(key for key, names in roles.items() if name in names)
+            yield f"{where}: column {name!r} has several roles: give it one"
+
+
+def _task(schema: SchemaSettings) -> Iterator[str]:
+    several = isinstance(schema.label, list) and len(schema.label) > 1
+    if isinstance(schema.label, list) and not schema.label:
+        yield "schema.label: is an empty list: name the column to predict, or null to infer it"
+    if several and schema.task in ("binary", "multiclass"):
+        yield f"schema.task: {schema.task} has one label, but schema.label names {len(schema.label or [])}"
+    if isinstance(schema.label, str) and schema.task == "multilabel":
+        yield f"schema.label: multilabel needs a list of 0/1 columns, got {schema.label!r}"
+
+
+def _classes(schema: SchemaSettings) -> Iterator[str]:
+    if schema.classes is None:
+        return
+    if schema.task == "multilabel":
+        yield "schema.classes: a multilabel task has no classes, its labels are columns: set it to null"
+    elif schema.task == "binary" and len(schema.classes) != 2:
+        yield f"schema.classes: a binary task has 2 classes, got {len(schema.classes)}"
+    elif len(schema.classes) < 2:
+        yield f"schema.classes: at least 2 are needed, got {len(schema.classes)}"
+    repeated = [value for value, count in Counter(map(str, schema.classes)).items() if count > 1]
+    yield from (f"schema.classes: {value!r} stands twice" for value in repeated)
+
+
+def _loss(schema: SchemaSettings, loss: LossSettings) -> Iterator[str]:
+    multilabel = schema.task == "multilabel" or (isinstance(schema.label, list) and len(schema.label) > 1)
+    if loss.name == "bce" and schema.task == "multiclass":
+        yield "loss.name: bce is for binary and multilabel tasks, but schema.task is multiclass: use loss=cross_entropy"
+    if loss.name == "cross_entropy" and multilabel:
+        yield "loss.name: cross_entropy takes one label a row, but the task is multilabel: use loss=bce"
+    if isinstance(loss.class_weights, list):
+        expected = len(schema.classes) if schema.classes is not None else None
+        if expected is not None and len(loss.class_weights) != expected:
+            yield f"loss.class_weights: {len(loss.class_weights)} weights for {expected} classes"
+
+
+def _locations(data: DataSettings) -> Iterator[str]:
+    if data.path is not None and data.train is not None:
+        yield "data.path, data.train: both name the train split: set one of them to null"
+    if data.path is None and data.train is None:
+        for key in ("val", "test"):
+            if getattr(data, key) is not None:
+                yield f"data.{key}: is set, but there is no train split: set data.train or data.path"
+    for key in ("path", "train", "val", "test"):
+        if getattr(data, key) == "":
+            yield f"data.{key}: is an empty text: name a file or a directory, or null for none"
+
+
+def _optimizer(optimizer: OptimizerSettings) -> Iterator[str]:
+    if isinstance(optimizer, AdamWSettings) and len(optimizer.betas) != 2:
+        yield f"optimizer.betas: expected two numbers, got {len(optimizer.betas)}"
+    if isinstance(optimizer, SGDSettings) and optimizer.nesterov and optimizer.momentum == 0:
+        yield "optimizer.nesterov: needs optimizer.momentum > 0: set one of them"
+
+
+def _resume(resume: str) -> Iterator[str]:
+    if "://" in resume:
+        yield f"resume: expected a local checkpoint, got {resume!r}: copy it to this machine first"
+    elif resume not in RESUME_WORDS and not any(mark in resume for mark in "/\\."):
+        yield f"resume: expected auto, must, never or the path of a checkpoint, got {resume!r}: " + nearest(
+            resume, RESUME_WORDS
+        )
+
+
+def _paths(paths: PathSettings) -> Iterator[str]:
+    for key in ("output_dir", "cache_dir"):
+        value = getattr(paths, key)
+        if not value:
+            yield f"paths.{key}: is an empty text: name a directory"
+        elif "://" in value:
+            yield f"paths.{key}: expected a local directory, got {value!r}"
+
+
+RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
+    (("schema",), _columns),
+    (("schema",), _task),
+    (("schema",), _classes),
+    (("schema", "loss"), _loss),
+    (("data",), _locations),
+    (("optimizer",), _optimizer),
+    (("resume",), _resume),
+    (("paths",), _paths),
+)

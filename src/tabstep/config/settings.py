@@ -1,0 +1,291 @@
+"""The composed configuration as frozen dataclasses: one class a group, one field a key, no torch.
+
+A field's type is its rule: ``parse`` checks the composed YAML against the annotations below, and ``json_schema`` prints
+them. ``Annotated[..., Range(...)]`` bounds a number, ``Doc`` says what a key means; a ``Literal`` lists the choices; a
+union of classes with a ``name`` field is chosen by that name. Defaults stand in conf/ alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number: ``ge <= value``, ``gt < value``, ``value <= le``, ``value < lt``; None is open."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+
+@dataclass(frozen=True)
+class Doc:
+    """What a key means, in one phrase: the description in the JSON Schema."""
+
+    text: str
+
+
+Positive = Annotated[float, Range(gt=0)]
+NonNegative = Annotated[float, Range(ge=0)]
+Fraction = Annotated[float, Range(ge=0, lt=1)]
+OpenFraction = Annotated[float, Range(gt=0, lt=1)]
+Ratio = Annotated[float, Range(gt=0, le=1)]
+Count = Annotated[int, Range(ge=1)]
+Index = Annotated[int, Range(ge=0)]
+
+Metric = Literal[
+    "train_loss",
+    "val_loss",
+    "val_accuracy",
+    "val_f1",
+    "val_auroc",
+    "val_average_precision",
+    "val_log_loss",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaSettings:
+    """Columns by role; what is null is inferred from the Arrow types of the train split."""
+
+    id: Annotated[str | None, Doc("column that identifies a row; copied to the predictions")]
+    label: Annotated[str | list[str] | None, Doc("column to predict, or the 0/1 columns of a multilabel task")]
+    numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")]
+    categorical: Annotated[list[str] | None, Doc("columns that are read as categories")]
+    drop: Annotated[list[str], Doc("columns that are left out")]
+    task: Annotated[Literal["auto", "binary", "multiclass", "multilabel"], Doc("what is predicted")]
+    classes: Annotated[list[str | int] | None, Doc("values of the label; the last of two is the positive class")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """How columns become numbers; fitted on the train split only."""
+
+    scaling: Annotated[Literal["quantile", "robust", "standard"], Doc("how numeric columns are scaled")]
+    max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")]
+    min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the tables are and how they are cut into batches. With no location at all: the built-in table."""
+
+    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet, … in it")]
+    train: Annotated[str | None, Doc("parquet file, directory of parquet files or glob")]
+    val: Annotated[str | None, Doc("as train; null holds out val_share of train")]
+    test: Annotated[str | None, Doc("as train; null leaves the test out")]
+    partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")]
+    val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")]
+    batch_size: Annotated[Count, Doc("rows of a training batch, on all devices together")]
+    eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")]
+    shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")]
+    checks: Annotated[Literal["strict", "warn", "off"], Doc("whether an error of the data checks ends the run")]
+    builtin_rows: Annotated[int, Range(ge=1000), Doc("rows of the built-in table")]
+    encoder: EncoderSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPSettings:
+    """A multilayer perceptron over embeddings of the columns."""
+
+    name: Literal["mlp"]
+    width: Annotated[Count, Doc("units of a hidden layer")]
+    depth: Annotated[Count, Doc("hidden layers")]
+    dropout: Fraction
+    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
+    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSettings:
+    """Residual blocks over embeddings of the columns."""
+
+    name: Literal["resnet"]
+    width: Annotated[Count, Doc("units between the blocks")]
+    depth: Annotated[Count, Doc("blocks")]
+    expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")]
+    dropout: Fraction
+    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
+    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginModelSettings:
+    """A model that another package registers in the entry point group ``tabstep.models``; it checks its own options."""
+
+    name: str
+    options: dict[str, Scalar | list[Scalar]]
+
+
+ModelSettings = MLPSettings | ResNetSettings | PluginModelSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """``auto`` is cross-entropy, or BCE-with-logits for a multilabel task."""
+
+    name: Literal["auto", "cross_entropy", "bce", "focal"]
+    class_weights: Annotated[Literal["balanced"] | list[Positive] | None, Doc("weight of each class, in their order")]
+    label_smoothing: Fraction
+    focal_gamma: Annotated[NonNegative, Doc("how strongly the focal loss discounts easy rows")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWSettings:
+    """AdamW."""
+
+    name: Literal["adamw"]
+    lr: Annotated[Positive, Doc("highest learning rate of the schedule")]
+    weight_decay: NonNegative
+    betas: list[Fraction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDSettings:
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"]
+    lr: Annotated[Positive, Doc("highest learning rate of the schedule")]
+    weight_decay: NonNegative
+    momentum: Fraction
+    nesterov: bool
+
+
+OptimizerSettings = AdamWSettings | SGDSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantSettings:
+    """The learning rate stays as it is."""
+
+    name: Literal["none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSettings:
+    """Linear warm-up, then half a cosine down."""
+
+    name: Literal["cosine"]
+    warmup: Annotated[Fraction, Doc("share of the steps that warm up")]
+    final_ratio: Annotated[float, Range(ge=0, le=1), Doc("last learning rate, as a share of lr")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """Multiplies the learning rate by gamma every few epochs."""
+
+    name: Literal["step"]
+    step_epochs: Annotated[Count, Doc("epochs between two drops")]
+    gamma: Ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycleSettings:
+    """One cycle: up to lr, then down below the start."""
+
+    name: Literal["one_cycle"]
+    warmup: Annotated[OpenFraction, Doc("share of the steps that go up")]
+    start_ratio: Annotated[Ratio, Doc("first learning rate, as a share of lr")]
+    final_ratio: Annotated[Ratio, Doc("last learning rate, as a share of lr")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateauSettings:
+    """Lowers the learning rate when the monitor stops falling."""
+
+    name: Literal["plateau"]
+    monitor: Literal["train_loss", "val_loss"]
+    factor: Annotated[OpenFraction, Doc("what the learning rate is multiplied by")]
+    patience: Annotated[Index, Doc("epochs without progress before that")]
+    min_lr: NonNegative
+
+
+SchedulerSettings = ConstantSettings | CosineSettings | StepSettings | OneCycleSettings | PlateauSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How long and on what the training runs."""
+
+    max_epochs: Count
+    max_time: Annotated[Positive | None, Doc("hours after which the run saves and stops")]
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Annotated[Literal["auto"] | Count, Doc("processes on this machine; auto is one a GPU")]
+    num_nodes: Annotated[Count, Doc("machines")]
+    precision: Literal["16-mixed", "bf16-mixed", "32-true"]
+    accumulate_grad_batches: Annotated[Count, Doc("batches of one optimizer step")]
+    max_norm: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
+    log_interval: Annotated[Index, Doc("batches between two batch lines; 0 prints none")]
+    deterministic: Annotated[bool, Doc("deterministic algorithms on a GPU")]
+    limit_batches: Annotated[Count | None, Doc("batches of each split that are used, for debugging")]
+    detect_anomaly: Annotated[bool, Doc("torch's anomaly detection: slow, names the operation behind a NaN")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingSettings:
+    """Ends the training when the monitor no longer improves."""
+
+    monitor: Metric
+    patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")]
+    min_delta: Annotated[NonNegative, Doc("smallest change that is progress")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """When the resumable state is saved, besides the end of each epoch."""
+
+    every_n_steps: Count | None
+    every_seconds: Positive | None
+    keep: Annotated[Count, Doc("newest checkpoints that are kept")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallbackSettings:
+    """What happens beside the training step."""
+
+    early_stopping: EarlyStoppingSettings
+    checkpoint: CheckpointSettings
+    ema_decay: Annotated[OpenFraction | None, Doc("decay of a moving average of the weights; null keeps none")]
+    max_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
+    progress: Annotated[Literal["auto", "bar", "lines"], Doc("auto is a bar on a terminal and lines in a log")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggerSettings:
+    """Where the metrics of each epoch are written."""
+
+    csv: bool
+    tensorboard: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathSettings:
+    """Directories that a run writes to."""
+
+    output_dir: Annotated[str, Doc("report, model, predictions, checkpoints and logs of a run")]
+    cache_dir: Annotated[str, Doc("encoded tables, shared by runs")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A whole run."""
+
+    schema: SchemaSettings
+    data: DataSettings
+    model: ModelSettings
+    loss: LossSettings
+    optimizer: OptimizerSettings
+    scheduler: SchedulerSettings
+    trainer: TrainerSettings
+    callbacks: CallbackSettings
+    logger: LoggerSettings
+    paths: PathSettings
+    seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
+    resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
+    objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]
+    tags: list[str]

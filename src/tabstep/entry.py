@@ -1,0 +1,163 @@
+"""From the command line to ``tabstep.run``: argv in order, overrides checked, composed by Hydra, typed, run.
+
+Nothing here imports torch, lightning or pyarrow: a mistake, ``--help`` and ``--cfg job`` answer at once. Hydra itself
+is imported where it is first needed, for ``--help`` does without.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tabstep.config.overrides import Command, check_overrides
+from tabstep.config.parse import parse
+from tabstep.errors import ProblemsError, UserError
+from tabstep.exits import exit_code, write_failure
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+PRIMARY = "train"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a training, or what Hydra's flags ask for, and return the exit code (see ``tabstep.errors``)."""
+    return exit_code(lambda: train(sys.argv[1:] if argv is None else argv))
+
+
+def train(argv: Sequence[str]) -> None:
+    """Check the command line, compose the configuration and run it, once or for each job of a sweep.
+
+    Raises:
+        ProblemsError: the command line or the composed configuration is wrong: every problem, one line each.
+        UserError: the input is wrong.
+        RetryError: the same command may succeed later.
+    """
+    command = Command.split(argv)
+    conf_dirs = _conf_dirs(command)
+    if "--help" in command.flags:
+        from tabstep.config.help import help_text
+
+        print(help_text(conf_dirs))
+        return
+    if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
+        check_command(command, conf_dirs)
+    _compose_and_run(command.argv + _sweep_directory(command))
+
+
+def _conf_dirs(command: Command) -> list[Path]:
+    """Return the directories of the configuration; those that flags name become absolute, as the shell means them."""
+    for flag in ("--config-path", "--config-dir"):
+        if (name := command.flags.get(flag)) is not None:
+            if not Path(name).is_dir():
+                raise UserError(f"{flag}: no such directory: {name!r}")
+            command.flags[flag] = str(Path(name).resolve())
+    named = [command.flags.get("--config-path") or config_dir(), command.flags.get("--config-dir")]
+    return [Path(directory) for directory in named if directory is not None]
+
+
+def config_dir() -> Path:
+    """Return conf/ of the checkout that this file lies in, else the copy inside the installed package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent.parent / "conf"
+    return checkout if (checkout / f"{PRIMARY}.yaml").is_file() else package / "conf"
+
+
+def check_command(command: Command, conf_dirs: Sequence[Path]) -> None:
+    """Find every mistake in a command line and in what it composes, before a run makes its directory.
+
+    Raises:
+        ProblemsError: one line each.
+    """
+    problems, sound = check_overrides(command.overrides, conf_dirs, multirun=command.multirun)
+    if "--info" not in command.flags and command.flags.get("--cfg") in (None, "job"):
+        problems += _composed_problems(sound, conf_dirs, command, quiet=bool(problems))
+    if problems:
+        raise ProblemsError(list(dict.fromkeys(problems)))
+
+
+def _composed_problems(
+    overrides: Sequence[str], conf_dirs: Sequence[Path], command: Command, *, quiet: bool
+) -> Sequence[str]:
+    """Return the problems of what the sound overrides compose; ``quiet`` passes over a failing composition."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from tabstep.config.compose import composed
+    from tabstep.config.resolve import composition_problem
+
+    try:
+        parse(composed(overrides, conf_dirs, name=command.flags.get("--config-name") or PRIMARY))
+    except ProblemsError as error:
+        return error.problems
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        return [] if quiet else [str(composition_problem(error))]  # a mistake that is named already may have led to it
+    return []
+
+
+def _sweep_directory(command: Command) -> list[str]:
+    """Make ``paths.output_dir`` of a sweep the directory that holds one directory a run."""
+    named = {text.partition("=")[0].lstrip("+"): text.partition("=")[2] for text in command.overrides}
+    if not command.multirun or "paths.output_dir" not in named or "hydra.sweep.dir" in named:
+        return []
+    return [f"hydra.sweep.dir={named['paths.output_dir']}"]
+
+
+def _compose_and_run(arguments: list[str]) -> None:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from tabstep.config.resolve import composition_problem
+
+    failures: list[Exception] = []
+    decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=PRIMARY)
+    task = decorate(_task(list(sys.argv), failures))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, rather than printing a report and exiting with 1
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if error in failures or isinstance(error, UserError):
+            raise
+        raise composition_problem(error) from error
+    except OSError as error:
+        if error in failures:
+            raise
+        raise write_failure(error, "paths.output_dir: cannot be written") from error
+    if failures:
+        raise failures[0]
+
+
+def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], float | None]:
+    """Return the function that Hydra calls with a composed configuration; what it raises is kept in ``failures``."""
+
+    def run_one(cfg: DictConfig) -> float | None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        sys.argv = argv  # as it was given: Lightning starts the other ranks with it
+        try:
+            return _run(cfg, HydraConfig.get().runtime.output_dir)
+        except Exception as error:
+            failures.append(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # the sweeper has to know, and Hydra's line names the job
+            return None  # raised again by the caller: Hydra would print a line of its own before it
+
+    return run_one
+
+
+def _run(cfg: DictConfig, output_dir: str) -> float | None:
+    from tabstep.config.resolve import plain
+
+    config = plain(cfg)
+    config["paths"]["output_dir"] = output_dir  # of this job, absolute, also in a sweep
+    settings = parse(config)
+    from tabstep.run import run
+
+    return run(settings, config)

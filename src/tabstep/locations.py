@@ -1,0 +1,145 @@
+"""From a path, a directory, a glob or an ``s3://`` address to the list of files it stands for."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pyarrow import ArrowException, fs
+
+from tabstep.errors import UserError, nearest
+
+PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
+_URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
+_MAGIC: Final = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Where files are: a file system, the directory they are named from, and their paths in sorted order."""
+
+    filesystem: fs.FileSystem
+    base: str
+    paths: tuple[str, ...]
+
+    def name(self, path: str) -> str:
+        """Return ``path`` relative to ``base``."""
+        return path[len(self.base) :].lstrip("/") if self.base and path.startswith(self.base) else path
+
+
+def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a path or URI, and the path in it."""
+    if not _URI.match(location):
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(location))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(location)
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{location}: cannot be opened as an address: {first_line(error)}") from error
+    return filesystem, path
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its final full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
+    """Return what a directory holds directly, by name, without hidden entries.
+
+    Raises:
+        UserError: it is missing, a file, or cannot be listed. Messages begin with ``where``.
+    """
+    filesystem, path = open_filesystem(location)
+    kind = _file_type(filesystem, path, where)
+    if kind == fs.FileType.File:
+        raise UserError(f"{where}: {location} is a file, a directory is due: set data.train to it instead")
+    if kind == fs.FileType.NotFound:
+        raise UserError(f"{where}: no such directory: {location}{_near_path(path)}")
+    found = _list(filesystem, path, where, recursive=False)
+    return {info.base_name: info for info in found if not _hidden(info.base_name)}
+
+
+def find_files(location: str, *, where: str) -> Location:
+    """Return the files of a file, a directory (and the directories below it) or a glob.
+
+    In a directory only names that end in .parquet, .parq or .pq count; hidden names (``.`` or ``_`` first) do not.
+
+    Raises:
+        UserError: nothing is there, it cannot be read, or it holds no such file. Messages begin with ``where``.
+    """
+    if not location.strip():
+        raise UserError(f"{where}: is empty: name a parquet file, a directory of parquet files or a glob")
+    filesystem, path = open_filesystem(location)
+    kind = _file_type(filesystem, path, where)
+    if kind == fs.FileType.File:
+        return Location(filesystem=filesystem, base=os.path.dirname(path), paths=(path,))
+    if kind == fs.FileType.Directory:
+        return _in_directory(filesystem, path, location, where)
+    if _MAGIC.search(path):
+        return _by_glob(filesystem, path, location, where)
+    raise UserError(f"{where}: no such file or directory: {location}{_near_path(path)}")
+
+
+def _file_type(filesystem: fs.FileSystem, path: str, where: str) -> fs.FileType:
+    try:
+        return filesystem.get_file_info(path).type
+    except (OSError, ArrowException) as error:
+        raise UserError(f"{where}: {path} cannot be read: {first_line(error)}") from error
+
+
+def _near_path(path: str) -> str:
+    parent = Path(path).parent
+    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() and os.access(parent, os.R_OK) else []
+    return f": {nearest(Path(path).name, names)}" if names else ""
+
+
+def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) -> list[fs.FileInfo]:
+    try:
+        infos: list[fs.FileInfo] = filesystem.get_file_info(
+            fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+        )
+    except (OSError, ArrowException) as error:
+        raise UserError(f"{where}: {path} cannot be listed: {first_line(error)}") from error
+    return infos
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/") if part)
+
+
+def _in_directory(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
+    base = path.rstrip("/")
+    infos = _list(filesystem, base, where, recursive=True)
+    files = [info.path for info in infos if info.type == fs.FileType.File]
+    seen = [file for file in files if not _hidden(file[len(base) :])]
+    paths = sorted(file for file in seen if file.endswith(PARQUET_SUFFIXES))
+    if not paths:
+        raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
+    return Location(filesystem=filesystem, base=base, paths=tuple(paths))
+
+
+def _what_is_there(files: Sequence[str], seen: Sequence[str]) -> str:
+    if not files:
+        return "it is empty"
+    if not seen:
+        return f"only hidden files, such as {os.path.basename(files[0])}: names that begin with '.' or '_' are skipped"
+    return f"found {os.path.basename(sorted(seen)[0])}: a file's name must end in .parquet"
+
+
+def _by_glob(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
+    base = path[: _MAGIC.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]  # the caller has matched
+    if isinstance(filesystem, fs.LocalFileSystem):
+        found = [file for file in glob.glob(path, recursive=True) if os.path.isfile(file)]
+    else:
+        infos = _list(filesystem, base, where, recursive=True)
+        found = [info.path for info in infos if info.type == fs.FileType.File and fnmatch.fnmatch(info.path, path)]
+    paths = sorted(file for file in found if not _hidden(file[len(base) :]))
+    if not paths:
+        raise UserError(f"{where}: no file matches {location}")
+    return Location(filesystem=filesystem, base=base, paths=tuple(paths))

@@ -1,0 +1,46 @@
+"""Multilayer perceptron over embedded columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from tabstep.models.embeddings import FeatureEmbedding
+
+
+class MLP(nn.Module):
+    """``depth`` blocks of linear, ReLU, dropout, then a linear head.
+
+    **Shape** ``x_num (B, num_numeric)`` float, ``x_cat (B, len(cardinalities))`` int32 or int64 to logits
+    ``(B, num_outputs)``.
+
+    >>> import torch
+    >>> model = MLP(2, [5, 9], 3, width=16, depth=2, dropout=0.1, num_bins=4, embedding_dim=8)
+    >>> model(torch.randn(7, 2), torch.zeros(7, 2, dtype=torch.int32)).shape
+    torch.Size([7, 3])
+    """
+
+    def __init__(
+        self,
+        num_numeric: int,
+        cardinalities: Sequence[int],
+        num_outputs: int,
+        *,
+        width: int,
+        depth: int,
+        dropout: float,
+        num_bins: int,
+        embedding_dim: int,
+    ) -> None:
+        super().__init__()
+        self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            layers += [nn.Linear(width if index else self.features.output_dim, width), nn.ReLU(), nn.Dropout(dropout)]
+        self.backbone = nn.Sequential(*layers)
+        self.head = nn.Linear(width, num_outputs)
+
+    def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(self.features(x_num, x_cat)))
+        return logits

@@ -1,0 +1,82 @@
+"""Several processes of one run: always started by torchrun, by the user or by ourselves.
+
+Our own children get the composed configuration as a file, never the command line: composing it again in each rank
+could give each of them another output directory, or in a sweep other hyperparameters.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import yaml
+
+from tabstep.errors import StoppedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those of its run, as torchrun's variables say."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    launched: bool = False
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of machines, each with as many processes."""
+        return self.world_size // self.local_world_size
+
+
+def current_ranks() -> Ranks:
+    """Read torchrun's variables: they are its interface, and there is no other way to ask."""
+    if not dist.is_torchelastic_launched():
+        return Ranks()
+    rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    return Ranks(rank=rank, world_size=world, local_world_size=local, launched=True)
+
+
+def agree_on(ranks: Ranks, name: str, value: str) -> str:
+    """Return rank 0's value on every rank, through the store that torchrun keeps."""
+    if ranks.world_size == 1:
+        return value
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(minutes=5))
+    if ranks.rank == 0:
+        store.set(f"tabstep/{name}", value)
+    return store.get(f"tabstep/{name}").decode()
+
+
+def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> int:
+    """Run ``devices`` processes of the run on this machine and return torchrun's exit code.
+
+    SIGTERM and SIGINT are passed on, so that the ranks save and stop.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    child = subprocess.Popen([*command, "-m", "tabstep.worker", str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    received: list[int] = []
+
+    def pass_on(signum: int, _frame: Any) -> None:
+        received.append(signum)
+        child.send_signal(signum)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        raise StoppedError(f"stopped by {signal.Signals(received[0]).name}: the same command goes on", received[0])
+    return code

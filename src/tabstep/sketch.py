@@ -1,0 +1,177 @@
+"""What one pass over a table of any length keeps in bounded memory: moments, a sample of rows, counts of values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_MASK: Final = 2**64 - 1
+
+
+def row_keys(first_row: int, count: int, seed: int) -> np.ndarray:
+    """Return ``(count,)`` uint64, uniform and a pure function of (seed, row number): SplitMix64 as a counter.
+
+    >>> row_keys(0, 4, seed=1)[2:].tolist() == row_keys(2, 2, seed=1).tolist()
+    True
+    """
+    start = np.uint64((_mix_int(seed) + first_row * _GOLDEN) & _MASK)
+    keys: np.ndarray = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + start
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    keys ^= keys >> np.uint64(31)
+    return keys
+
+
+def _mix_int(seed: int) -> int:
+    value = (seed * 2 + 1) * _GOLDEN & _MASK
+    return (value ^ (value >> 29)) * 0xBF58476D1CE4E5B9 & _MASK
+
+
+class RowSample:
+    """A uniform sample of about ``limit`` rows of a table of ``num_rows``; all of them when there are not more.
+
+    Which rows are taken depends on the seed and the row number alone, not on how the rows are cut into batches.
+    """
+
+    def __init__(self, *, num_columns: int, num_rows: int, limit: int, seed: int) -> None:
+        self._all = num_rows <= limit
+        self._threshold = np.uint64(_MASK if self._all else int(2**64 * limit / num_rows))
+        capacity = num_rows if self._all else min(num_rows, limit + int(8 * limit**0.5))  # 8 sigma of the binomial
+        self._values = np.empty((num_columns, capacity))
+        self._seed = seed
+        self._size = 0
+
+    def add(self, block: np.ndarray, first_row: int) -> None:
+        """Take from ``block`` ``(num_columns, n)``, whose first column is row ``first_row`` of the table."""
+        if not self._all:
+            block = block[:, row_keys(first_row, block.shape[1], self._seed) < self._threshold]
+        count = min(block.shape[1], self._values.shape[1] - self._size)
+        self._values[:, self._size : self._size + count] = block[:, :count]
+        self._size += count
+
+    def column(self, index: int) -> np.ndarray:
+        """Return the sampled numbers of one column in ascending order, without NaN."""
+        values = self._values[index, : self._size]
+        return np.sort(values[~np.isnan(values)])
+
+
+class Moments:
+    """Exact count, mean, standard deviation and range of each column, merged over blocks (Chan et al., 1979).
+
+    >>> moments = Moments(1)
+    >>> moments.add(np.array([[1.0, np.nan]])); moments.add(np.array([[3.0]]))
+    >>> int(moments.count[0]), float(moments.mean[0]), float(moments.std[0])
+    (2, 2.0, 1.0)
+    """
+
+    def __init__(self, num_columns: int) -> None:
+        self.rows = 0
+        self.count = np.zeros(num_columns, dtype=np.int64)
+        self.mean = np.zeros(num_columns)
+        self.minimum = np.full(num_columns, np.inf)
+        self.maximum = np.full(num_columns, -np.inf)
+        self._squares = np.zeros(num_columns)
+
+    def add(self, block: np.ndarray) -> None:
+        """Merge ``block`` ``(num_columns, n)``; NaN is not counted."""
+        present = ~np.isnan(block)
+        count = present.sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.where(present, block, 0.0).sum(axis=1) / np.maximum(count, 1)
+            centred = np.where(present, block - mean[:, None], 0.0)
+            self._merge(count, mean, np.square(centred, out=centred).sum(axis=1))
+        self.rows += block.shape[1]
+        self.minimum = np.fmin(self.minimum, np.fmin.reduce(block, axis=1, initial=np.inf))
+        self.maximum = np.fmax(self.maximum, np.fmax.reduce(block, axis=1, initial=-np.inf))
+
+    def _merge(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
+        total = np.maximum(self.count + count, 1)
+        delta = mean - self.mean
+        self._squares += squares + delta * delta * (self.count * (count / total))
+        self.mean = self.mean + delta * (count / total)
+        self.count = self.count + count
+
+    @property
+    def std(self) -> np.ndarray:
+        """Population standard deviation; not finite where squares overflow float64."""
+        return np.sqrt(self._squares / np.maximum(self.count, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Distinct values by descending count, ties by text. ``error`` bounds how much a count is too low."""
+
+    values: pa.Array
+    counts: np.ndarray
+    error: int
+
+
+class ValueCounts:
+    """Counts of the distinct values of one column, exact up to ``capacity`` values.
+
+    Above it the smallest counts are dropped (Misra and Gries, 1982): a value whose share of the rows exceeds
+    1 / capacity is never lost, and ``Counted.error`` says by how much a count may be too low.
+
+    >>> counts = ValueCounts(capacity=10)
+    >>> counts.add(pa.array(["b", "a", None, "b"]))
+    >>> counts.finish().values.to_pylist(), counts.finish().counts.tolist()
+    (['b', 'a'], [2, 1])
+    """
+
+    def __init__(self, capacity: int, *, max_bytes: int = 2**28) -> None:
+        self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._error = 0
+        self._pending: list[pa.Table] = []
+        self._size = 0
+        self._bytes = 0
+
+    def add(self, text: pa.Array) -> None:
+        """Count the values of a string array; null is not a value."""
+        counted = text.drop_null().value_counts()
+        self._push(pa.table({"value": counted.field("values"), "count": counted.field("counts")}))
+        if self._size > 2 * self._capacity or self._bytes > 2 * self._max_bytes:
+            self._replace(self._prune(self._compact()))
+
+    def finish(self) -> Counted:
+        """Return what was counted so far."""
+        table = self._prune(self._compact()) if self._pending else _EMPTY
+        self._replace(table)
+        table = table.sort_by([("count", "descending"), ("value", "ascending")]).combine_chunks()
+        values = pa.concat_arrays(table["value"].chunks) if table.num_rows else pa.array([], pa.string())
+        return Counted(values=values, counts=table["count"].to_numpy(), error=self._error)
+
+    def _push(self, table: pa.Table) -> None:
+        self._pending.append(table)
+        self._size += table.num_rows
+        self._bytes += table.nbytes
+
+    def _replace(self, table: pa.Table) -> None:
+        self._pending, self._size, self._bytes = [], 0, 0
+        self._push(table)
+
+    def _compact(self) -> pa.Table:
+        grouped = pa.concat_tables(self._pending).group_by("value", use_threads=False).aggregate([("count", "sum")])
+        return grouped.rename_columns({"count_sum": "count"}).select(["value", "count"])
+
+    def _prune(self, table: pa.Table) -> pa.Table:
+        fitting = table.num_rows
+        if table.nbytes > self._max_bytes:
+            fitting = int(table.num_rows * self._max_bytes / table.nbytes)
+        keep = min(self._capacity, fitting)
+        if table.num_rows <= keep:
+            return table
+        counts = table["count"].to_numpy()
+        position = table.num_rows - keep - 1
+        cut = int(np.partition(counts, position)[position])
+        self._error += cut
+        kept = table.filter(pa.array(counts > cut))
+        lower = pa.array(kept["count"].to_numpy() - cut)
+        return kept.set_column(1, "count", lower).combine_chunks()
+
+
+_EMPTY: Final = pa.table({"value": pa.array([], pa.string()), "count": pa.array([], pa.int64())})

@@ -1,0 +1,98 @@
+"""The run: fit from the start or from a checkpoint until a rule ends it. Takes built objects, no configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from tabstep.callbacks.checkpointing import Checkpointer, StopTraining
+from tabstep.checkpoints import CheckpointStore, load_state
+from tabstep.classifier import Classifier
+from tabstep.data import TableDataModule
+from tabstep.errors import ProblemsError, UserError
+from tabstep.stopping import selected_row
+
+
+def find_checkpoint(resume: str, store: CheckpointStore) -> tuple[Path, dict[str, Any]] | None:
+    """Return the file to go on from with its state, or None to start anew.
+
+    Args:
+        resume: ``auto`` takes the newest intact one if there is one, ``must`` insists on it, ``never`` ignores it;
+            anything else is the path of a checkpoint.
+
+    Raises:
+        UserError: there is nothing to resume from.
+    """
+    if resume == "never":
+        return None
+    if resume not in ("auto", "must"):
+        path = Path(resume)
+        if not path.is_file():
+            raise UserError(f"resume: no such checkpoint: {resume}")
+        return path, load_state(path)
+    found = store.newest()
+    if found is None and (resume == "must" or store.files("last")):
+        what = "only damaged checkpoints" if store.files("last") else "no checkpoint"
+        raise UserError(f"resume={resume}: {store.directory} holds {what}; resume=never starts anew")
+    return found
+
+
+def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on with other data or another model than those that a checkpoint was made with.
+
+    Raises:
+        ProblemsError: one line for each value that differs.
+    """
+    differing = [key for key in {**saved, **current} if saved.get(key) != current.get(key)]
+    if differing:
+        raise ProblemsError(
+            [f"resume: {key} was {saved.get(key)!r} in {path}, now it is {current.get(key)!r}" for key in differing]
+            + ["resume: set these back, or start anew with resume=never or another paths.output_dir"]
+        )
+
+
+def train(
+    trainer: L.Trainer,
+    classifier: Classifier,
+    data: TableDataModule,
+    checkpointer: Checkpointer,
+    resume_from: tuple[Path, dict[str, Any]] | None = None,
+) -> str:
+    """Train until a rule ends the run and return the reason.
+
+    Args:
+        resume_from: a checkpoint and its state; a state that is finished already is returned from at once, with
+            ``classifier.progress`` restored.
+
+    Raises:
+        StopTraining: a signal came; the state is saved.
+        ProblemsError: the checkpoint belongs to another run.
+    """
+    path = None
+    if resume_from is not None:
+        path, state = resume_from
+        check_fingerprint(state["fingerprint"], checkpointer.fingerprint, path)
+        progress = state["progress"]
+        reason = checkpointer.stop_rule.reason(progress["history"], progress["seconds"])
+        if reason is not None:
+            classifier.on_load_checkpoint(state)
+            return reason
+    try:
+        trainer.fit(classifier, datamodule=data, ckpt_path=path, weights_only=True)
+    except StopTraining as stop:
+        if stop.signum is not None:
+            raise
+        return f"trainer.max_time={checkpointer.stop_rule.max_hours:g} h reached"
+    reason = checkpointer.stop_rule.reason(classifier.progress.history, classifier.progress.seconds)
+    assert reason is not None, "the Trainer ended before a rule did"
+    return reason
+
+
+def best_state(classifier: Classifier, store: CheckpointStore, objective: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the history row and the saved state of the epoch to export."""
+    row = selected_row(classifier.progress.history, objective)
+    path = store.path("best", int(row["step"]))
+    return dict(row), load_state(path if path.exists() else store.path("last", int(row["step"])))

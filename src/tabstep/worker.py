@@ -1,0 +1,24 @@
+"""One rank of a run that was started on several devices: ``python -m tabstep.worker CONFIG.yaml`` under torchrun."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from tabstep.config.parse import parse
+from tabstep.exits import exit_code
+
+
+def main(file: str) -> None:
+    """Run the configuration that the parent process has composed and checked."""
+    config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    settings = parse(config)
+    from tabstep.run import run
+
+    run(settings, config)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(lambda: main(sys.argv[1])))

@@ -1,0 +1,50 @@
+"""What tests share: small parquet tables, and settings of hypothesis that a busy machine cannot fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import settings
+
+# A slow machine is not a fault of the code, and a fault found in CI must be found there again.
+settings.register_profile("tabstep", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("tabstep")
+
+
+def make_table(rows: int, seed: int = 0) -> pa.Table:
+    """A binary task with every common type: id, two numbers (one with nulls), a category, a flag and a day."""
+    rng = np.random.default_rng(seed)
+    age, income = rng.normal(40, 12, rows), rng.lognormal(10, 1, rows)
+    city = rng.choice(["Bonn", "Köln", "Ulm", "New York"], rows, p=[0.4, 0.3, 0.2, 0.1])
+    score = (age - 40) / 12 + (city == "Bonn") + rng.normal(0, 0.5, rows)
+    return pa.table(
+        {
+            "row_id": pa.array([f"{seed}-{index}" for index in range(rows)]),
+            "age": pa.array(age, mask=rng.random(rows) < 0.1),
+            "income": pa.array(income.astype(np.float32)),
+            "city": pa.array(city.tolist()),
+            "member": pa.array(rng.random(rows) < 0.5),
+            "joined": pa.array(rng.integers(10_000, 20_000, rows).astype(np.int32)).cast(pa.date32()),
+            "label": pa.array(np.where(score > 0.8, "yes", "no").tolist()),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_table() -> pa.Table:
+    return make_table(200)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``data.path``: ``train/train.parquet`` (200 rows), ``val/val.parquet`` and ``test/test.parquet`` (60 each)."""
+    root = tmp_path_factory.mktemp("tiny")
+    for seed, (split, rows) in enumerate({"train": 200, "val": 60, "test": 60}.items()):
+        (root / split).mkdir()
+        pq.write_table(make_table(rows, seed), root / split / f"{split}.parquet", write_page_checksum=True)
+    return root
