@@ -82,13 +82,17 @@ def test_moments_of_large_numbers_that_hardly_differ() -> None:
     assert moments.std[0] == pytest.approx(times.std(), rel=1e-9)
 
 
-@given(values=st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=3), max_size=60), step=st.integers(1, 9))
+@given(
+    values=st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=3), max_size=60), step=st.integers(1, 9)
+)
 def test_value_counts_equal_a_counter(values: list[str | None], step: int) -> None:
     counts = ValueCounts(capacity=1_000)
     for start in range(0, len(values), step):
         counts.add(pa.array(values[start : start + step], pa.string()))
     found = counts.finish()
-    expected = sorted(Counter(v for v in values if v is not None).items(), key=lambda item: (-item[1], item[0].encode()))
+    expected = sorted(
+        Counter(v for v in values if v is not None).items(), key=lambda item: (-item[1], item[0].encode())
+    )
     assert list(zip(found.values.to_pylist(), found.counts.tolist(), strict=True)) == expected
     assert found.error == 0
 

@@ -69,11 +69,11 @@ def test_text_that_is_not_utf8_is_refused() -> None:
         fit(broken)
 
 
-def test_5000_columns_share_one_budget() -> None:
-    fitted = CategoricalFit([f"c{index}" for index in range(5_000)], max_categories=10_000, min_frequency=1)
-    values = pa.array([f"v{index}" for index in range(5_000)])
-    for _ in range(2):
-        fitted.add(pa.record_batch({f"c{index}": values for index in range(5_000)}))
+def test_very_many_columns_share_one_budget() -> None:
+    names = [f"c{index}" for index in range(2_000)]
+    fitted = CategoricalFit(names, max_categories=10_000, min_frequency=1)
+    values = pa.array([f"v{index}" for index in range(2_100)])
+    fitted.add(pa.record_batch(dict.fromkeys(names, values)))
     columns = fitted.finish()
     assert all(column.open_ended for column in columns)
-    assert max(column.cardinality for column in columns) <= 1_003
+    assert max(column.cardinality for column in columns) <= 2_003

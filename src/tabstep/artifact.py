@@ -10,6 +10,7 @@
 ``versions.json``      what it was trained with
 ``golden.parquet``     a few raw rows and the probabilities that must come out
 ``manifest.json``      format, and the SHA-256 of each file above
+``code/``              what SageMaker's containers serve it with; ``load`` neither reads nor checks it
 =====================  =====================================================================
 """
 
@@ -20,9 +21,9 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tabstep import __version__
-from tabstep.checkpoints import sync_directory, write_durably
+from tabstep.durable import sync_directory, write_durably
 from tabstep.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models import build_model
+from tabstep.models import ENTRY_POINTS, MODELS, build_model
 from tabstep.predictor import Predictor
+from tabstep.vendoring import CODE, write_code
 
 FORMAT = 1
 GOLDEN_ROWS = 8
@@ -101,6 +103,7 @@ def save(
     )
     files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
     write_json(temporary / "manifest.json", {"format": FORMAT, "files": files})
+    write_code(temporary / CODE, _plugin(architecture.name))
     _swap(temporary, directory)
 
 
@@ -108,7 +111,7 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     """Load an artifact after checking its files against their digests and its golden rows against the model.
 
     Raises:
-        UserError: not an artifact, damaged, of a newer format, or it predicts other probabilities than it was saved with.
+        UserError: not an artifact, damaged, of another format, or its golden rows come out different.
     """
     directory = Path(model_dir)
     _check_files(directory)
@@ -119,6 +122,12 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     _check_golden(predictor, directory / "golden.parquet")
     predictor.model.to(device)
     return predictor
+
+
+def _plugin(model: str) -> list[str]:
+    """Return the requirement of the package that registered a model, none for a model of our own."""
+    points = [] if model in MODELS else entry_points(group=ENTRY_POINTS, name=model)
+    return [f"{point.dist.name}=={point.dist.version}" for point in points if point.dist is not None]
 
 
 def versions() -> dict[str, str]:
@@ -166,7 +175,9 @@ def _check_files(directory: Path) -> None:
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json")
     manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
     if manifest["format"] != FORMAT:
-        raise UserError(f"{directory}: has format {manifest['format']}, this version reads {FORMAT}: use its versions.json")
+        raise UserError(
+            f"{directory}: has format {manifest['format']}, this version reads {FORMAT}: use its versions.json"
+        )
     for name, digest in manifest["files"].items():
         path = directory / name
         if not path.is_file():
@@ -195,7 +206,7 @@ def _sha256(path: Path) -> str:
 
 def _swap(temporary: Path, directory: Path) -> None:
     """Put the new directory in the place of the old one; an old one is set aside first, never half replaced."""
-    for path in temporary.iterdir():
+    for path in (path for path in temporary.rglob("*") if path.is_file()):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     aside = directory.with_name(f".{directory.name}.old")
@@ -205,9 +216,3 @@ def _swap(temporary: Path, directory: Path) -> None:
     os.replace(temporary, directory)
     sync_directory(directory.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def golden_rows(batches: Sequence[pa.RecordBatch], features: Sequence[str]) -> pa.RecordBatch:
-    """Take the first rows of raw batches, features only."""
-    table = pa.Table.from_batches(batches).select(list(features)).slice(0, GOLDEN_ROWS).combine_chunks()
-    return table.to_batches()[0]

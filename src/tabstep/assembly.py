@@ -13,13 +13,13 @@ from lightning.pytorch.loggers import Logger
 from tabstep.artifact import Architecture
 from tabstep.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.callbacks.console import build_console
-from tabstep.callbacks.history import EpochLogger, HistoryFile
 from tabstep.checkpoints import CheckpointStore
 from tabstep.classifier import Classifier, StepOptions, Target
 from tabstep.config.settings import PluginModelSettings, Settings
 from tabstep.data import Batching, TableDataModule
 from tabstep.encoder import Encoder
 from tabstep.errors import UserError
+from tabstep.history import log_row, write_history
 from tabstep.losses import Loss, balanced_weights, build_loss
 from tabstep.machine import Machine
 from tabstep.metrics import build_metrics
@@ -62,8 +62,10 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     )
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
     classifier = build_classifier(settings, prepared, machine, architecture, steps)
-    checkpointer = build_checkpointer(settings, prepared, output / "checkpoints")
+    checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
     trainer = build_trainer(settings, machine, ranks, checkpointer)
+    if ranks.rank == 0:
+        keep_history(classifier, trainer, output / "metrics.csv" if settings.logger.csv else None)
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
@@ -196,9 +198,6 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
 def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpointer: Checkpointer) -> L.Trainer:
     """Build the Trainer. Loaders are asked for anew each epoch: a new loader is a new order."""
     trainer, output = settings.trainer, Path(settings.paths.output_dir)
-    callbacks: list[L.Callback] = [build_console(settings.callbacks.progress, trainer.log_interval), EpochLogger()]
-    if settings.logger.csv:
-        callbacks.append(HistoryFile(output / "metrics.csv"))
     return L.Trainer(
         accelerator=machine.accelerator,
         devices=ranks.local_world_size,
@@ -208,7 +207,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         max_epochs=trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
-        callbacks=[*callbacks, checkpointer],
+        callbacks=[build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
         plugins=[checkpointer.store],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
@@ -220,6 +219,17 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=output,
     )
+
+
+def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) -> None:
+    """Let each closed epoch reach the CSV file and the loggers.
+
+    Listeners, not callbacks: the Trainer calls every callback six times a batch, whether it listens or not.
+    """
+    if file is not None:
+        classifier.epoch_listeners.append(lambda _: write_history(file, classifier.progress.history))
+    if trainer.loggers:
+        classifier.epoch_listeners.append(lambda row: log_row(trainer.loggers, row))
 
 
 def build_loggers(settings: Settings, output: Path) -> list[Logger]:

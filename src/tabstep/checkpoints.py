@@ -15,13 +15,14 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
+from tabstep.durable import sync_directory, write_durably
 from tabstep.errors import RetryError, UserError
 
 MAGIC = b"tabstep\x01"
@@ -33,29 +34,6 @@ _MAX_FAILURES = 3
 
 class DamagedError(UserError):
     """A checkpoint file whose bytes are not those that were written."""
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write ``data`` so that after a crash ``path`` holds either all of it or what it held before.
-
-    The temporary file lies beside its target: a rename is atomic on one file system only.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename inside ``directory`` durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def dump_state(state: dict[str, Any]) -> bytes:
@@ -108,7 +86,7 @@ class CheckpointStore(CheckpointIO):
         return [self.directory / match[0] for match in names]
 
     def newest(self, kind: str = "last") -> tuple[Path, dict[str, Any]] | None:
-        """Return the newest intact file of ``kind`` with its state; a damaged one is named in a warning and passed over."""
+        """Return the newest intact file of ``kind`` with its state; a damaged one is passed over with a warning."""
         for path in self.files(kind):
             try:
                 return path, load_state(path)
@@ -116,7 +94,9 @@ class CheckpointStore(CheckpointIO):
                 warnings.warn(f"{error}; trying the one before it", stacklevel=2)
         return None
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         """Write one file durably; a full disk costs this file, not the run, until it has happened three times in a row.
 
         Raises:
@@ -127,7 +107,8 @@ class CheckpointStore(CheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, dump_state(checkpoint))
         except OSError as error:
-            target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
+            with suppress(OSError):
+                target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
             self._count_failure(target, error)
         else:
             self._failures = 0
@@ -137,7 +118,9 @@ class CheckpointStore(CheckpointIO):
             raise RetryError(f"{target}: cannot be written: {error.strerror}") from error
         self._failures += 1
         if self._failures >= _MAX_FAILURES:
-            raise RetryError(f"{target}: the disk is full ({self._failures} tries): free some space, run again") from error
+            raise RetryError(
+                f"{target}: the disk is full ({self._failures} tries): free some space, run again"
+            ) from error
         warnings.warn(f"{target}: the disk is full; the checkpoint before it stays, the next try follows", stacklevel=2)
 
     def load_checkpoint(
@@ -170,7 +153,7 @@ class CheckpointStore(CheckpointIO):
     def clean(self) -> None:
         """Delete what a killed process left half written."""
         for path in self.directory.glob(".*.ckpt.tmp"):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

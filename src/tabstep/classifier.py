@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -25,8 +25,6 @@ from tabstep.schema import Task
 from tabstep.scores import EpochScores
 
 Row = dict[str, float]
-FINITE_CHECK_STEPS = 50
-"""Steps between two looks at the loss on a GPU: each look waits for the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +99,13 @@ class Classifier(L.LightningModule):
         self.last_loss = torch.tensor(math.nan)
         self.epoch_listeners: list[Callable[[Row], None]] = []
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
-        self._recent: list[Tensor] = []
+        self._watch = guards.LossWatch()
         self._window: list[Tensor] = []
+        self._restored: dict[str, Any] | None = None
         self._val_row: Row = {}
         self.ema: AveragedModel | None = None
         if options.ema_decay is not None:
-            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)
+            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
             self.ema.requires_grad_(False)
 
     @property
@@ -115,8 +114,7 @@ class Classifier(L.LightningModule):
         return self.model if self.ema is None else self.ema.module
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
-        logits: Tensor = self.model(x_num, x_cat)
-        return logits
+        return cast(Tensor, self.model(x_num, x_cat))
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self._make_optimizer(self.model)
@@ -148,8 +146,10 @@ class Classifier(L.LightningModule):
             if batch_idx == 0:
                 self._check_first(batch, logits)
             losses, weights = self.loss(logits, batch.y)
-        loss_sum, weight = (losses * weights).sum(), weights.sum()
+        loss_sum: Tensor = (losses * weights).sum()
+        weight: Tensor = weights.sum()
         self.last_loss = loss_sum.detach() / weight
+        self._watch.add(self.last_loss)
         self._check_finite(batch)
         scored = logits.detach()
         self.scores["train"].add(scored if scored.ndim == 2 else scored.mean(dim=1), batch.y, loss_sum, weight)
@@ -179,21 +179,16 @@ class Classifier(L.LightningModule):
         guards.check_batch_norm(self.model, len(batch.y))
 
     def _check_finite(self, batch: Batch | None = None, *, now: bool = False) -> None:
-        """Stop at the first loss that is not finite; on a GPU look once in ``FINITE_CHECK_STEPS`` steps or ``now``."""
-        if not now:
-            self._recent.append(self.last_loss)
-        if not self._recent or not (now or self.device.type == "cpu" or len(self._recent) >= FINITE_CHECK_STEPS):
+        """Stop at a loss that is not finite, with what made it."""
+        bad = self._watch.first_bad(now=now)
+        if bad is None:
             return
-        finite = torch.isfinite(torch.stack(self._recent))
-        if not bool(finite.all()):
-            late = len(self._recent) - 1 - int((~finite).nonzero()[0])
-            value = float(self._recent[-1 - late])
-            cause = "" if batch is None else self._explain(batch) + "; "
-            raise UserError(
-                f"training: the loss is {value} at epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1 - late}: "
-                f"{cause}lower optimizer.lr (now {self._lr:g}) or set trainer.max_norm"
-            )
-        self._recent.clear()
+        late, value = bad
+        cause = "" if batch is None else self._explain(batch) + "; "
+        raise UserError(
+            f"training: the loss is {value} at epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1 - late}: "
+            f"{cause}lower optimizer.lr (now {self._lr:g}) or set trainer.max_norm"
+        )
 
     def _explain(self, batch: Batch) -> str:
         return guards.explain_nonfinite(self.model, batch.x_num, batch.x_cat, self.target.input_names)
@@ -282,7 +277,6 @@ class Classifier(L.LightningModule):
     def _epoch_row(self) -> Row:
         train = {f"train_{key}": value for key, value in self.scores["train"].compute().items()}
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        self.progress.seconds += seconds
         epochs_left = self.options.max_epochs - self.progress.epoch - 1
         share = (self.epoch_batches - self.first_batch) / self.epoch_batches
         rows_per_s = self._rows * self.trainer.world_size / max(self._train_seconds, 1e-9)
@@ -305,7 +299,7 @@ class Classifier(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Restore what needs the optimizer, the device and the rank."""
-        restored, self._restored = getattr(self, "_restored", None), None
+        restored, self._restored = self._restored, None
         if restored is None:
             return
         self.schedule.load_state_dict(restored["schedule"])

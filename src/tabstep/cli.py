@@ -81,7 +81,7 @@ def _schema_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="a parquet or CSV file, a directory of parquet files or a glob")
     parser.add_argument("--name", required=True, help="of the option: schema=NAME selects the file")
     parser.add_argument("--conf-dir", default="conf", help="directory of the configuration (default: %(default)s)")
-    parser.add_argument("--label", help="column to predict; several, for a multilabel task, with commas between")
+    parser.add_argument("--label", action="append", help="column to predict; once for each label of a multilabel task")
     parser.add_argument("--id", help="column that identifies a row")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
@@ -92,13 +92,14 @@ def _schema(options: Namespace) -> None:
     from rich.console import Console
 
     from tabstep.config.settings import SchemaSettings
+    from tabstep.entry import config_dir
     from tabstep.inference import schema_table
     from tabstep.schema_file import write_schema_file
 
-    label = options.label
+    labels: list[str] | None = options.label
     declared = SchemaSettings(
         id=options.id,
-        label=label.split(",") if label is not None and "," in label else label,
+        label=labels[0] if labels is not None and len(labels) == 1 else labels,
         numeric=None,
         categorical=None,
         drop=[],
@@ -108,7 +109,8 @@ def _schema(options: Namespace) -> None:
     directory = Path(options.conf_dir) / "schema"
     path, rows = write_schema_file(options.table, options.name, directory, declared, overwrite=options.overwrite)
     Console().print(schema_table(rows))
-    print(f"{path}: use it with schema={options.name}")
+    own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
+    print(f"{path}: use it with {own}schema={options.name}")
 
 
 def _split_arguments(parser: argparse.ArgumentParser) -> None:

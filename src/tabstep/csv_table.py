@@ -18,13 +18,13 @@ _NULLS: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
 
 class CsvTable:
-    """A CSV file, read whole: a column's type follows from all of its rows. The delimiter is the header's.
+    r"""A CSV file, read whole: a column's type follows from all of its rows. The delimiter is the header's.
 
     Unquoted empty cells and NA, N/A, NaN, nan, null, NULL and None are missing.
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
-    >>> _ = path.write_text("age;job\\n31;nurse\\n;NA\\n")
+    >>> _ = path.write_text("age;job\n31;nurse\n;NA\n")
     >>> [batch.to_pydict() for batch in CsvTable(str(path), where="data.train").batches(["job", "age"])]
     [{'job': ['nurse', None], 'age': [31, None]}]
     """
@@ -34,6 +34,7 @@ class CsvTable:
         self._table = _read(location, where)
         self.arrow_schema = self._table.schema
         self.num_rows = self._table.num_rows
+        self.conflicts: dict[str, str] = {}
         repeated = [name for name, count in Counter(self._table.column_names).items() if count > 1]
         if repeated:
             raise UserError(f"{where}: column {repeated[0]!r} stands more than once: rename or drop one")

@@ -16,7 +16,7 @@ from tabstep.table import EncodedTable
 
 
 class Batch(NamedTuple):
-    """One batch: ``x_num`` (B, num_numeric) float32, ``x_cat`` (B, num_categorical) int32, ``y`` (B,) or (B, num_labels)."""
+    """One batch: ``x_num`` (B, num_numeric) float32, ``x_cat`` (B, num_categorical) int32, ``y`` (B,) or (B, labels)."""
 
     x_num: Tensor
     x_cat: Tensor
@@ -85,10 +85,8 @@ class EvalLoader:
     in each forward pass.
     """
 
-    def __init__(
-        self, tensors: Batch, *, batch_size: int, limit: int | None = None, rank: int = 0, world_size: int = 1
-    ) -> None:
-        num_rows = len(tensors.y) if limit is None else min(len(tensors.y), limit * batch_size)
+    def __init__(self, tensors: Batch, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        num_rows = len(tensors.y)
         self.tensors = tensors
         self.first, self.end = num_rows * rank // world_size, num_rows * (rank + 1) // world_size
         self.count = max(1, -(-num_rows // (world_size * batch_size)))
@@ -105,7 +103,7 @@ class EvalLoader:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How splits are cut: rows a training batch (all ranks), rows an evaluation batch, rows of a shuffle window, seed."""
+    """How splits are cut: rows of a training batch (all ranks), of an evaluation batch and of a shuffle window."""
 
     batch_size: int
     eval_batch_size: int
@@ -126,7 +124,15 @@ class TableDataModule(L.LightningDataModule):
         self.batching = batching
         self.start_batch = 0
         self._device_share = device_share
-        self._tensors = {split: as_tensors(table) for split, table in tables.items()}
+        self._tensors = {split: self._limited(split, as_tensors(table)) for split, table in tables.items()}
+
+    def _limited(self, split: Split, tensors: Batch) -> Batch:
+        """Keep the rows of the first ``limit_batches`` batches: the same ones in each epoch, so that they can be overfit."""
+        limit, batching = self.batching.limit_batches, self.batching
+        if limit is None:
+            return tensors
+        rows = limit * (batching.batch_size if split == "train" else batching.eval_batch_size)
+        return Batch(*(tensor[:rows] for tensor in tensors))
 
     def setup(self, stage: str) -> None:
         """Move the tables to the GPU once if they fit into ``device_share`` of its free memory."""
@@ -140,9 +146,8 @@ class TableDataModule(L.LightningDataModule):
             self._tensors = {split: Batch(*(t.to(device) for t in part)) for split, part in self._tensors.items()}
 
     def batches_per_epoch(self, world_size: int) -> int:
-        """Count the training batches of an epoch; ``limit_batches`` caps them."""
-        count = num_batches(len(self._tensors["train"].y), self.batching.batch_size, world_size)
-        return count if self.batching.limit_batches is None else min(count, self.batching.limit_batches)
+        """Count the training batches of an epoch."""
+        return num_batches(len(self._tensors["train"].y), self.batching.batch_size, world_size)
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
@@ -166,7 +171,6 @@ class TableDataModule(L.LightningDataModule):
         return EvalLoader(
             self._tensors["val"],
             batch_size=self.batching.eval_batch_size,
-            limit=self.batching.limit_batches,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )

@@ -30,6 +30,21 @@ class Encoder:
 
     ``classes`` are the labels in their own type and in the order of the outputs (the second of two is the positive
     one), or the label columns of a multilabel task.
+
+    >>> import tempfile, pyarrow.parquet as pq
+    >>> from tabstep.source import open_source
+    >>> path = tempfile.mkdtemp() + "/train.parquet"
+    >>> pq.write_table(pa.table({"age": [20, None, 40], "job": ["a", "b", "a"], "y": ["no", "yes", "no"]}), path)
+    >>> encoder = Encoder.fit(
+    ...     open_source(path, split="train"),
+    ...     Schema(label=("y",), numeric=("age",), categorical=("job",)),
+    ...     settings=EncoderSettings(scaling="standard", max_categories=100, min_frequency=1),
+    ... )
+    >>> encoder.classes, encoder.input_names, encoder.cardinalities
+    (('no', 'yes'), ('age', 'age is missing'), (5,))
+    >>> x_num, x_cat = encoder.transform(pa.record_batch({"job": ["b", "new"], "age": [40.0, None]}))
+    >>> x_num.tolist(), x_cat.tolist()
+    ([[1.0, 0.0], [0.0, 1.0]], [[4], [1]])
     """
 
     schema: Schema

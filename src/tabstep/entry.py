@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,22 @@ from tabstep.config.overrides import Command, check_overrides
 from tabstep.config.parse import parse
 from tabstep.errors import ProblemsError, UserError
 from tabstep.exits import exit_code, write_failure
+from tabstep.launch import container
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from tabstep.config.settings import Settings
 
 PRIMARY = "train"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a training, or what Hydra's flags ask for, and return the exit code (see ``tabstep.errors``)."""
-    return exit_code(lambda: train(sys.argv[1:] if argv is None else argv))
+    """Run a training, or what Hydra's flags ask for, and return the exit code (see ``tabstep.errors``).
+
+    In the container of a SageMaker job the command line is the job's.
+    """
+    return exit_code(container.command(train, argv))
 
 
 def train(argv: Sequence[str]) -> None:
@@ -117,10 +124,9 @@ def _compose_and_run(arguments: list[str]) -> None:
     failures: list[Exception] = []
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=PRIMARY)
     task = decorate(_task(list(sys.argv), failures))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, rather than printing a report and exiting with 1
-    sys.argv = [sys.argv[0], *arguments]
     try:
-        task()
+        with _command_line(arguments):
+            task()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if error in failures or isinstance(error, UserError):
             raise
@@ -131,6 +137,20 @@ def _compose_and_run(arguments: list[str]) -> None:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def _command_line(arguments: list[str]) -> Iterator[None]:
+    """Let Hydra read these arguments, and raise its errors rather than print a report of its own and exit with 1."""
+    argv, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [argv[0], *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if variable is None:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], float | None]:
@@ -158,6 +178,21 @@ def _run(cfg: DictConfig, output_dir: str) -> float | None:
     config = plain(cfg)
     config["paths"]["output_dir"] = output_dir  # of this job, absolute, also in a sweep
     settings = parse(config)
+    if settings.launch.name != "local":
+        return _launch(settings)
     from tabstep.run import run
 
     return run(settings, config)
+
+
+def _launch(settings: Settings) -> float | None:
+    """Run as a job, which composes the same overrides from the same conf/ again."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from tabstep.launch.dispatch import launch
+
+    hydra = HydraConfig.get()
+    sources = {source.provider: Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"}
+    if hydra.job.config_name != PRIMARY or sources.get("main") != config_dir():
+        raise UserError("--config-name, --config-path: a job has conf/train.yaml of its source: use --config-dir")
+    return launch(settings, list(hydra.overrides.task), [path for name, path in sources.items() if name == "command-line"])

@@ -29,7 +29,7 @@ def exit_code(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return EXIT_SIGINT
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 the outermost frame: nothing is hidden
         traceback.print_exc()
         say(f"this is a fault of tabstep, not of your input: {type(error).__name__}: {error}")
         return EXIT_INTERNAL

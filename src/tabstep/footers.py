@@ -7,14 +7,14 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabstep.columns import unify
+from tabstep.columns import unify, value_type
 from tabstep.errors import ProblemsError, UserError
 from tabstep.locations import Location, first_line
 
@@ -47,10 +47,12 @@ def read_footers(location: Location, *, where: str, hive: bool) -> list[Footer]:
     Raises:
         ProblemsError: files are empty, truncated, damaged or not parquet, one line each.
     """
+    schemas: dict[pa.Schema, pa.Schema] = {}  # thousands of files share a few objects
 
     def read(path: str) -> Footer | str:
         try:
-            return _read_footer(location, path, hive=hive)
+            footer = _read_footer(location, path, hive=hive)
+            return replace(footer, schema=schemas.setdefault(footer.schema, footer.schema))
         except UserError as error:
             return f"{where}: {location.name(path)}: {error}"
 
@@ -84,7 +86,7 @@ def _read_footer(location: Location, path: str, *, hive: bool) -> Footer:
         size=info.size,
         mtime_ns=info.mtime_ns or 0,
         digest=digest,
-        partition=_partition(name) if hive else (),
+        partition=partition_of(name) if hive else (),
     )
 
 
@@ -99,10 +101,10 @@ def _footer_digest(file: pa.NativeFile, size: int) -> str:
     return hashlib.blake2b(file.read_at(length, size - _TAIL.size - length), digest_size=16).hexdigest()
 
 
-def _partition(name: str) -> tuple[tuple[str, str | None], ...]:
+def partition_of(name: str) -> tuple[tuple[str, str | None], ...]:
     """Return the ``key=value`` directories of a path, unquoted.
 
-    >>> _partition("year=2024/city=a%20b/part-0.parquet")
+    >>> partition_of("year=2024/city=a%20b/part-0.parquet")
     (('year', '2024'), ('city', 'a b'))
     """
     pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part]
@@ -121,26 +123,25 @@ def partition_types(footers: Sequence[Footer]) -> dict[str, pa.DataType]:
     }
 
 
-def unified_schema(footers: Sequence[Footer], *, where: str) -> pa.Schema:
-    """Return the schema that every file can be read as; the columns stand in the first file's order.
+def unified_schema(footers: Sequence[Footer]) -> tuple[pa.Schema, dict[str, str]]:
+    """Return the schema that every file can be read as, and why a column that stands in some file is not in it.
 
-    Raises:
-        ProblemsError: a column is missing in some files, or its types have no common meaning; one line a column.
+    The columns stand in the first file's order. A column that some files lack, or whose types have no common meaning,
+    is left to whoever asks for it: columns that nobody uses may differ.
     """
     partitions = partition_types(footers)
     files = _distinct_schemas(footers)
     types: dict[str, pa.DataType] = {}
-    problems: list[str] = []
+    conflicts: dict[str, str] = {}
     for name in dict.fromkeys(name for fields in files.values() for name in fields):
         try:
             if name in partitions:
                 raise UserError("is in the files and in the names of the directories: rename one")
             types[name] = _unified_type(name, files)
         except UserError as error:
-            problems.append(f"{where}: column {name!r} {error}")
-    if problems:
-        raise ProblemsError(problems)
-    return pa.schema(list((types | partitions).items()))
+            conflicts[name] = str(error)
+    usable = types | {name: dtype for name, dtype in partitions.items() if name not in conflicts}
+    return pa.schema(list(usable.items())), conflicts
 
 
 def _distinct_schemas(footers: Sequence[Footer]) -> dict[str, dict[str, pa.DataType]]:
@@ -165,4 +166,5 @@ def _unified_type(name: str, files: dict[str, dict[str, pa.DataType]]) -> pa.Dat
             raise UserError(f"is {unified} in {origin} and {dtype} in {file}: write both with one type")
         if both != unified:
             unified, origin = both, file
-    return unified
+    # Arrow computes little on string views; no meaning is lost.
+    return pa.string() if pa.types.is_string_view(value_type(unified)) else unified

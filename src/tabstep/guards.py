@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tabstep.errors import UserError
 from tabstep.schema import Task
 
+LOOK_EVERY = 50
+"""Batches between two looks at the loss on a GPU: each look waits for the device."""
 _TRANSPARENT = ("View", "Squeeze", "Unsqueeze", "ToCopy", "Reshape", "Slice", "Alias", "Clone", "Expand", "Transpose")
 
 
@@ -63,7 +66,11 @@ def check_targets(y: Tensor, task: Task, num_outputs: int) -> None:
 def check_devices(model: nn.Module, batch: Sequence[Tensor]) -> None:
     """Refuse a model whose parts, or whose batch, lie on several devices."""
     places: dict[str, str] = {}
-    for name, tensor in [*model.named_parameters(), *model.named_buffers(), *zip(("x_num", "x_cat", "y"), batch, strict=True)]:
+    for name, tensor in [
+        *model.named_parameters(),
+        *model.named_buffers(),
+        *zip(("x_num", "x_cat", "y"), batch, strict=True),
+    ]:
         places.setdefault(str(tensor.device), name)
     if len(places) > 1:
         found = ", ".join(f"{name} on {device}" for device, name in places.items())
@@ -92,6 +99,30 @@ def check_gradient_norm(norm: float, limit: float, where: str, lr: float) -> Non
             f"training: the gradient norm is {norm:.3g} at {where}, above callbacks.max_grad_norm={limit:g}: "
             f"lower optimizer.lr (now {lr:g}), or raise callbacks.max_grad_norm if you expect it"
         )
+
+
+class LossWatch:
+    """Looks for a loss that is not finite: at each one, or, where a look waits for a GPU, at many in one go."""
+
+    def __init__(self) -> None:
+        self._unseen: list[Tensor] = []
+
+    def add(self, loss: Tensor) -> None:
+        """Remember the loss of a batch."""
+        self._unseen.append(loss)
+
+    def first_bad(self, *, now: bool = True) -> tuple[int, float] | None:
+        """Look, and return how many batches ago the first bad loss came, and its value; None where all are finite.
+
+        Unless ``now``, losses on a GPU are looked at once in ``LOOK_EVERY`` batches.
+        """
+        if not self._unseen or not (now or self._unseen[-1].device.type == "cpu" or len(self._unseen) >= LOOK_EVERY):
+            return None
+        values = torch.stack(self._unseen).tolist()
+        self._unseen.clear()
+        bad = (index for index, value in enumerate(values) if not math.isfinite(value))
+        first = next(bad, None)
+        return None if first is None else (len(values) - 1 - first, values[first])
 
 
 def explain_nonfinite(model: nn.Module, x_num: Tensor, x_cat: Tensor, names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,6 +22,7 @@ Role = Literal["id", "label", "numeric", "categorical", "left out"]
 
 LABEL_NAMES: Final = ("label", "target", "y", "class")
 _ID_NAME: Final = re.compile(r"id|row_?id|uuid|guid|index|.*_id|__index_level_0__", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ID_SAMPLE: Final = 65_536
 _ROWS_SHOWN: Final = 60
 
@@ -57,6 +58,7 @@ def infer_schema(source: TypedTable, settings: SchemaSettings) -> tuple[Schema, 
     """
     types = dict(zip(source.arrow_schema.names, source.arrow_schema.types, strict=True))
     roles = _declared(source, settings, types)
+    _refuse_conflicts(source, settings)
     label = _label(settings, types, roles)
     found_id = None if settings.id is not None else _infer_id(source, types, roles)
     if found_id is not None:
@@ -99,8 +101,10 @@ def _declared(source: TypedTable, settings: SchemaSettings, types: dict[str, pa.
     problems: list[str] = []
     for key, role, names in lists:
         for name in names:
-            if name not in types:
-                help_ = nearest(name, types)
+            if name in source.conflicts:
+                problems += [] if key == "drop" else [f"{source.where}: column {name!r} {source.conflicts[name]}"]
+            elif name not in types:
+                help_ = nearest(name, [*types, *source.conflicts])
                 problems.append(f"schema.{key}: {source.where} has no column {name!r}: {help_}")
             elif name in declared:
                 problems.append(f"schema.{key}: column {name!r} is {declared[name][0]} already: name it once")
@@ -110,6 +114,17 @@ def _declared(source: TypedTable, settings: SchemaSettings, types: dict[str, pa.
     if problems:
         raise ProblemsError(problems)
     return {name: declared[name] for name in types if name in declared}
+
+
+def _refuse_conflicts(source: TypedTable, settings: SchemaSettings) -> None:
+    """Raise for columns that differ between files, unless they are dropped or the declared features are exact."""
+    if settings.numeric is not None and settings.categorical is not None:
+        return
+    names = [name for name in source.conflicts if name not in settings.drop]
+    if names:
+        problems = [f"{source.where}: column {name!r} {source.conflicts[name]}" for name in names]
+        problems[-1] += f", or leave out what differs with 'schema.drop=[{_override_list(names)}]'"
+        raise ProblemsError(problems)
 
 
 def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
@@ -185,15 +200,19 @@ def _rest(settings: SchemaSettings, types: dict[str, pa.DataType], roles: _Roles
 def _refusal(refused: dict[str, str]) -> str:
     name, why = next(iter(refused.items()))
     others = f" ({len(refused)} columns are like it)" if len(refused) > 1 else ""
-    names = ",".join(_quoted(name) for name in refused)
+    names = _override_list(refused)
     return f"schema: column {name!r}: {why.rpartition(': ')[0]}{others}: leave out with 'schema.drop=[{names}]'"
 
 
-def _quoted(name: str) -> str:
-    """Return a name as an element of a list in a Hydra override."""
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        return name
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _override_list(names: Iterable[str]) -> str:
+    r"""Return names as the elements of a list in a Hydra override.
+
+    >>> print(_override_list(["age", "a.b", 'c"']))
+    age,"a.b","c\""
+    """
+    return ",".join(
+        name if _PLAIN.fullmatch(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names
+    )
 
 
 def _task(settings: SchemaSettings, label: tuple[str, ...]) -> Task | None:
@@ -214,7 +233,7 @@ def schema_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         shown[row.role] = shown.get(row.role, 0) + 1
         if len(rows) <= _ROWS_SHOWN or shown[row.role] <= few:
-            table.add_row(*(Text(_printable(cell)) for cell in (row.column, row.type, row.role, row.why)))
+            table.add_row(*(Text(printable(cell)) for cell in (row.column, row.type, row.role, row.why)))
     if len(rows) > _ROWS_SHOWN:
         for role, count in shown.items():
             if count > few:
@@ -222,6 +241,6 @@ def schema_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace control characters, which could drive the terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

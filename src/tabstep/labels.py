@@ -58,6 +58,12 @@ class LabelFit:
     """Collects the distinct labels, batch by batch, and decides on task and classes.
 
     ``where`` begins each message: the setting that names the table.
+
+    >>> table = pa.table({"y": ["no", "yes", "no"]})
+    >>> labels = LabelFit(table.schema, ["y"], task=None, declared=None, where="data.train")
+    >>> labels.add(table.to_batches()[0], 0)
+    >>> labels.finish()
+    ('binary', ('no', 'yes'))
     """
 
     def __init__(

@@ -86,6 +86,12 @@ def find_files(location: str, *, where: str) -> Location:
     raise UserError(f"{where}: no such file or directory: {location}{_near_path(path)}")
 
 
+def is_directory(location: str, *, where: str) -> bool:
+    """Whether ``location`` is a directory that exists."""
+    filesystem, path = open_filesystem(location)
+    return bool(_file_type(filesystem, path, where) == fs.FileType.Directory)
+
+
 def _file_type(filesystem: fs.FileSystem, path: str, where: str) -> fs.FileType:
     try:
         return filesystem.get_file_info(path).type
@@ -138,8 +144,25 @@ def _by_glob(filesystem: fs.FileSystem, path: str, location: str, where: str) ->
         found = [file for file in glob.glob(path, recursive=True) if os.path.isfile(file)]
     else:
         infos = _list(filesystem, base, where, recursive=True)
-        found = [info.path for info in infos if info.type == fs.FileType.File and fnmatch.fnmatch(info.path, path)]
+        found = [info.path for info in infos if info.type == fs.FileType.File and _matches(info.path, path)]
     paths = sorted(file for file in found if not _hidden(file[len(base) :]))
     if not paths:
         raise UserError(f"{where}: no file matches {location}")
     return Location(filesystem=filesystem, base=base, paths=tuple(paths))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a path matches a glob as it would on a local disk: ``*`` stays within a name, ``**`` does not.
+
+    >>> _matches("b/x/1.parquet", "b/*.parquet"), _matches("b/x/1.parquet", "b/**/*.parquet")
+    (False, True)
+    """
+    parts, wanted = path.split("/"), pattern.split("/")
+    if wanted[0] == "**":
+        rest = "/".join(wanted[1:])
+        return any(_matches("/".join(parts[skip:]), rest) for skip in range(len(parts)))
+    if not fnmatch.fnmatchcase(parts[0], wanted[0]):
+        return False
+    if len(parts) == 1 or len(wanted) == 1:
+        return len(parts) == len(wanted)
+    return _matches("/".join(parts[1:]), "/".join(wanted[1:]))

@@ -39,7 +39,9 @@ def resolve_machine(
     """
     cuda, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     if accelerator == "gpu" and not (cuda or mps):
-        raise UserError("trainer.accelerator: gpu was asked for but torch sees none: set trainer.accelerator=auto or cpu")
+        raise UserError(
+            "trainer.accelerator: gpu was asked for but torch sees none: set trainer.accelerator=auto or cpu"
+        )
     chosen: Literal["cpu", "cuda", "mps"] = "cpu"
     if accelerator != "cpu" and (cuda or mps):
         chosen = "cuda" if cuda else "mps"

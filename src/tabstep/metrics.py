@@ -17,22 +17,6 @@ from tabstep.schema import Task
 NAN = torch.tensor(torch.nan, dtype=torch.float64)
 
 
-def probabilities(logits: Tensor, task: Task) -> Tensor:
-    """Return float32 probabilities of logits ``(B, num_outputs)``; members ``(B, k, num_outputs)`` are averaged.
-
-    **Shape** binary ``(B,)`` of the positive class, multiclass ``(B, C)``, multilabel ``(B, L)``.
-
-    >>> probabilities(torch.tensor([[0.0]]), "binary")
-    tensor([0.5000])
-    """
-    logits = logits.float()
-    if logits.ndim == 3:
-        logits = logits.mean(dim=1)
-    if task == "multiclass":
-        return logits.softmax(dim=1)
-    return logits.sigmoid().squeeze(1) if task == "binary" else logits.sigmoid()
-
-
 def build_metrics(task: Task, num_outputs: int, *, thresholds: int | None = None) -> MetricCollection:
     """Build accuracy, f1, log_loss, auroc and average_precision over one stream of ``(probabilities, y)``.
 
@@ -143,9 +127,9 @@ class RankScores(Metric):
             self._count(probs.float().view(len(y), -1), y, self.bins)
             return
         assert isinstance(self.probs, list) and isinstance(self.truth, list)
-        # One-dimensional, so that a rank without a row gathers with the others.
+        # One-dimensional and float32: what torchmetrics gathers for a rank without a row has that form.
         self.probs.append(probs.float().flatten())
-        self.truth.append(y.to(torch.int64).flatten())
+        self.truth.append(y.float().flatten())
 
     def _count(self, probs: Tensor, y: Tensor, bins: int) -> None:
         self.nans += probs.isnan().sum()
@@ -177,8 +161,8 @@ class RankScores(Metric):
         )
         if probs.numel() == 0 or probs.isnan().any():
             return NAN.expand(2, 1)
-        probs = probs.view(-1, self.num_outputs)
-        indicators = self._indicators(truth.view(-1, self.num_outputs) if self.task == "multilabel" else truth)
+        probs, y = probs.view(-1, self.num_outputs), truth.long()
+        indicators = self._indicators(y.view(-1, self.num_outputs) if self.task == "multilabel" else y)
         return torch.stack([areas(*tally(probs[:, c], indicators[:, c])) for c in range(self.num_outputs)], dim=1)
 
 
@@ -231,3 +215,7 @@ def check_update(probs: Tensor, y: Tensor, task: Task) -> None:
         )
     if not probs.dtype.is_floating_point or probs.dtype.itemsize < 4:
         raise ValueError(f"metrics take float32 probabilities, got {probs.dtype}, which ties what differs")
+    classes = probs.shape[1] if task == "multiclass" else 2
+    # Elsewhere a look at the values would wait for the device; the training step has checked them once.
+    if y.device.type == "cpu" and not ((y >= 0) & (y < classes) & (y == y.long())).all():
+        raise ValueError(f"{task} metrics take labels from 0 to {classes - 1}, got {y.min().item()} to {y.max().item()}")

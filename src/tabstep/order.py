@@ -1,4 +1,4 @@
-"""The order of an epoch's rows and the seeds of its batches: pure functions of (seed, epoch), so a position is one integer."""
+"""The order of an epoch's rows and the seeds of its batches, pure functions of (seed, epoch): a position is an integer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class EpochOrder:
         self._cached: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def rows(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the row numbers at positions ``start`` to ``stop`` (exclusive) of the epoch, shape ``(stop - start,)``."""
+        """Return the row numbers at positions ``start`` to ``stop`` (exclusive), shape ``(stop - start,)``."""
         parts = []
         while start < stop:
             index = int(np.searchsorted(self._starts, start, side="right")) - 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tabstep.encoder import Encoder
-from tabstep.metrics import probabilities
+from tabstep.probabilities import probabilities
 from tabstep.source import open_source
 
 CHUNK_ROWS = 16_384
@@ -46,7 +46,9 @@ class Predictor:
         batches = [self._predict(batch) for batch in self._batches(table)]
         return pa.Table.from_batches(batches)
 
-    def predict_file(self, table: str | os.PathLike[str], out: str | os.PathLike[str], *, batch_rows: int = 65_536) -> int:
+    def predict_file(
+        self, table: str | os.PathLike[str], out: str | os.PathLike[str], *, batch_rows: int = 65_536
+    ) -> int:
         """Stream parquet files into one parquet file with memory bounded by ``batch_rows``; return the number of rows.
 
         The output appears under its name when it is complete.

@@ -49,7 +49,8 @@ def agree_on(ranks: Ranks, name: str, value: str) -> str:
     if ranks.world_size == 1:
         return value
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(minutes=5))
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, timeout=timedelta(minutes=5))
     if ranks.rank == 0:
         store.set(f"tabstep/{name}", value)
     return store.get(f"tabstep/{name}").decode()

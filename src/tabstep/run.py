@@ -13,29 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from rich.console import Console
-from rich.table import Table
 
-from tabstep import artifact
-from tabstep.assembly import Assembly, assemble, build_scores
-from tabstep.callbacks.checkpointing import StopTraining
-from tabstep.checkpoints import exclusive, load_state
-from tabstep.config.settings import Settings
-from tabstep.errors import StoppedError, UserError
-from tabstep.lines import number
+from tabstep.artifact import write_json
+from tabstep.assembly import Assembly, assemble
+from tabstep.checkpoints import exclusive
+from tabstep.config.settings import PathSettings, Settings
+from tabstep.errors import UserError
+from tabstep.export import PREDICTIONS, REPORT, Report, export, show_report
 from tabstep.machine import Machine, resolve_machine
-from tabstep.predictor import Predictor
-from tabstep.preparation import Prepared, Show, prepare
+from tabstep.preparation import Show, prepare
 from tabstep.ranks import Ranks, agree_on, current_ranks, run_ranks
-from tabstep.results import evaluate
 from tabstep.stopping import selected_row
 from tabstep.training import find_checkpoint, train
 
-REPORT, DONE, MODEL = "report.json", "DONE", "model"
-_OUTPUTS = ("checkpoints", MODEL, "predictions", "tensorboard", "metrics.csv", REPORT, DONE)
-Report = dict[str, Any]
+DONE = "DONE"
+_OUTPUTS = (PREDICTIONS, "tensorboard", "metrics.csv", REPORT, DONE)
 
 
 def run(settings: Settings, config: dict[str, Any]) -> float:
@@ -78,7 +72,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
         settings.data, settings.schema, seed=settings.seed, cache_dir=Path(settings.paths.cache_dir), show=show
     )
     if settings.resume == "never" and ranks.rank == 0:
-        _set_aside(output, show)
+        _set_aside(settings.paths, show)
     built = assemble(settings, prepared, machine, ranks)
     reason = _train(settings, built, output, show)
     if dist.is_available() and dist.is_initialized():
@@ -88,11 +82,11 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     if reason == "":
         report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     else:
-        report = _export(settings, config, prepared, built, output)
+        report = export(settings, config, prepared, built)
         report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
-        artifact.write_json(output / REPORT, report)
+        write_json(output / REPORT, report)
         (output / DONE).touch()
-    _show_report(report, output, prepared, show)
+    show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 
 
@@ -106,60 +100,11 @@ def _train(settings: Settings, built: Assembly, output: Path, show: Show) -> str
         progress = found[1]["progress"]
         before = len(progress["history"])
         show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
-    try:
-        reason = train(built.trainer, built.classifier, built.data, built.checkpointer, found)
-    except StopTraining as stop:
-        assert stop.signum is not None
-        raise StoppedError(f"{stop}: the state is saved in {store.directory}; the same command goes on", stop.signum) from stop
+    reason = train(built.trainer, built.classifier, built.data, built.checkpointer, found)
     if found is not None and before == len(built.classifier.progress.history) and (output / DONE).exists():
         show(f"resume: this run is complete ({reason}); resume=never starts anew")
         return ""
     return reason
-
-
-def _export(
-    settings: Settings, config: Mapping[str, Any], prepared: Prepared, built: Assembly, output: Path
-) -> Report:
-    """Write the artifact and the predictions of the best epoch; return the report's scores."""
-    row = selected_row(built.classifier.progress.history, settings.objective)
-    encoder = prepared.encoder
-    store = built.checkpointer.store
-    best = store.path("best", int(row["step"]))
-    weights = eval_weights(load_state(best)["state_dict"])
-    model = built.architecture.build()
-    model.load_state_dict(weights)
-    device = {"cuda": "cuda", "mps": "mps"}.get(built.trainer.strategy.root_device.type, "cpu")
-    predictor = Predictor(encoder, model.to(device))
-    loss = built.classifier.loss
-    report: Report = {}
-    for split in ("val", "test"):
-        if split in prepared.tables:
-            table = prepared.tables[split]
-            scores = build_scores(encoder, table.num_rows)
-            file = output / "predictions" / f"{split}.parquet"
-            report |= {f"{split}_{k}": v for k, v in evaluate(predictor, table, loss, scores, file).items()}
-    report |= {key: value for key, value in row.items() if key.startswith("train_")}
-    report |= {"best_epoch": row["epoch"], "epochs": len(built.classifier.progress.history)}
-    report |= {"objective": settings.objective, "skipped_steps": built.classifier.progress.skipped}
-    if prepared.best_auroc is not None:
-        report["best_reachable_test_auroc"] = prepared.best_auroc
-    golden = artifact.golden_rows([next(prepared.sources["val"].batches(encoder.schema.features, 64))], encoder.schema.features)
-    artifact.save(
-        output / MODEL,
-        weights=weights,
-        architecture=built.architecture,
-        encoder=encoder,
-        golden=golden,
-        config=config,
-        metrics=report,
-    )
-    return report
-
-
-def eval_weights(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights that a checkpoint's epoch was validated with: the moving average where there is one."""
-    prefix = "ema.module." if any(name.startswith("ema.") for name in state_dict) else "model."
-    return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
 def _objective(report: Mapping[str, Any], objective: str) -> float:
@@ -167,9 +112,10 @@ def _objective(report: Mapping[str, Any], objective: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _set_aside(output: Path, show: Show) -> None:
+def _set_aside(paths: PathSettings, show: Show) -> None:
     """Move what an earlier run left into ``previous-<n>``: starting anew must not destroy it."""
-    old = [output / name for name in _OUTPUTS if (output / name).exists()]
+    output = Path(paths.output_dir)
+    old = [path for path in (paths.checkpoints, paths.model, *(output / name for name in _OUTPUTS)) if path.exists()]
     if not old:
         return
     number = 1
@@ -195,21 +141,3 @@ def _shower(ranks: Ranks) -> Show:
             console.print(item)
 
     return show
-
-
-def _show_report(report: Mapping[str, Any], output: Path, prepared: Prepared, show: Show) -> None:
-    table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
-    table.add_column("split")
-    names = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_loss")
-    for name in names:
-        table.add_column(name, justify="right")
-    for split in ("train", "val", "test"):
-        if f"{split}_loss" in report:
-            values = (report.get(f"{split}_{name}") for name in names)
-            table.add_row(split, *(number(float("nan") if value is None else value) for value in values))
-    show(table)
-    if "best_reachable_test_auroc" in report:
-        show(f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}")
-    show(f"model:       {output / MODEL}")
-    show(f"predictions: {output / 'predictions'}")
-    show(f"report:      {output / REPORT}")

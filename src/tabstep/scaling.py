@@ -32,6 +32,11 @@ class NumericColumn:
 
     ``indicator``: some, not all, of its values were missing in train, so that it has a second input that says so.
     ``knots`` and ``scores`` are those of quantile scaling, ``center`` and ``scale`` those of the other two.
+
+    >>> fitted = NumericFit(["x"], scaling="quantile", num_rows=3, seed=0)
+    >>> fitted.add(pa.record_batch({"x": [1, 2, 300]}), 0)
+    >>> fitted.finish()[0].apply(np.array([1.0, 2.0, 151.0, 9e9, np.nan])).round(2).tolist()
+    [-0.97, 0.0, 0.48, 0.97, 0.0]
     """
 
     name: str

@@ -78,10 +78,10 @@ def _one_line(text: str) -> str:
 
 
 def _scalar(name: str | None) -> str:
-    """Return a double-quoted YAML scalar, so that NO, 12:30 and 010 stay names; ``${`` is escaped for OmegaConf.
+    r"""Return a double-quoted YAML scalar, so that NO, 12:30 and 010 stay names; ``${`` is escaped for OmegaConf.
 
     >>> print(_scalar("on"), _scalar("${x}"), _scalar(None))
-    "on" "\\\\${x}" null
+    "on" "\\${x}" null
     """
     if name is None:
         return "null"

@@ -1,4 +1,4 @@
-"""Loss and metrics of one split over one epoch: exact over rows, the same on any number of ranks, saved in mid-epoch."""
+"""Loss and metrics of one split over one epoch: a mean over rows, the same on any number of ranks, saved in mid-epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from tabstep.metrics import probabilities
+from tabstep.probabilities import probabilities
 from tabstep.schema import Task
 
 FLUSH_ROWS = 1 << 20
@@ -64,7 +64,9 @@ class EpochScores(nn.Module):
         """Return (sum of losses, sum of weights), float64."""
         # Apple's GPU has no float64, so the sum is formed on the CPU there.
         parts = [torch.stack(values) if values else torch.zeros(0) for values in (self._losses, self._weights)]
-        sums = torch.stack([part.cpu().double().sum() if part.device.type == "mps" else part.double().sum() for part in parts])
+        sums = torch.stack(
+            [part.cpu().double().sum() if part.device.type == "mps" else part.double().sum() for part in parts]
+        )
         self._totals = sums if self._totals is None else self._totals.to(sums) + sums
         self._losses, self._weights = [], []
         return self._totals

@@ -35,6 +35,11 @@ class RowSample:
     """A uniform sample of about ``limit`` rows of a table of ``num_rows``; all of them when there are not more.
 
     Which rows are taken depends on the seed and the row number alone, not on how the rows are cut into batches.
+
+    >>> sample = RowSample(num_columns=1, num_rows=3, limit=100, seed=0)
+    >>> sample.add(np.array([[5.0, np.nan, 4.0]]), 0)
+    >>> sample.column(0).tolist()
+    [4.0, 5.0]
     """
 
     def __init__(self, *, num_columns: int, num_rows: int, limit: int, seed: int) -> None:

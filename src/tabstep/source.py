@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tabstep.columns import is_text, value_type
 from tabstep.errors import ProblemsError, RetryError, UserError, nearest
-from tabstep.footers import Footer, read_footers, unified_schema
+from tabstep.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.locations import Location, find_files, first_line
 from tabstep.schema import SPLITS
 
@@ -32,11 +32,15 @@ class TypedTable(Protocol):
     def num_rows(self) -> int: ...
     @property
     def arrow_schema(self) -> pa.Schema: ...
+    @property
+    def conflicts(self) -> Mapping[str, str]: ...
     def batches(self, columns: Sequence[str], rows: int = ...) -> Iterator[pa.RecordBatch]: ...
 
 
 class ParquetSource:
     """The rows of one split, in the order of the sorted file names and then of each file.
+
+    ``arrow_schema`` has the columns that every file can give with one type; ``conflicts`` says of the others why not.
 
     >>> import tempfile, pyarrow.parquet as pq
     >>> directory = tempfile.mkdtemp()
@@ -52,11 +56,18 @@ class ParquetSource:
         self.split = split
         self.where = where_of(split)
         self.files = tuple(footer.path for footer in footers)
-        self.arrow_schema = unified_schema(footers, where=self.where)
+        self.arrow_schema, self.conflicts = unified_schema(footers)
         self._location = location
         self._footers = tuple(footers)
         self._mask = mask
         self.num_rows = int(sum(footer.num_rows for footer in footers) if mask is None else np.count_nonzero(mask))
+
+    @property
+    def ignored_partitions(self) -> tuple[str, ...]:
+        """The keys of ``key=value`` directories that are not read as columns."""
+        if any(footer.partition for footer in self._footers):
+            return ()
+        return tuple(dict.fromkeys(key for footer in self._footers for key, _ in partition_of(footer.name)))
 
     @property
     def whole(self) -> bool:
@@ -110,13 +121,14 @@ class ParquetSource:
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise one line for each column that the table lacks, with the nearest name."""
         names = set(self.arrow_schema.names)
-        missing = [
-            f"{self.where}: column {name!r} is missing: {nearest(name, self.arrow_schema.names)}"
+        problems = [
+            f"{self.where}: column {name!r} "
+            + self.conflicts.get(name, f"is missing: {nearest(name, self.arrow_schema.names)}")
             for name in columns
             if name not in names
         ]
-        if missing:
-            raise ProblemsError(missing)
+        if problems:
+            raise ProblemsError(problems)
 
     def batches(self, columns: Sequence[str], rows: int = 65536) -> Iterator[pa.RecordBatch]:
         """Yield at most ``rows`` rows at a time (fewer for very wide tables) with ``columns`` in this order.
@@ -124,7 +136,7 @@ class ParquetSource:
         Every batch has the types of ``arrow_schema``. Memory is bounded by a batch, not by a file.
 
         Raises:
-            ProblemsError: a column is missing.
+            ProblemsError: a column is missing, or some files lack it or have it with a type of another meaning.
             UserError: a file is damaged; it names the file, the row group and the column.
         """
         self.check_columns(columns)
@@ -140,6 +152,8 @@ class ParquetSource:
 
     def _file_batches(self, footer: Footer, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
         low, high = _BUFFER_BYTES
+        in_file = set(footer.schema.names)
+        stored = [name for name in schema.names if name in in_file]
         done = 0
         try:
             with self._location.filesystem.open_input_file(footer.path) as file:
@@ -149,7 +163,6 @@ class ParquetSource:
                     buffer_size=min(high, max(low, _ALL_BUFFERS // max(1, len(schema)))),
                     page_checksum_verification=True,
                 )
-                stored = [name for name in schema.names if name in set(footer.schema.names)]
                 for batch in parquet.iter_batches(batch_size=rows, columns=stored):
                     yield _conform(batch, schema, dict(footer.partition))
                     done += batch.num_rows

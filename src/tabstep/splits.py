@@ -10,7 +10,7 @@ from pyarrow import fs
 
 from tabstep.columns import to_text
 from tabstep.errors import ProblemsError, UserError
-from tabstep.locations import PARQUET_SUFFIXES, entries
+from tabstep.locations import PARQUET_SUFFIXES, entries, is_directory
 from tabstep.schema import SPLITS, Split
 from tabstep.source import ParquetSource, TypedTable
 
@@ -40,6 +40,10 @@ def locate_splits(path: str | None, train: str | None, val: str | None, test: st
         wanted = [split for split in SPLITS if own[split] is None]
         located = _below(path, wanted)
     located |= {split: location for split, location in own.items() if location is not None}
+    if train is not None and is_directory(train, where="data.train"):
+        inside = {_split_name(info) for info in entries(train, where="data.train").values()}
+        if inside >= {"train", "test"} or inside >= {"train", "val"}:
+            raise UserError(f"data.train: {train} holds several splits: set data.path={train} instead")
     if located and "train" not in located:
         raise UserError(f"data.train: is missing, {' and '.join(sorted(located))} alone cannot train: set data.train")
     return {split: located[split] for split in SPLITS if split in located}

@@ -31,13 +31,13 @@ def best_row(history: Sequence[Row], objective: str) -> Row | None:
 
 
 def selected_row(history: Sequence[Row], objective: str) -> Row:
-    """Return the row of the epoch to export: the best one, else (no epoch has a number) that of the lowest ``val_loss``."""
+    """Return the row of the epoch to export: the best; where no epoch has a number, that of the lowest ``val_loss``."""
     return best_row(history, objective) or best_row(history, "val_loss") or history[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopRule:
-    """When a run is over: epochs, hours of training in total, or ``patience`` epochs without a gain of ``min_delta``."""
+    """When a run is over: epochs, hours of training in total, ``patience`` epochs without a gain of ``min_delta``."""
 
     max_epochs: int
     max_hours: float | None = None

@@ -33,6 +33,17 @@ class EncodedTable:
     """One split: ``x_num`` (N, n) float32, ``x_cat`` (N, c) int32, ``y`` (N,) int64 or (N, labels) float32.
 
     The arrays are mapped from files, copy on write: many processes share them, and none can change them.
+
+    >>> table = EncodedTable(
+    ...     split="val",
+    ...     fingerprint="",
+    ...     x_num=np.zeros((3, 2), dtype=np.float32),
+    ...     x_cat=np.zeros((3, 1), dtype=np.int32),
+    ...     y=np.array([0, 1, 0]),
+    ...     rows_file=Path("rows.arrow"),
+    ... )
+    >>> table.num_rows
+    3
     """
 
     split: str

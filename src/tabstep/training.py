@@ -12,7 +12,7 @@ from tabstep.callbacks.checkpointing import Checkpointer, StopTraining
 from tabstep.checkpoints import CheckpointStore, load_state
 from tabstep.classifier import Classifier
 from tabstep.data import TableDataModule
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import ProblemsError, StoppedError, UserError
 from tabstep.stopping import selected_row
 
 
@@ -21,7 +21,7 @@ def find_checkpoint(resume: str, store: CheckpointStore) -> tuple[Path, dict[str
 
     Args:
         resume: ``auto`` takes the newest intact one if there is one, ``must`` insists on it, ``never`` ignores it;
-            anything else is the path of a checkpoint.
+            anything else is the path of a checkpoint, or of the directory of a run.
 
     Raises:
         UserError: there is nothing to resume from.
@@ -29,14 +29,20 @@ def find_checkpoint(resume: str, store: CheckpointStore) -> tuple[Path, dict[str
     if resume == "never":
         return None
     if resume not in ("auto", "must"):
-        path = Path(resume)
-        if not path.is_file():
-            raise UserError(f"resume: no such checkpoint: {resume}")
-        return path, load_state(path)
+        return _open_checkpoint(Path(resume))
     found = store.newest()
     if found is None and (resume == "must" or store.files("last")):
         what = "only damaged checkpoints" if store.files("last") else "no checkpoint"
         raise UserError(f"resume={resume}: {store.directory} holds {what}; resume=never starts anew")
+    return found
+
+
+def _open_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
+    if path.is_file():
+        return path, load_state(path)
+    found = CheckpointStore(path / "checkpoints").newest() or CheckpointStore(path).newest()
+    if found is None:
+        raise UserError(f"resume: no checkpoint at {path}: give auto, must, never, a .ckpt file or a run's directory")
     return found
 
 
@@ -68,7 +74,7 @@ def train(
             ``classifier.progress`` restored.
 
     Raises:
-        StopTraining: a signal came; the state is saved.
+        StoppedError: a signal came; the state is saved.
         ProblemsError: the checkpoint belongs to another run.
     """
     path = None
@@ -84,14 +90,16 @@ def train(
         trainer.fit(classifier, datamodule=data, ckpt_path=path, weights_only=True)
     except StopTraining as stop:
         if stop.signum is not None:
-            raise
-        return f"trainer.max_time={checkpointer.stop_rule.max_hours:g} h reached"
+            directory = checkpointer.store.directory
+            raise StoppedError(f"{stop}: saved in {directory}; the same command goes on", stop.signum) from stop
     reason = checkpointer.stop_rule.reason(classifier.progress.history, classifier.progress.seconds)
     assert reason is not None, "the Trainer ended before a rule did"
     return reason
 
 
-def best_state(classifier: Classifier, store: CheckpointStore, objective: str) -> tuple[dict[str, float], dict[str, Any]]:
+def best_state(
+    classifier: Classifier, store: CheckpointStore, objective: str
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the history row and the saved state of the epoch to export."""
     row = selected_row(classifier.progress.history, objective)
     path = store.path("best", int(row["step"]))

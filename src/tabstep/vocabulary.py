@@ -76,7 +76,13 @@ class CategoricalColumn:
 
 
 class CategoricalFit:
-    """Counts the values of ``names``, batch by batch; memory grows with neither the rows nor the distinct values."""
+    """Counts the values of ``names``, batch by batch; memory grows with neither the rows nor the distinct values.
+
+    >>> fitted = CategoricalFit(["c"], max_categories=10, min_frequency=2)
+    >>> fitted.add(pa.record_batch({"c": ["a", "b", "a", None]}))
+    >>> fitted.finish()[0].values, fitted.finish()[0].rare
+    (('a',), ('b',))
+    """
 
     def __init__(self, names: Sequence[str], *, max_categories: int, min_frequency: int) -> None:
         share = max(1, len(names))

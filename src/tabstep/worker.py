@@ -9,6 +9,7 @@ import yaml
 
 from tabstep.config.parse import parse
 from tabstep.exits import exit_code
+from tabstep.launch.container import reporting
 
 
 def main(file: str) -> None:
@@ -21,4 +22,4 @@ def main(file: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: main(sys.argv[1])))
+    sys.exit(exit_code(reporting(lambda: main(sys.argv[1]))))

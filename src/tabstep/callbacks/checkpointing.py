@@ -120,12 +120,13 @@ class Checkpointer(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(flag, all=False) if trainer.world_size > 1 else flag
 
     def _is_out_of_time(self, module: Classifier) -> bool:
+        """Tell whether the time is up; the first epoch is always ended, so that there is something to export."""
+        module.progress.seconds = self._seconds_before + time.monotonic() - self._started
         hours = self.stop_rule.max_hours
-        if hours is None or not module.progress.history:
-            return False
-        return self._seconds_before + time.monotonic() - self._started >= hours * 3600
+        return hours is not None and bool(module.progress.history) and module.progress.seconds >= hours * 3600
 
     def _decide(self, trainer: L.Trainer, module: Classifier) -> None:
+        self._is_out_of_time(module)
         if self._agree(trainer, self.stop_rule.reason(module.progress.history, module.progress.seconds) is not None):
             trainer.should_stop = True
 
@@ -147,15 +148,11 @@ class Checkpointer(Checkpoint):
             self.store.prune()
         self._saved_step, self._saved_at = step, time.monotonic()
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         del checkpoint["loops"]
         checkpoint["fingerprint"] = self.fingerprint
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the Trainer begin at the saved epoch and the loader at the saved batch."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, TableDataModule)

@@ -57,8 +57,13 @@ def groups(annotation: Any) -> tuple[type, ...]:
 
 
 def name_of(cls: type) -> str | None:
-    """Return the name that selects a class of a union; None for the one that takes any other name."""
-    return None if cls is PluginModelSettings else choices(hints(cls)["name"])[0]
+    """Return the first name that selects a class of a union; None for the one that takes any other name."""
+    return next(iter(names_of(cls)), None)
+
+
+def names_of(cls: type) -> tuple[str, ...]:
+    """Return the names that select a class of a union; none for the one that takes any other name."""
+    return () if cls is PluginModelSettings else choices(hints(cls)["name"])
 
 
 def is_list(annotation: Any) -> bool:
@@ -67,8 +72,23 @@ def is_list(annotation: Any) -> bool:
 
 
 def item(annotation: Any) -> Any:
-    """Return the annotation of the items of a list."""
-    return get_args(bare(annotation))[0]
+    """Return the annotation of the items of a list, or of the values of a mapping."""
+    return get_args(bare(annotation))[-1]
+
+
+def is_mapping(annotation: Any) -> bool:
+    """Tell whether a mapping with keys of the user's own is what the annotation itself asks for."""
+    return get_origin(bare(annotation)) is dict
+
+
+def is_own_key(path: str) -> bool:
+    """Tell whether a dotted key lies directly in a mapping with keys of the user's own.
+
+    >>> is_own_key("launch.environment.MY_VARIABLE"), is_own_key("launch.environment")
+    (True, False)
+    """
+    above = key_paths().get(path.rpartition(".")[0])
+    return above is not None and is_mapping(above[0])
 
 
 def describe(annotation: Any) -> str:
@@ -86,9 +106,14 @@ def _describe_member(annotation: Any) -> str:
     if get_origin(base) is Literal:
         values = get_args(base)
         return str(values[0]) if len(values) == 1 else f"one of {', '.join(map(str, values))}"
-    if is_list(annotation):
-        return "a list of " + " or ".join(_describe_plain(each, 1) for each in members(item(annotation)))
+    if is_list(annotation) or is_mapping(annotation):
+        kind = "a list of " if is_list(annotation) else "a mapping of names to "
+        return kind + " or ".join(_describe_item(each) for each in members(item(annotation)))
     return _describe_plain(annotation, 0)
+
+
+def _describe_item(annotation: Any) -> str:
+    return _describe_member(annotation) if get_origin(bare(annotation)) is Literal else _describe_plain(annotation, 1)
 
 
 def _describe_plain(annotation: Any, plural: int) -> str:

@@ -44,7 +44,7 @@ def _described(annotation: Any) -> dict[str, Any]:
 def _value(annotation: Any) -> dict[str, Any]:
     members = fields.members(annotation)
     if len(members) > 1:
-        names = tuple(name for group in fields.groups(annotation) if (name := fields.name_of(group)))
+        names = tuple(name for group in fields.groups(annotation) for name in fields.names_of(group))
         return {"anyOf": [_object(m, names) if fields.groups(m) else _value(m) for m in members]}
     base = fields.bare(annotation)
     if fields.groups(annotation):
@@ -53,5 +53,7 @@ def _value(annotation: Any) -> dict[str, Any]:
         return {"enum": list(get_args(base))}
     if fields.is_list(annotation):
         return {"type": "array", "items": _value(fields.item(annotation))}
+    if fields.is_mapping(annotation):
+        return {"type": "object", "additionalProperties": _value(fields.item(annotation))}
     limits = vars(fields.bounds(annotation))
     return {"type": _TYPES[base], **{_KEYWORDS[key]: limit for key, limit in limits.items() if limit is not None}}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabstep.config import fields
-from tabstep.config.parse import check_value, plugin_names, shown, unknown_key
+from tabstep.config.parse import check_value, one_line, plugin_names, shown, unknown_key
 from tabstep.errors import ProblemsError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -114,11 +114,12 @@ def check_overrides(
         values in a sweep. And the sound overrides, with the first value of each sweep: ``parse`` judges what they
         compose.
     """
-    checker = _Checker(tuple(conf_dirs), multirun)
+    searched = any(text.startswith("hydra.searchpath=") for text in overrides)
+    checker = _Checker(tuple(conf_dirs), multirun, searched)
     problems: list[str] = []
     sound: list[str] = []
     for text in overrides:
-        found = list(checker.problems(text))
+        found = [one_line(problem) for problem in checker.problems(text)]
         problems += found
         sound += [] if found else _first_of_sweep(text)
     return problems, sound
@@ -148,6 +149,7 @@ def _is_info_choice(flag: str, rest: Sequence[str]) -> bool:
 class _Checker:
     conf_dirs: tuple[Path, ...]
     multirun: bool
+    searched: bool  # Hydra looks for options in more places, which only Hydra knows
 
     def problems(self, text: str) -> Iterator[str]:
         try:
@@ -180,14 +182,19 @@ class _Checker:
                 yield from _wrong_value(key, single)
 
     def _is_group(self, key: str) -> bool:
-        return any((directory / key).is_dir() for directory in self.conf_dirs)
+        return key.isidentifier() and any((directory / key).is_dir() for directory in self.conf_dirs)
 
     def _option(self, group: str, chosen: object) -> Iterator[str]:
+        if isinstance(chosen, dict):
+            yield f"{group}: expected the name of an option, got {shown(chosen)}: set single keys as {group}.key=value"
+            return
         for option in chosen if isinstance(chosen, list) else [chosen]:
             if not isinstance(option, str | int | float) or "${" in str(option):
                 continue
             name = str(option).removesuffix(".yaml")
-            if not any((directory / group / f"{name}.yaml").is_file() for directory in self.conf_dirs):
+            if not self.searched and not any(
+                (directory / group / f"{name}.yaml").is_file() for directory in self.conf_dirs
+            ):
                 known = _options_of(group, self.conf_dirs)
                 yield f"{group}: no such option, got {shown(option)}: {nearest(name, known)}"
 
@@ -209,6 +216,8 @@ def _read(text: str) -> Override:
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
         raise UserError(f"{text!r}: expected key=value or group=option")
+    if not key.lstrip("+~"):
+        raise UserError(f"{text!r}: there is no key before the '='")
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -231,7 +240,7 @@ def _unknown(key: str, value: object) -> Iterator[str]:
     if isinstance(value, dict) and key in fields.key_paths():
         for below, inner in value.items():
             yield from _unknown(f"{key}.{below}", inner)
-    elif key not in fields.key_paths() and not (key.startswith("model.") and plugin_names()):
+    elif not (key in fields.key_paths() or fields.is_own_key(key) or (key.startswith("model.") and plugin_names())):
         yield f"{key}: no such key (got {shown(value)}): {unknown_key(key)}"
 
 

@@ -23,9 +23,6 @@ LARGEST = sys.float_info.max
 HABITS = {
     "ckpt_path": "resume=PATH",
     "optimized_metric": "objective",
-    "hparams_search": "-m with a list of values",
-    "train": "trainer.max_epochs",
-    "task_name": "paths.output_dir",
     "data.data_dir": "data.path",
     "model.lr": "optimizer.lr",
     "model.optimizer": "optimizer",
@@ -34,7 +31,6 @@ HABITS = {
     "trainer.log_every_n_steps": "trainer.log_interval",
     "trainer.fast_dev_run": "debug=fast",
     "trainer.overfit_batches": "debug=overfit",
-    "trainer.profiler": "debug=default",
     "trainer.limit_train_batches": "trainer.limit_batches",
     "trainer.limit_val_batches": "trainer.limit_batches",
     "trainer.limit_test_batches": "trainer.limit_batches",
@@ -67,7 +63,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     _refuse_unknown(config, Settings, "", problems)
     problems += broken_rules(parsed)
     if problems:
-        raise ProblemsError(problems)
+        raise ProblemsError([one_line(problem) for problem in problems])
     return Settings(**parsed)
 
 
@@ -104,8 +100,13 @@ def unknown_key(path: str) -> str:
         return f"did you mean {f'{parent}.{close[0]}'.lstrip('.')!r}?"
     namesakes = [p for p in known if p.rpartition(".")[2] == leaf]
     if namesakes:
-        return f"did you mean {namesakes[0]!r}?"
+        return f"did you mean {difflib.get_close_matches(path, namesakes, n=1, cutoff=0)[0]!r}?"
     return nearest(path, siblings or known)
+
+
+def one_line(text: str) -> str:
+    """Return a problem without the line breaks that a hostile key or value brings along."""
+    return " ".join(text.splitlines())
 
 
 def shown(value: Any) -> str:
@@ -136,6 +137,9 @@ def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any
         if isinstance(value, list) and fields.is_list(member):
             inner = fields.item(member)
             return [_convert(inner, each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
+        if isinstance(value, Mapping) and fields.is_mapping(member):
+            inner = fields.item(member)
+            return {str(key): _convert(inner, each, f"{path}.{key}", problems) for key, each in value.items()}
         if _fits(member, value):
             return float(value) if fields.bare(member) is float else value
     problems.append(f"{path}: expected {fields.describe(annotation)}, got {shown(value)}{_hint(annotation, value)}")
@@ -215,7 +219,7 @@ def _plugin(value: Mapping[str, Any], path: str, problems: list[str]) -> PluginM
 
 def _variant(classes: tuple[type, ...], value: Mapping[str, Any], path: str, problems: list[str]) -> type | None:
     """Return the class of a union that the value's ``name`` selects."""
-    by_name = {name: cls for cls in classes if (name := fields.name_of(cls)) is not None}
+    by_name = {name: cls for cls in classes for name in fields.names_of(cls)}
     name = value.get("name", MISSING)
     if isinstance(name, str) and name in by_name:
         return by_name[name]

@@ -12,8 +12,15 @@ from tabstep.config import fields
 from tabstep.config.parse import MISSING, Unresolved, unknown_key
 from tabstep.errors import UserError
 
-_RAISED = re.compile(r"^\w+ raised while resolving interpolation: ")
-_DETAILS = ("full_key:", "object_type=", "See https", "To append to your config", "Config search path", "Key '")
+_DETAILS = (
+    "full_key:",
+    "object_type=",
+    "See https",
+    "To append to your config",
+    "Config search path",
+    "provider=",
+    "Key '",
+)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def _value(container: DictConfig | ListConfig, key: Any) -> Any:
     try:
         value = container[key]
     except OmegaConfBaseException as error:
-        return Unresolved(_RAISED.sub("", str(error).splitlines()[0]))
+        return Unresolved(_reason_of(error))
     if isinstance(value, DictConfig):
         return plain(value)
     if isinstance(value, ListConfig):
@@ -40,15 +47,36 @@ def _value(container: DictConfig | ListConfig, key: Any) -> Any:
 
 def composition_problem(error: Exception) -> UserError:
     """Return what Hydra says about a configuration that it cannot compose, as one line."""
-    message = _RAISED.sub("", str(error))
+    message = str(error)
+    if (match := re.match(r"Could not override '([^']+)'", message)) and (add := _addition(match[1], message)):
+        return UserError(f"{match[1]}: {add}")
     if match := re.match(r"Could not override '([^']+)'", message):
-        return UserError(f"{match[1]}: no such key in the composed configuration: {_reason(match[1])}")
+        return UserError(f"{match[1]}: no such key in the composed configuration: {_near(match[1])}")
     if match := re.match(r"Multiple values for ([\w/]+)\.", message):
         return UserError(f"{match[1]}: is chosen twice: give one option, {match[1]}=..., without a '+'")
     lines = [line.strip() for line in message.splitlines()]
     kept = [line for line in lines if line and not line.startswith(_DETAILS)]
-    return UserError(" ".join(kept))
+    return UserError(_shortened(" ".join(kept)))
 
 
-def _reason(key: str) -> str:
+def _reason_of(error: Exception) -> str:
+    return _shortened(str(error).partition("\n")[0])
+
+
+def _shortened(text: str) -> str:
+    """Leave out what is said about Python's exceptions."""
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
+    return re.sub(r"^\"Environment variable '(\w+)' not found\"", r"the environment variable '\1' is not set", text)
+
+
+def _addition(key: str, message: str) -> str:
+    """Return the remedy for a new name in a mapping with names of the user's own, or nothing."""
+    mapping = key.rpartition(".")[0] if fields.is_own_key(key) else key
+    annotations = fields.key_paths().get(mapping)
+    if annotations is None or not fields.is_mapping(annotations[0]) or f"Key '{mapping.rpartition('.')[2]}'" in message:
+        return ""  # none, or the chosen option lacks the whole mapping
+    return f"a new name needs a '+' before it: +{mapping}.NAME=value"
+
+
+def _near(key: str) -> str:
     return fields.owners(key) if key in fields.key_paths() else unknown_key(key)

@@ -112,8 +112,10 @@ def _resume(resume: str) -> Iterator[str]:
 
 
 def _paths(paths: PathSettings) -> Iterator[str]:
-    for key in ("output_dir", "cache_dir"):
+    for key in ("output_dir", "checkpoint_dir", "model_dir", "cache_dir"):
         value = getattr(paths, key)
+        if value is None:
+            continue
         if not value:
             yield f"paths.{key}: is an empty text: name a directory"
         elif "://" in value:

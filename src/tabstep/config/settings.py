@@ -8,6 +8,7 @@ union of classes with a ``name`` field is chosen by that name. Defaults stand in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 Scalar = str | int | float | bool | None
@@ -268,7 +269,78 @@ class PathSettings:
     """Directories that a run writes to."""
 
     output_dir: Annotated[str, Doc("report, model, predictions, checkpoints and logs of a run")]
+    checkpoint_dir: Annotated[str | None, Doc("checkpoints of a run; null is checkpoints/ in output_dir")]
+    model_dir: Annotated[str | None, Doc("model of a run; null is model/ in output_dir")]
     cache_dir: Annotated[str, Doc("encoded tables, shared by runs")]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the checkpoints."""
+        return Path(self.checkpoint_dir or f"{self.output_dir}/checkpoints")
+
+    @property
+    def model(self) -> Path:
+        """Directory of the model."""
+        return Path(self.model_dir or f"{self.output_dir}/model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """Runs here."""
+
+    name: Literal["local"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteSettings:
+    """Runs as a SageMaker training job, or does all but that."""
+
+    name: Literal["sagemaker", "dry_run", "rehearsal"]
+    role: Annotated[str | None, Doc("ARN of the role that the job takes on")]
+    region: Annotated[str | None, Doc("AWS region; null asks the AWS configuration of this machine")]
+    bucket: Annotated[str | None, Doc("bucket for what is sent; null is that of output_path, else SageMaker's own")]
+    prefix: Annotated[str, Doc("first part of every generated path in the bucket")]
+    job_name: Annotated[str | None, Doc("name of the job; null is made of model and time")]
+    input_path: Annotated[str | None, Doc("s3:// directory with train/, val/ and test/; local data is sent to it")]
+    output_path: Annotated[str | None, Doc("s3:// directory of the artifact; null is made of bucket and date")]
+    checkpoint_path: Annotated[str | None, Doc("s3:// directory; null is made of bucket and job, none keeps none")]
+    channels: Annotated[list[Literal["train", "val", "test"]], Doc("splits that input_path has")]
+    input_mode: Annotated[Literal["File", "FastFile"], Doc("FastFile streams the tables instead of copying them")]
+    sharded: Annotated[bool, Doc("each instance gets its own part of train's files")]
+    instance_type: Annotated[str, Doc("such as ml.m5.xlarge (CPU) or ml.g5.xlarge (one GPU)")]
+    instance_count: Annotated[Count, Doc("instances; several need trainer.devices=auto")]
+    volume_size: Annotated[Count, Doc("disk in GB; instances with a disk of their own ignore it")]
+    max_run: Annotated[Count, Doc("seconds after which the service stops the job")]
+    spot: Annotated[bool, Doc("cheaper capacity that may be interrupted; the job goes on from its checkpoint")]
+    max_wait: Annotated[Count | None, Doc("spot: seconds of waiting and running; null is twice max_run")]
+    keep_alive: Annotated[Index | None, Doc("warm pool: seconds that the instances stay for the next job")]
+    torch: Annotated[str, Doc("torch version of the image, as 2.13")]
+    image_uri: Annotated[str | None, Doc("an image of your own")]
+    framework_version: Annotated[str | None, Doc("the SDK's own image of this PyTorch version instead")]
+    py_version: Annotated[str | None, Doc("its Python, as py312")]
+    source_dir: Annotated[str | None, Doc("directory with train.py, conf/ and src/; null is this checkout")]
+    entry_point: Annotated[str, Doc("the script in it")]
+    list_bundle: Annotated[bool, Doc("lists the files that are sent")]
+    environment: Annotated[dict[str, str], Doc("environment variables of the job")]
+    tags: Annotated[dict[str, str], Doc("tags of the job")]
+    subnets: Annotated[list[str], Doc("VPC subnets")]
+    security_group_ids: Annotated[list[str], Doc("VPC security groups")]
+    volume_kms_key: Annotated[str | None, Doc("KMS key of the instances' disks")]
+    output_kms_key: Annotated[str | None, Doc("KMS key of the artifact")]
+    network_isolation: Annotated[bool, Doc("no network in the job: needs an image with all packages")]
+    encrypt_inter_container: Annotated[bool, Doc("encrypts what instances tell each other")]
+    profiler: Annotated[bool, Doc("system metrics every second to the output path")]
+    debugger: Annotated[bool, Doc("the debugger's hook")]
+    ca_repository_arn: Annotated[str | None, Doc("CodeArtifact repository that the job installs from")]
+    max_usd: Annotated[Positive | None, Doc("refuses a job that could cost more")]
+    prices: Annotated[str | None, Doc("YAML file of prices by region and instance type; null is the built-in table")]
+    wait: Annotated[bool, Doc("follows the job until it ends")]
+    download: Annotated[bool, Doc("then fetches the artifact into paths.output_dir")]
+    attach: Annotated[str | None, Doc("name of a job that runs already: follows it, sends nothing")]
+    interrupt_after: Annotated[Count | None, Doc("rehearsal: epochs after which the capacity is taken away, once")]
+
+
+LaunchSettings = LocalSettings | RemoteSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +357,7 @@ class Settings:
     callbacks: CallbackSettings
     logger: LoggerSettings
     paths: PathSettings
+    launch: LaunchSettings
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
     objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from tabstep.profile import Sample
+from tabstep.checks.profile import Sample
 from tabstep.ranking import auroc
 
 THRESHOLD: Final = 0.999
@@ -28,8 +28,8 @@ def leak_scores(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         classes = _classes(label)
         if len(classes) < 2:
             continue
-        one_is_enough = len(classes) == 2 and np.isin(label, classes).all()
-        targets = np.stack([label == value for value in classes[one_is_enough:]], axis=1)
+        two_cover_all = len(classes) == 2 and bool(np.isin(label, classes).all())
+        targets = np.stack([label == value for value in classes[int(two_cover_all) :]], axis=1)
         for column in range(len(numeric)):
             values = sample.numeric[:, column]
             by_rank = min(_rank_score(values, target) for target in targets.T)

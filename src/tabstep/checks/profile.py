@@ -9,13 +9,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from tabstep.checks.row_hash import hash_categories, hash_ids, hash_numbers, mix
 from tabstep.columns import to_float64, to_text
-from tabstep.row_hash import hash_categories, hash_ids, hash_numbers, mix
 from tabstep.schema import Schema
 from tabstep.source import ParquetSource
 
 _CELL_LIMIT: Final = 500_000_000  # of the rows that are looked at, in very wide tables
 _DISTINCT_LIMIT: Final = 2_000_000  # of one column
+_MERGE_AT: Final = 2**16
 _LABEL_LIMIT: Final = 10_000  # distinct values of a label
 _SAMPLE_CELLS: Final = 2_000_000
 _SAMPLE_ROWS: Final = 20_000
@@ -42,21 +43,36 @@ class Numeric:
 
 @dataclass(kw_only=True)
 class Categorical:
-    """Missing cells, and the hashes of the distinct values with their counts; ``complete`` until there are too many."""
+    """Missing cells, and the hashes of the distinct values with their counts; ``complete`` until there are too many.
+
+    ``values`` is sorted, and whole once ``merge`` has been called.
+    """
 
     missing: int = 0
-    values: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))  # sorted
+    values: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     counts: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     complete: bool = True
+    _waiting: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    _waiting_size: int = 0
 
     def add(self, missing: int, values: np.ndarray, counts: np.ndarray) -> None:
         self.missing += missing
         if not self.complete:
             return
-        both = np.concatenate([self.values, values])
-        self.values, inverse = np.unique(both, return_inverse=True)
-        total = np.bincount(inverse, weights=np.concatenate([self.counts, counts]), minlength=len(self.values))
-        self.counts = total.astype(np.int64)
+        self._waiting.append((values, counts))
+        self._waiting_size += len(values)
+        # Merged when as many wait as there are: each value is then sorted a few times, not once a batch.
+        if self._waiting_size >= max(_MERGE_AT, len(self.values)):
+            self.merge()
+
+    def merge(self) -> None:
+        parts = [(self.values, self.counts), *self._waiting]
+        values = np.concatenate([part[0] for part in parts])
+        order = np.argsort(values)
+        values, counts = values[order], np.concatenate([part[1] for part in parts])[order]
+        first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
+        self.values, self.counts = values[first], np.add.reduceat(counts, first) if len(first) else counts
+        self._waiting, self._waiting_size = [], 0
         self.complete = len(self.values) <= _DISTINCT_LIMIT
 
 
@@ -165,6 +181,8 @@ class _Walk:
         self.rows += batch.num_rows
 
     def profile(self, num_rows: int) -> Profile:
+        for column in self._categorical.values():
+            column.merge()
         return Profile(
             num_rows=num_rows,
             scanned=self.rows,

@@ -1,0 +1,146 @@
+"""Rows per second of a training run beside those of a bare PyTorch loop: what Lightning and data loading cost.
+
+    python scripts/benchmark.py [overrides]        for example: data.batch_size=4096 model=resnet
+
+The bare loop takes batches that lie ready in memory through the same model, loss, clipping and optimizer in the same
+precision. The two alternate epoch by epoch in one process, so that both see the same machine, and each pair gives one
+ratio. A warm-up epoch of both is not counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.table import Table
+
+from tabstep.assembly import Assembly, assemble
+from tabstep.config.parse import parse
+from tabstep.config.resolve import plain
+from tabstep.config.settings import Settings
+from tabstep.data import Batch, as_tensors
+from tabstep.entry import config_dir
+from tabstep.machine import resolve_machine
+from tabstep.preparation import prepare
+from tabstep.ranks import Ranks
+
+BATCH_SIZES = (1024, 8192)
+EPOCHS = 9
+
+
+def bare_epoch(built: Assembly, batches: list[Batch], max_norm: float | None) -> Callable[[], float]:
+    """Return a function that trains one epoch in a plain loop and returns its seconds."""
+    model, loss = built.architecture.build(), built.classifier.loss
+    device = built.trainer.strategy.root_device
+    model.to(device)
+    optimizer = built.classifier._make_optimizer(model)
+    scaled = built.trainer.precision == "16-mixed"
+    scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+
+    def epoch() -> float:
+        _wait(device)
+        started = time.perf_counter()
+        for batch in batches:
+            with torch.autocast(device.type, torch.float16, enabled=scaled):
+                losses, weights = loss(model(batch.x_num, batch.x_cat), batch.y)
+                value = (losses * weights).sum() / weights.sum()
+            optimizer.zero_grad()
+            scaler.scale(value).backward()
+            scaler.unscale_(optimizer)
+            if max_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+            scaler.step(optimizer)
+            scaler.update()
+        _wait(device)
+        return time.perf_counter() - started
+
+    return epoch
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Alternate(L.Callback):
+    """Times each epoch of the run up to validation, and an epoch of the bare loop before it."""
+
+    def __init__(self, bare: Callable[[], float]) -> None:
+        self.bare = bare
+        self.pairs: list[tuple[float, float]] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._bare_seconds = self.bare()
+        self._started = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _wait(pl_module.device)
+        self.pairs.append((time.perf_counter() - self._started, self._bare_seconds))
+
+
+def measure(settings: Settings) -> list[tuple[float, float]]:
+    """Return (seconds of the run, seconds of the bare loop) an epoch."""
+    machine = resolve_machine(settings.trainer.accelerator, settings.trainer.devices, settings.trainer.precision)
+    prepared = prepare(
+        settings.data,
+        settings.schema,
+        seed=settings.seed,
+        cache_dir=Path(settings.paths.cache_dir),
+        show=lambda _: None,
+    )
+    built = assemble(settings, prepared, machine, Ranks())
+    tensors = as_tensors(prepared.tables["train"])
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(tensors.y)))
+    device = built.trainer.strategy.root_device
+    size = settings.data.batch_size
+    batches = [
+        Batch(*(tensor[order[start : start + size]].to(device) for tensor in tensors))
+        for start in range(0, len(order), size)
+    ]
+    alternate = Alternate(bare_epoch(built, batches, settings.trainer.max_norm))
+    built.trainer.callbacks.insert(0, alternate)
+    built.trainer.fit(built.classifier, datamodule=built.data)
+    return alternate.pairs[1:]
+
+
+def main(overrides: list[str]) -> None:
+    """Measure each batch size (or the one given) and print a table."""
+    sizes = [None] if any(text.startswith("data.batch_size=") for text in overrides) else list(BATCH_SIZES)
+    table = Table(
+        "batch", "batches", "rows/s, run", "rows/s, bare loop", "time run / bare", "of", title="training speed"
+    )
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as directory, initialize_config_dir(str(config_dir()), version_base="1.3"):
+            fixed = [
+                "data.checks=off",
+                "data.builtin_rows=400000",
+                f"trainer.max_epochs={EPOCHS}",
+                "trainer.log_interval=0",
+                "callbacks=no_early_stopping",
+                "logger=none",
+                f"paths.output_dir={directory}",
+            ]
+            chosen = [] if size is None else [f"data.batch_size={size}"]
+            settings = parse(plain(compose("train", overrides=[*fixed, *chosen, *overrides])))
+            pairs = measure(settings)
+        rows = settings.data.batch_size
+        ratios = sorted(run / bare for run, bare in pairs)
+        seconds = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        count = 256_000 // rows
+        speeds = [f"{count * rows / value:,.0f}" for value in seconds]
+        spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        table.add_row(f"{rows:,}", str(count), *speeds, spread, f"{len(ratios)} pairs")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

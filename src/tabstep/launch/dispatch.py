@@ -1,0 +1,192 @@
+"""One command, four places to run: prepares a job in full, checks all of it, then prints, rehearses or sends it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tabstep.config.settings import RemoteSettings, SchemaSettings, Settings
+from tabstep.errors import ProblemsError, UserError
+from tabstep.exits import say
+from tabstep.launch import cost, limits, render, sdk, upload, validate
+from tabstep.launch.bundle import Bundle, build_bundle, extra_conf
+from tabstep.launch.container import EXTRA_CONF
+from tabstep.launch.overrides import for_job, pack, spill
+from tabstep.launch.requirements import job_packages
+from tabstep.launch.spec import JobSpec, Payload, job_spec
+from tabstep.launch.upload import UploadPlan
+
+T = TypeVar("T")
+_ANY_ROLE = "arn:aws:iam::000000000000:role/any"
+_NO_BUNDLE = Bundle(data=b"", files={}, digest="0" * 64, commit=None, changed=(), changes_digest=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job that is ready to be sent: checked, packed, and nothing of it sent."""
+
+    spec: JobSpec
+    request: Mapping[str, Any]  # of CreateTrainingJob
+    bundle: Bundle
+    plan: UploadPlan
+    ceiling: cost.Cost
+    warnings: tuple[str, ...] = ()
+
+
+def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> float | None:
+    """Do what ``launch=`` asks for; return the objective's value where the job has ended and told it.
+
+    Args:
+        overrides: of the command line, as they were given.
+        conf_dirs: what ``--config-dir`` named.
+
+    Raises:
+        UserError: the job cannot be sent as it is: every problem, one line each; or it has failed.
+    """
+    remote = settings.launch
+    assert isinstance(remote, RemoteSettings)
+    sdk.require()
+    if remote.attach is not None and remote.name == "sagemaker":
+        from tabstep.launch.follow import attach
+
+        return attach(settings)
+    job = prepare(settings, overrides, conf_dirs=conf_dirs)
+    for line in job.warnings:
+        say(f"warning: {line}")
+    say(f"at most {job.ceiling}")
+    if remote.list_bundle:
+        say(job.bundle.listing())
+    return _run(settings, remote, job)
+
+
+def prepare(
+    settings: Settings,
+    overrides: Sequence[str],
+    *,
+    conf_dirs: Sequence[Path] = (),
+    now: datetime.datetime | None = None,
+) -> Job:
+    """Make a job of settings, without network and without credentials.
+
+    Raises:
+        ProblemsError: everything that is wrong with it, one line each.
+    """
+    remote = settings.launch
+    assert isinstance(remote, RemoteSettings)
+    when = now or datetime.datetime.now(datetime.UTC)
+    found: list[str] = []
+    plan = _found(lambda: upload.plan(settings.data, remote), found) or upload.UploadPlan(channels={}, files={})
+    hyperparameters, files = spill(pack(for_job(overrides)))
+    bundle = _found(lambda: _bundle(settings, remote, files, conf_dirs), found) or _NO_BUNDLE
+    spec = job_spec(
+        remote,
+        Payload(
+            bundle_digest=bundle.digest,
+            hyperparameters=hyperparameters,
+            channels=plan.channels,
+            local=tuple(plan.splits),
+            data_digest=plan.digest,
+            tags=bundle.tags(),
+        ),
+        model=settings.model.name,
+        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
+        region=remote.region or sdk.configured_region() or "",
+        now=when,
+    )
+    prices = _found(lambda: cost.load_prices(remote.prices), found) or {}
+    found += [
+        *validate.problems(spec, remote, settings.trainer),
+        *column_problems(plan, settings.schema),
+        *cost.over_budget(spec, remote.max_usd, prices),
+    ]
+    request, refused = checked_request(spec, rendered_anyway=not found)
+    if found or refused:
+        raise ProblemsError(list(dict.fromkeys([*found, *refused])))
+    return Job(
+        spec=spec,
+        request=request,
+        bundle=bundle,
+        plan=plan,
+        ceiling=cost.ceiling(spec, prices),
+        warnings=tuple(validate.warnings(spec, remote, settings.trainer, when.date())),
+    )
+
+
+def checked_request(spec: JobSpec, *, rendered_anyway: bool = True) -> tuple[dict[str, Any], list[str]]:
+    """Return the request of a job and what the service's model refuses in it.
+
+    With ``rendered_anyway`` false, the spec has faults that are known already and what the SDK says of them is left out.
+
+    Raises:
+        UserError: the SDK cannot make a request of it.
+    """
+    if not spec.region:
+        return {}, []
+    try:
+        request = render.request(_sound(spec))
+    except (ValueError, TypeError) as error:
+        if not rendered_anyway:
+            return {}, []
+        raise UserError(f"launch: the SDK refuses the job: {error}") from error
+    return request, limits.violations(request)
+
+
+def _sound(spec: JobSpec) -> JobSpec:
+    """Replace what keeps the SDK from making a request at all, so that its other faults are found too."""
+    role = spec.role if validate.is_role(spec.role) else _ANY_ROLE
+    versions = spec.framework_version is not None and spec.py_version is not None
+    image = spec.image_uri or (None if versions else "any")
+    return replace(spec, role=role, image_uri=image)
+
+
+def column_problems(plan: UploadPlan, schema: SchemaSettings) -> list[str]:
+    """Return the declared columns that local files lack, by their footers."""
+    import pyarrow.parquet as pq
+
+    labels = [schema.label] if isinstance(schema.label, str) else schema.label or []
+    wanted = {
+        "schema.id": [] if schema.id is None else [schema.id],
+        "schema.label": labels,
+        "schema.numeric": schema.numeric or [],
+        "schema.categorical": schema.categorical or [],
+    }
+    columns = {split: list(pq.read_schema(files[0]).names) for split, files in plan.splits.items() if files}
+    return validate.missing_columns(columns, wanted)
+
+
+def _found(make: Callable[[], T], problems: list[str]) -> T | None:
+    """Return what ``make`` returns; what it finds wrong joins the other problems."""
+    try:
+        return make()
+    except UserError as error:
+        problems += error.problems if isinstance(error, ProblemsError) else [str(error)]
+        return None
+
+
+def _bundle(
+    settings: Settings, remote: RemoteSettings, files: Mapping[str, bytes], conf_dirs: Sequence[Path]
+) -> Bundle:
+    own = {name: content for directory in conf_dirs for name, content in extra_conf(directory, EXTRA_CONF).items()}
+    return build_bundle(
+        None if remote.source_dir is None else Path(remote.source_dir),
+        entry_point=remote.entry_point,
+        extra_files={**own, **files},
+        packages=job_packages(settings),
+    )
+
+
+def _run(settings: Settings, remote: RemoteSettings, job: Job) -> float | None:
+    if remote.name == "dry_run":
+        print(json.dumps(job.request, indent=2, ensure_ascii=False))
+        return None
+    if remote.name == "rehearsal":
+        from tabstep.launch.rehearsal import rehearse
+
+        return rehearse(settings, job)
+    from tabstep.launch.submit import submit
+
+    return submit(settings, job)

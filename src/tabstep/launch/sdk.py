@@ -1,0 +1,113 @@
+"""The door to SageMaker's SDK: imported here and nowhere above, since it takes seconds and changes the interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from tabstep.errors import UserError
+
+INSTALL = 'pip install "tabstep[sagemaker]"'
+# With a configuration of our own, defaults of a machine's sagemaker/config.yaml stay out of the request too: a dry run
+# shows what any machine would send.
+_CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
+
+
+def require(*modules: str) -> None:
+    """Check that the extra is installed, without importing it.
+
+    Raises:
+        UserError: it is not; says how to install it.
+    """
+    missing = [name for name in modules or ("sagemaker", "botocore") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"launch: {' and '.join(missing)} cannot be imported: {INSTALL}")
+
+
+@contextlib.contextmanager
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Keep what the SDK prints off stdout, its hook for exceptions out of the interpreter, and its log at ``level``."""
+    hook = sys.excepthook
+    os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
+    for name in ("sagemaker", "sagemaker.config", "botocore.credentials"):
+        logging.getLogger(name).setLevel(level)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.excepthook = hook
+
+
+def sagemaker() -> ModuleType:
+    """Import the SDK.
+
+    Raises:
+        UserError: it is not installed, or is of the line that has no estimators.
+    """
+    require()
+    from botocore.exceptions import BotoCoreError
+
+    with quiet():
+        try:
+            import sagemaker as module
+        except BotoCoreError as error:  # it reads the machine's AWS configuration while it is imported
+            raise UserError(f"launch: the AWS configuration of this machine: {error}") from error
+        if find_spec("sagemaker.pytorch") is None:
+            raise UserError(f"launch: sagemaker 3 has no estimators: {INSTALL} installs a version that has them")
+    return module
+
+
+def configured_region() -> str | None:
+    """Return the region that this machine's AWS configuration names.
+
+    Raises:
+        UserError: the configuration cannot be read.
+    """
+    require("botocore")
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        region: str | None = botocore.session.Session().get_config_variable("region")
+    except BotoCoreError as error:
+        raise UserError(f"launch: the AWS configuration of this machine: {error}") from error
+    return region
+
+
+def boto_session(region: str, *, offline: bool = False) -> Any:
+    """Return a boto3 session; ``offline`` has credentials that are none and reads no configuration of the machine."""
+    require("boto3")
+    import boto3
+    import botocore.session
+
+    if not offline:
+        return boto3.Session(region_name=region)
+    nowhere = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+    core = botocore.session.Session(session_vars=nowhere)
+    core.set_credentials("offline", "offline")
+    return boto3.Session(botocore_session=core, region_name=region)
+
+
+def session(region: str, *, offline: bool = False, pipeline: bool = False, bucket: str | None = None) -> Any:
+    """Return the SDK's session, its telemetry off.
+
+    ``offline`` never asks for credentials; ``pipeline`` collects requests for a pipeline instead of sending them.
+    ``bucket`` keeps the SDK from looking up a bucket of its own.
+    """
+    module = sagemaker()
+    with quiet():
+        boto = boto_session(region, offline=offline)
+        options: dict[str, Any] = {"boto_session": boto, "sagemaker_config": _CONFIG, "default_bucket": bucket}
+        # Made here since the SDK asks for a client of its own otherwise, with credentials.
+        options["sagemaker_client"] = boto.client("sagemaker")
+        if pipeline:
+            from sagemaker.workflow.pipeline_context import PipelineSession
+
+            return PipelineSession(**options)
+        return module.Session(**options)

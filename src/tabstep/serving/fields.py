@@ -1,0 +1,219 @@
+"""Rows of a request to the columns that the encoder was fitted on: by name, each of the kind that it had in training.
+
+CSV has no types and JSON has few, so that the model's own schema decides what a text means: a date is written as
+2026-01-31, an instant as 2026-01-31T12:00:00Z (UTC where no zone stands), a duration in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from tabstep.batches import ValueKind, value_kind
+from tabstep.columns import value_type
+from tabstep.encoder import Encoder
+from tabstep.serving.requests import Request, RequestError, missing_column, shown
+
+_NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
+_ZONE: Final = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"
+_DUE: Final[dict[ValueKind, str]] = {
+    "text": "text",
+    "number": "a number",
+    "boolean": "true or false",
+    "time": "a date or time such as 2026-01-31T12:00:00Z",
+}
+_PYTHON: Final[dict[ValueKind, tuple[type, ...]]] = {
+    "text": (str,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "time": (str,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A feature column: what its values are, and their Arrow type in the table that the model was trained on."""
+
+    name: str
+    kind: ValueKind
+    dtype: pa.DataType
+    exact: bool
+    """A category: 3 and 3.5 are names, not amounts."""
+
+
+def model_fields(encoder: Encoder, golden: pa.Schema) -> tuple[Field, ...]:
+    """Return the features in the order of a CSV without a header; ``golden`` holds raw columns as in training."""
+    kinds: dict[str, ValueKind] = {column.name: column.kind for column in encoder.categorical}
+    fields = []
+    for name in encoder.schema.features:
+        dtype = value_type(golden.field(name).type)
+        kind = kinds.get(name, value_kind(dtype))
+        if kind == "nothing":  # no row had a value: nothing is known of its type
+            kind = "text" if name in kinds else "number"
+        if kind == "time" and types.is_duration(dtype):
+            kind = "number"
+        fields.append(Field(name=name, kind=kind, dtype=dtype, exact=name in kinds))
+    return tuple(fields)
+
+
+def to_table(request: Request, fields: Sequence[Field], id_name: str | None) -> tuple[pa.Table, bool]:
+    """Return the features, with the id where it was sent, and whether names were sent (False: a CSV without header).
+
+    Raises:
+        RequestError: a column is missing, or a value is not of its column's kind; row and value are named.
+    """
+    if request.table is None:
+        return _from_records(request.records, fields, id_name), True
+    if request.content_type != "text/csv":
+        return _select(request.table, fields, id_name), True
+    return _from_csv(request.table, request.header, fields, id_name)
+
+
+def _select(table: pa.Table, fields: Sequence[Field], id_name: str | None) -> pa.Table:
+    names = [field.name for field in fields]
+    for name in names:
+        count = table.column_names.count(name)
+        if not count:
+            raise missing_column(name, table.column_names)
+        if count > 1:
+            raise RequestError(f"column {name!r} stands {count} times: send it once")
+    return table.select(([id_name] if table.column_names.count(id_name) == 1 else []) + names)
+
+
+def _from_csv(
+    table: pa.Table, header: bool | None, fields: Sequence[Field], id_name: str | None
+) -> tuple[pa.Table, bool]:
+    names = [field.name for field in fields]
+    first = [column[0].as_py() for column in table.columns]
+    named = bool(set(first) & set(names)) if header is None else header
+    if named:
+        table = table.slice(1).rename_columns([name or "" for name in first])
+    elif len(first) == len(names):
+        table = table.rename_columns(names)
+    else:
+        raise RequestError(
+            f"the first row names no column that the model knows, and it has {len(first)} fields where a CSV without a "
+            f"header has these {len(names)}: {shown(','.join(names))}"
+        )
+    if not table.num_rows:
+        raise RequestError("the body holds a header and no rows: send at least one")
+    table = _select(table, fields, id_name)
+    columns = {field.name: _from_text(_whole(table.column(field.name)), field) for field in fields}
+    if id_name in table.column_names:
+        columns = {str(id_name): table.column(id_name), **columns}
+    return pa.table(columns), named
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _from_records(records: Sequence[dict[str, Any]], fields: Sequence[Field], id_name: str | None) -> pa.Table:
+    for row, record in enumerate(records, start=1):
+        for field in fields:
+            if field.name not in record:
+                raise missing_column(field.name, list(record), f"row {row}: ")
+    columns = {field.name: _from_values([record[field.name] for record in records], field) for field in fields}
+    if id_name is not None and all(id_name in record for record in records):
+        ids = [record[id_name] for record in records]
+        try:
+            columns = {id_name: pa.array(ids), **columns}
+        except (pa.ArrowException, ValueError) as error:
+            raise RequestError(f"column {id_name!r} cannot be read: {shown(str(error))}") from None
+    return pa.table(columns)
+
+
+def _from_values(values: Sequence[Any], field: Field) -> pa.Array:
+    due = _PYTHON[field.kind] + ((str,) if types.is_decimal(field.dtype) else ())
+    for row, value in enumerate(values, start=1):
+        if value is not None and (not isinstance(value, due) or (isinstance(value, bool) and bool not in due)):
+            raise _refused(row, field, value)
+    if field.kind == "boolean":
+        return pa.array(values, pa.bool_())
+    texts = [value if value is None or isinstance(value, str) else repr(value) for value in values]
+    try:
+        array = pa.array(texts, pa.string())
+    except UnicodeEncodeError as error:
+        raise RequestError(f"column {field.name!r} holds text that is not Unicode: {error.reason}") from None
+    return array if field.kind == "text" else _from_text(array, field)
+
+
+def _from_text(array: pa.Array, field: Field) -> pa.Array:
+    if field.kind == "text":
+        return array
+    array = pc.utf8_trim_whitespace(array)
+    array = pc.if_else(pc.is_in(array, value_set=_NULLS), pa.scalar(None, pa.string()), array)
+    failed: pa.ArrowException | None = None
+    for convert in _conversions(field):
+        try:
+            return convert(array)
+        except pa.ArrowException as error:
+            failed = error
+            last = convert
+    assert failed is not None
+    row = _first_failing(array, last)
+    raise _refused(row + 1, field, array[row].as_py())
+
+
+def _conversions(field: Field) -> list[Callable[[pa.Array], pa.Array]]:
+    """Return the ways to read a text, best first; a later one reads all that an earlier one reads."""
+    if field.kind == "boolean":
+        return [lambda array: pc.cast(array, pa.bool_())]
+    if field.kind == "time":
+        return [lambda array: _times(array, field.dtype, "us"), lambda array: _times(array, field.dtype, "ns")]
+    if types.is_duration(field.dtype):
+        return [_seconds if field.exact else _floats]
+    if field.exact and types.is_decimal(field.dtype):
+        return [lambda array: pc.cast(array, field.dtype)]
+    if field.exact and types.is_floating(field.dtype):  # 0.1 as a float32 and as a double are other categories
+        return [lambda array: pc.cast(array, field.dtype)]
+    if field.exact:
+        whole = field.dtype if types.is_integer(field.dtype) else pa.int64()
+        return [lambda array: pc.cast(array, whole), _floats]
+    return [_floats]
+
+
+def _floats(array: pa.Array) -> pa.Array:
+    return pc.cast(array, pa.float64())
+
+
+def _seconds(array: pa.Array) -> pa.Array:
+    microseconds = pc.round(pc.multiply(_floats(array), 1e6))
+    return pc.cast(pc.cast(microseconds, pa.int64()), pa.duration("us"))
+
+
+def _times(array: pa.Array, dtype: pa.DataType, unit: str) -> pa.Array:
+    if types.is_date(dtype):
+        return pc.cast(array, pa.date32())
+    if types.is_time(dtype):
+        array = pc.binary_join_element_wise(pa.scalar("1970-01-01"), array, " ")
+        return pc.cast(pc.cast(array, pa.timestamp(unit)), pa.time64(unit))
+    null = pa.scalar(None, pa.string())
+    zoned = pc.match_substring_regex(array, _ZONE)
+    plain = pc.cast(pc.if_else(zoned, null, array), pa.timestamp(unit))
+    instants = pc.cast(pc.if_else(zoned, array, null), pa.timestamp(unit, tz="UTC"))
+    return pc.coalesce(plain, pc.cast(instants, pa.timestamp(unit)))
+
+
+def _first_failing(array: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
+    """Return the first row that cannot be converted, by halving."""
+    start, length = 0, len(array)
+    while length > 1:
+        half = length // 2
+        try:
+            convert(array.slice(start, half))
+        except pa.ArrowException:
+            length = half
+        else:
+            start, length = start + half, length - half
+    return start
+
+
+def _refused(row: int, field: Field, value: Any) -> RequestError:
+    return RequestError(f"row {row}: column {field.name!r}: {_DUE[field.kind]} is due, got {shown(repr(value))}")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tabstep.config import fields
+from tabstep.config.compose import composed
+from tabstep.config.json_schema import json_schema
+from tabstep.config.parse import parse
+from tabstep.config.settings import Settings
+from tabstep.entry import config_dir
+from tabstep.errors import ProblemsError
+
+DEFAULTS = composed([], [config_dir()])
+SCHEMA = json_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def test_is_a_schema_and_plain_json() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert json.loads(json.dumps(SCHEMA)) == SCHEMA
+
+
+@pytest.mark.parametrize("overrides", [[], ["model=resnet"], ["optimizer=sgd"], ["scheduler=one_cycle"]])
+def test_composed_configuration_is_valid(overrides: list[str]) -> None:
+    VALIDATOR.validate(composed(overrides, [config_dir()]))
+
+
+def test_every_group_and_many_keys_are_described() -> None:
+    assert all("description" in SCHEMA["properties"][key] or fields.groups(a) == () or len(fields.groups(a)) > 1
+               for key, a in fields.hints(Settings).items())  # fmt: skip
+    assert SCHEMA["properties"]["data"]["properties"]["batch_size"] == {
+        "description": "rows of a training batch, on all devices together",
+        "type": "integer",
+        "minimum": 1,
+    }
+
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3000)
+    | st.sampled_from(["auto", "mlp", "none", "x", "val_loss", 0.5, 1.5])
+)
+
+
+@given(
+    st.sampled_from(sorted({*fields.key_paths(), "typo", "trainer.typo", "model.typo"})),
+    PLAIN | st.lists(PLAIN, max_size=2),
+)
+def test_agrees_with_parse(path: str, value: Any) -> None:
+    """The schema and ``parse`` judge a changed value alike, but for the rules between keys, which a schema lacks."""
+    config = _with(path, value)
+    try:
+        parse(config)
+        lines: tuple[str, ...] = ()
+    except ProblemsError as error:
+        lines = error.problems
+    said_by_type = [line for line in lines if any(mark in line for mark in (": expected", "no such key", "is missing"))]
+    if path != "resume":
+        assert VALIDATOR.is_valid(config) == (not said_by_type or _is_rule(said_by_type))
+
+
+def _is_rule(lines: list[str]) -> bool:
+    return all("expected two numbers" in line for line in lines)
+
+
+def _with(path: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(DEFAULTS)
+    *parents, leaf = path.split(".")
+    group = config
+    for parent in parents:
+        group = group[parent]
+    group[leaf] = value
+    return config

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra._internal.utils import get_args_parser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tabstep.config import overrides as module
+from tabstep.config.overrides import SWITCHES, VALUE_FLAGS, Command, check_overrides, group_options, order_argv
+from tabstep.entry import config_dir
+from tabstep.errors import ProblemsError
+
+CONF = [config_dir()]
+
+
+@pytest.mark.parametrize(
+    ("argv", "ordered"),
+    [
+        ([], []),
+        (["a=1"], ["a=1"]),
+        (["a=1", "-m", "b=1,2"], ["--multirun", "a=1", "b=1,2"]),
+        (["-m", "a=1", "b=1,2"], ["--multirun", "a=1", "b=1,2"]),
+        (["a=1", "b=1,2", "--multirun"], ["--multirun", "a=1", "b=1,2"]),
+        (["a=1", "--cfg", "job", "b=2"], ["--cfg=job", "a=1", "b=2"]),
+        (["a=1", "--cfg=job"], ["--cfg=job", "a=1"]),
+        (["a=1", "-c", "job", "-p", "data"], ["--cfg=job", "--package=data", "a=1"]),
+        (["a=1", "-cd", "x=y", "-cn", "mine"], ["--config-dir=x=y", "--config-name=mine", "a=1"]),
+        (["--info", "a=1"], ["--info=all", "a=1"]),
+        (["a=1", "-i", "config", "b=1"], ["--info=config", "a=1", "b=1"]),
+        (["~data.val", "+x=-1", "y=-1"], ["~data.val", "+x=-1", "y=-1"]),
+    ],
+)
+def test_flags_come_first(argv: list[str], ordered: list[str]) -> None:
+    assert order_argv(argv) == ordered
+    parsed = get_args_parser().parse_args(ordered)
+    assert parsed.overrides == [argument for argument in ordered if not argument.startswith("--")]
+
+
+def test_flags_are_those_of_hydra() -> None:
+    actions = [action for action in get_args_parser()._actions if action.option_strings]
+    names = {(*action.option_strings, None)[:2]: action.nargs for action in actions}
+    long_first = {tuple(sorted(filter(None, pair), key=len, reverse=True)): nargs for pair, nargs in names.items()}
+    assert {pair for pair, nargs in long_first.items() if nargs is None} == _pairs(VALUE_FLAGS)
+    assert {pair for pair, nargs in long_first.items() if nargs is not None} == _pairs(SWITCHES)
+
+
+def _pairs(flags: dict[str, str | None]) -> set[tuple[str, ...]]:
+    return {(long,) if short is None else (long, short) for long, short in flags.items()}
+
+
+@pytest.mark.parametrize(
+    ("argv", "lines"),
+    [
+        (["--multirn"], ["--multirn: no such flag: did you mean '--multirun'?"]),
+        (["a=1", "--cfg"], ["--cfg: needs a value behind it"]),
+        (["--foo=1", "-x"], ["--foo=1: no such flag: ", "-x: no such flag: "]),
+    ],
+)
+def test_flag_that_hydra_does_not_know(argv: list[str], lines: list[str]) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        Command.split(argv)
+    assert len(caught.value.problems) == len(lines)
+    assert all(found.startswith(line) for found, line in zip(caught.value.problems, lines, strict=True))
+
+
+@given(st.permutations(["a=1", "b=2,3", "-m", "--cfg=job", "+c=x"]))
+def test_order_of_overrides_is_kept(argv: list[str]) -> None:
+    command = Command.split(argv)
+    assert list(command.overrides) == [argument for argument in argv if not argument.startswith("-")]
+    assert command.flags == {"--multirun": None, "--cfg": "job"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.max_epochs=20",
+        "model=resnet",
+        "model=resnet.yaml",
+        "model.expansion=2",
+        "+model.expansion=2",
+        "data.encoder.scaling=robust",
+        "experiment=null",
+        "experiment=[example,imbalanced]",
+        "~experiment",
+        "hydra.verbose=true",
+        "hydra/launcher=mine",
+        "optimizer@other=adamw",
+        "schema.label='größe'",
+        'paths.output_dir="a=b"',
+        "paths.output_dir=${oc.env:HOME}",
+        "tags=[a,b]",
+        "model=${oc.env:X}",
+        "optimizer.betas[0]=0.8",
+    ],
+)
+def test_sound_override(override: str) -> None:
+    problems, sound = check_overrides([override], CONF)
+    if override != "optimizer.betas[0]=0.8":  # Hydra cannot set an item of a list
+        assert problems == []
+        assert sound == [override]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("trainer.max_epoch=3", "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
+        ("+trainer.max_epoch=3", "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
+        ("++trainer.max_epoch=3", "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
+        ("trainr.max_epochs=3", "trainr.max_epochs: no such key (got 3): did you mean 'trainer.max_epochs'?"),
+        ("model={width: 3}", "model: expected the name of an option, got {'width': 3}: set single keys as"),
+        (
+            "data.encoder={scalin: x}",
+            "data.encoder.scalin: no such key (got 'x'): did you mean 'data.encoder.scaling'?",
+        ),
+        ("callbacks.early_stoping.patience=3", "did you mean 'callbacks.early_stopping.patience'?"),
+        ("trainer.gradient_clip_val=1", "did you mean 'trainer.max_norm'?"),
+        ("+trainer.max_epochs=3", "+trainer.max_epochs=3: the key is there already: leave out the '+'"),
+        ("~trainer.max_epochs", "trainer.max_epochs cannot be left out"),
+        ("~trainer.max_epoch", "no such key: did you mean 'trainer.max_epochs'?"),
+        ("~logger", "logger cannot be left out"),
+        ("model=rsnet", "model: no such option, got 'rsnet': did you mean 'resnet'?"),
+        ("experiment=[example,imbalance]", "experiment: no such option, got 'imbalance': did you mean 'imbalanced'?"),
+        ("debug=fdr", "debug: no such option, got 'fdr': choose from: default, fast, limit, overfit"),
+        ("trainer", "'trainer': expected key=value or group=option"),
+        ("=3", "'=3': there is no key before the '='"),
+        ("träiner.max_epochs=3", "'träiner.max_epochs' is not a key: did you mean 'trainer.max_epochs'?"),
+        ("schema.label=größe", "'schema.label=größe': the value cannot be read: quote it, 'schema.label=\"größe\"'"),
+        (
+            "paths.output_dir=a=b",
+            "'paths.output_dir=a=b': the value cannot be read: quote it, 'paths.output_dir=\"a=b\"'",
+        ),
+        ("tags=[a", "'tags=[a': the value cannot be read: quote it, 'tags=\"[a\"'"),
+        ("seed=1,2", "seed=1,2: several values need -m"),
+        ("data.path=a,b", "a comma in a text needs quotes"),
+    ],
+)
+def test_mistaken_override_is_one_line(override: str, line: str) -> None:
+    problems, sound = check_overrides([override, "seed=3"], CONF)
+    assert len(problems) == 1
+    assert line in problems[0]
+    assert "\n" not in problems[0]
+    assert sound == ["seed=3"]
+
+
+@pytest.mark.parametrize(
+    ("override", "lines", "sound"),
+    [
+        ("seed=1,2,3", [], ["seed=1"]),
+        ("model=resnet,mlp", [], ["model=resnet"]),
+        ("seed=range(1,4)", [], ["seed=1"]),
+        ("seed=choice(4,5)", [], ["seed=4"]),
+        ("model=glob(*)", [], []),
+        ("optimizer.lr=interval(0.1,1)", [], []),
+        ("optimizer.lr=1e-3,abc", ["optimizer.lr: expected a number > 0, got 'abc'"], []),
+        ("model=mlp,rsnet", ["model: no such option, got 'rsnet': did you mean 'resnet'?"], []),
+        ("sed=1,2", ["sed: no such key (got 1): did you mean 'seed'?", "sed: no such key (got 2): did"], []),
+        ("paths.output_dir=a,b", ["paths.output_dir=a,b: give one directory"], []),
+        ("tags=[a],[b]", [], ["tags=[a]"]),
+        ("schema.label='a b','c=d'", [], ["schema.label='a b'"]),
+    ],
+)
+def test_sweep(override: str, lines: list[str], sound: list[str]) -> None:
+    problems, kept = check_overrides([override], CONF, multirun=True)
+    assert kept == sound
+    assert len(problems) == len(lines)
+    assert all(found.startswith(line) for found, line in zip(problems, lines, strict=True))
+
+
+def test_a_plugin_knows_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "plugin_names", lambda: ("mine",))
+    assert check_overrides(["model.own=3", "+model.own=3"], CONF)[0] == []
+    assert check_overrides(["model.width=auto,1"], CONF, multirun=True)[0] == []
+
+
+def test_options_of_a_users_directory(tmp_path: Path) -> None:
+    (tmp_path / "schema").mkdir()
+    (tmp_path / "schema" / "mine.yaml").write_text("id: null\n")
+    assert check_overrides(["schema=mine"], [*CONF, tmp_path])[0] == []
+    assert check_overrides(["schema=mne"], [*CONF, tmp_path])[0] == [
+        "schema: no such option, got 'mne': did you mean 'mine'?"
+    ]
+    assert group_options([*CONF, tmp_path])["schema"] == ["auto", "mine"]
+
+
+def test_options_that_only_hydra_can_find() -> None:
+    assert check_overrides(["hydra.searchpath=[pkg://mine]", "schema=theirs"], CONF)[0] == []
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_judged(text: str) -> None:
+    problems, sound = check_overrides([text], CONF)
+    assert bool(problems) != bool(sound)
+    assert all(len(problem.splitlines()) == 1 for problem in problems)

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tabstep.config import fields
+from tabstep.config import parse as parsing
+from tabstep.config.compose import composed
+from tabstep.config.parse import Unresolved, parse, to_dict
+from tabstep.config.rules import broken_rules
+from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.entry import config_dir
+from tabstep.errors import ProblemsError
+
+DEFAULTS = composed([], [config_dir()])
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults with some dotted keys set; a value of ``...`` removes the key."""
+    config = copy.deepcopy(DEFAULTS)
+    for path, value in changes.items():
+        *parents, leaf = path.split(".")
+        group = config
+        for parent in parents:
+            group = group[parent]
+        if value is ...:
+            del group[leaf]
+        else:
+            group[leaf] = value
+    return config
+
+
+def problems_of(changes: dict[str, Any]) -> tuple[str, ...]:
+    with pytest.raises(ProblemsError) as caught:
+        parse(changed(changes))
+    return caught.value.problems
+
+
+MISTAKES: list[tuple[str, Any, str]] = [
+    # keys
+    ("trainer.max_epoch", 3, "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
+    ("trainers", {}, "trainers: no such key (got {}): did you mean 'trainer'?"),
+    ("lr", 0.1, "lr: no such key (got 0.1): did you mean 'optimizer.lr'?"),
+    ("ckpt_path", "x", "ckpt_path: no such key (got 'x'): did you mean 'resume=PATH'?"),
+    ("callbacks.early_stoping", {"patience": 3}, "did you mean 'callbacks.early_stopping'?"),
+    ("patience", 3, "did you mean 'scheduler.patience'?"),
+    ("a\nb", "x\ny", "a b: no such key (got 'x\\ny'): "),
+    ("model.expansion", 2.0, "model.expansion: mlp has no such key (got 2.0): it belongs to model=resnet"),
+    ("optimizer.momentum", 0.9, "optimizer.momentum: adamw has no such key (got 0.9): it belongs to optimizer=sgd"),
+    ("optimizer.lr", ..., "optimizer.lr: is missing"),
+    ("seed", ..., "seed: is missing"),
+    ("data.encoder", ..., "data.encoder: is missing"),
+    ("model.name", ..., "model.name: is missing: set it to one of mlp, resnet"),
+    # values
+    ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1, got '20'"),
+    ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1, got 0"),
+    ("trainer.max_epochs", True, "trainer.max_epochs: expected a whole number >= 1, got true"),
+    ("trainer.max_epochs", 1e3, "trainer.max_epochs: expected a whole number >= 1, got 1000.0: write 1000"),
+    ("trainer.max_epochs", None, "trainer.max_epochs: expected a whole number >= 1, got null"),
+    ("trainer.max_epochs", "???", "trainer.max_epochs: is missing: set it to a whole number >= 1"),
+    ("trainer.devices", 0, "trainer.devices: expected auto or a whole number >= 1, got 0"),
+    ("trainer.max_norm", float("nan"), "trainer.max_norm: expected a number > 0 or null, got nan"),
+    ("trainer.max_norm", float("inf"), "trainer.max_norm: expected a number > 0 or null, got inf"),
+    ("trainer.deterministic", "no", "trainer.deterministic: expected true or false, got 'no'"),
+    ("optimizer.lr", "1e-3", "optimizer.lr: expected a number > 0, got '1e-3'"),
+    ("optimizer.lr", [1], "optimizer.lr: expected a number > 0, got [1]"),
+    ("model.dropout", 1.0, "model.dropout: expected a number >= 0 and < 1, got 1.0"),
+    ("model.dropout", 10**400, "model.dropout: expected a number >= 0 and < 1, got 1000"),
+    ("optimizer.betas", [0.9, 2], "optimizer.betas[1]: expected a number >= 0 and < 1, got 2"),
+    ("optimizer.betas", [0.9], "optimizer.betas: expected two numbers, got 1"),
+    ("tags", "a", "tags: expected a list of texts, got 'a': write a list, [a]"),
+    ("tags", ["a", {}], "tags[1]: expected text, got {}"),
+    ("data.encoder", "robust", "data.encoder: expected the keys scaling, max_categories, min_frequency, got 'robust'"),
+    ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, got null"),
+    ("data.path", Unresolved("no NOPE"), "data.path: no NOPE"),
+    ("data.path", "", "data.path: is an empty text"),
+    ("paths.output_dir", "", "paths.output_dir: is an empty text"),
+    ("paths.output_dir", "s3://b/k", "paths.output_dir: expected a local directory"),
+    # choices
+    ("model.name", "rsnet", "model.name: expected one of mlp, resnet, got 'rsnet': did you mean 'resnet'?"),
+    ("model.name", 3, "model.name: expected one of mlp, resnet, got 3"),
+    ("scheduler.name", "x", "scheduler.name: expected one of none, cosine, step, one_cycle, plateau, got 'x'"),
+    ("objective", "val_auc", "'val_auc': did you mean 'val_auroc'?"),
+    ("trainer.precision", 16, "trainer.precision: expected one of 16-mixed, bf16-mixed, 32-true, got 16"),
+    ("loss.class_weights", "balance", "got 'balance': did you mean 'balanced'?"),
+    # what YAML makes of text
+    ("schema.id", 10, "schema.id: expected text or null, got 10: quote it, for YAML reads it as a number"),
+    (
+        "schema.label",
+        False,
+        "schema.label: expected text, a list of texts or null, got false: quote it, for YAML reads",
+    ),
+    ("schema.numeric", ["a", True], "schema.numeric[1]: expected text, got true: quote it"),
+    ("schema.classes", [False, "yes"], "schema.classes[0]: expected text or a whole number, got false: quote it"),
+    ("data.checks", False, "data.checks: expected one of strict, warn, off, got false: quote it"),
+    # rules between keys
+    ("schema.drop", ["a", "a"], "schema.drop: 'a' stands 2 times"),
+    ("schema.label", [], "schema.label: is an empty list"),
+    ("schema.classes", ["a"], "schema.classes: at least 2 are needed, got 1"),
+    ("schema.classes", ["a", "b", "a"], "schema.classes: 'a' stands twice"),
+    ("data.val", "v.parquet", "data.val: is set, but there is no train split"),
+    ("resume", "atuo", "got 'atuo': did you mean 'auto'?"),
+    ("resume", "http://x/y.ckpt", "resume: expected a local checkpoint"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"), MISTAKES, ids=[f"{key}={value!r}"[:60] for key, value, _ in MISTAKES]
+)
+def test_mistake_is_one_line(key: str, value: Any, line: str) -> None:
+    problems = problems_of({key: value})
+    assert len(problems) == 1
+    assert line in problems[0]
+    assert len(problems[0].splitlines()) == 1
+    assert len(problems[0]) < 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"schema.id": "a", "schema.label": "a"}, "schema.id, schema.label: column 'a' has several roles"),
+        ({"schema.label": ["a", "b"], "schema.task": "binary"}, "schema.task: binary has one label, but"),
+        ({"schema.label": "a", "schema.task": "multilabel"}, "schema.label: multilabel needs a list"),
+        ({"schema.classes": ["a", "b", "c"], "schema.task": "binary"}, "a binary task has 2 classes, got 3"),
+        ({"schema.classes": ["a", "b"], "schema.task": "multilabel"}, "a multilabel task has no classes"),
+        ({"schema.task": "multiclass", "loss.name": "bce"}, "loss.name: bce is for binary"),
+        ({"schema.label": ["a", "b"], "loss.name": "cross_entropy"}, "loss.name: cross_entropy takes one label"),
+        ({"schema.classes": ["a", "b"], "loss.class_weights": [1.0]}, "loss.class_weights: 1 weights for 2 classes"),
+        ({"data.path": "d", "data.train": "t"}, "data.path, data.train: both name the train split"),
+        (
+            {"optimizer": {"name": "sgd", "lr": 1.0, "weight_decay": 0, "momentum": 0, "nesterov": True}},
+            "optimizer.nesterov: needs optimizer.momentum > 0",
+        ),
+    ],
+)
+def test_rule_between_keys(changes: dict[str, Any], line: str) -> None:
+    problems = problems_of(changes)
+    assert len(problems) == 1
+    assert line in problems[0]
+
+
+def test_all_problems_at_once() -> None:
+    problems = problems_of({"seed": -1, "model.name": "x", "trainer.max_epoch": 1, "schema.id": 1, "resume": "atuo"})
+    assert sorted(problem.split(":")[0] for problem in problems) == [
+        "model.name", "resume", "schema.id", "seed", "trainer.max_epoch",
+    ]  # fmt: skip
+
+
+def test_whole_number_is_any_number() -> None:
+    lr = parse(changed({"optimizer.lr": 1})).optimizer.lr
+    assert isinstance(lr, float)
+
+
+class TestPlugin:
+    @pytest.fixture(autouse=True)
+    def _registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parsing, "plugin_names", lambda: ("mine",))
+
+    def test_takes_any_plain_option(self) -> None:
+        model = {"name": "mine", "width": "auto", "sizes": [1, 2.5], "flag": False, "nothing": None}
+        settings = parse(changed({"model": model}))
+        assert settings.model == PluginModelSettings(
+            name="mine", options={k: v for k, v in model.items() if k != "name"}
+        )
+        assert to_dict(settings)["model"] == model
+
+    def test_refuses_nested_options(self) -> None:
+        assert problems_of({"model": {"name": "mine", "a": {"b": 1}}})[0].startswith("model.a: expected text,")
+
+    def test_is_among_the_choices(self) -> None:
+        assert "one of mlp, resnet, mine, got 'mne': did you mean 'mine'?" in problems_of({"model.name": "mne"})[0]
+
+
+def test_no_plugin_is_installed() -> None:
+    assert parsing.plugin_names() == ()
+
+
+def values_of(annotation: Any) -> st.SearchStrategy[Any]:
+    """Return the values that an annotation allows."""
+    if len(members := fields.members(annotation)) > 1:
+        return st.one_of([values_of(m) for m in members if m is not PluginModelSettings])
+    base = fields.bare(annotation)
+    if dataclasses.is_dataclass(base):
+        return st.builds(base, **{key: values_of(inner) for key, inner in fields.hints(base).items()})
+    if get_origin(base) is Literal:
+        return st.sampled_from(get_args(base))
+    if fields.is_list(annotation):
+        return st.lists(values_of(fields.item(annotation)), max_size=3)
+    if fields.is_mapping(annotation):
+        return st.dictionaries(st.text(max_size=5), values_of(fields.item(annotation)), max_size=3)
+    limits = fields.bounds(annotation)
+    low, high = (limits.ge if limits.ge is not None else limits.gt), (limits.le if limits.le is not None else limits.lt)
+    plain: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
+        str: lambda: st.text(max_size=5).filter(lambda text: text != "???"),
+        bool: st.booleans,
+        type(None): st.none,
+        int: lambda: st.integers(low, high),
+        float: lambda: st.floats(
+            low, high, exclude_min=limits.gt is not None, exclude_max=limits.lt is not None, allow_nan=False,
+            allow_infinity=False,
+        ),
+    }  # fmt: skip
+    return plain[base]()
+
+
+def problems_in(config: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        parse(config)
+    except ProblemsError as error:
+        return error.problems
+    return ()
+
+
+@given(values_of(Settings))
+def test_round_trip(settings: Settings) -> None:
+    """What the annotations allow is read back equal, or broken rules between keys are all that is said."""
+    rules = tuple(broken_rules(vars(settings)))
+    assert problems_in(to_dict(settings)) == rules
+    if not rules:
+        assert parse(to_dict(settings)) == settings
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+KEYS = list(fields.key_paths())
+
+
+@given(st.sampled_from(KEYS), JSON)
+def test_any_value_is_parsed_or_refused_by_its_key(path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    config = copy.deepcopy(DEFAULTS)
+    group = config
+    for parent in parents:
+        group = group[parent]
+    group[leaf] = value
+    assert all(problem.startswith(path.partition(".")[0]) for problem in problems_in(config))

@@ -1,0 +1,116 @@
+"""Runs commands of tabstep, each in a fork of one process that has imported everything, so that a run costs no import.
+
+Started by test_bad_input.py. Reads one JSON object a line, answers each with one: the exit code, negative for a
+signal, and what the command wrote.
+
+    {"program": "train" | "tabstep", "argv": [...], "cwd": "...", "fault": null | {"point", "call", "do"}}
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+import tabstep.cli
+import tabstep.entry
+import tabstep.run  # noqa: F401 - what a run imports late
+
+
+def no_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    "SIGTERM": lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
+    "SIGINT": lambda *_, **__: os.kill(os.getpid(), signal.SIGINT),
+    "SIGKILL": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL),
+    "ENOSPC": no_space,
+}
+
+
+def inject(point: str, call: int, do: str) -> None:
+    """Act right before the given call (from 1 on) of a function or method; 0 is every call."""
+    module_name, _, path = point.partition(":")
+    owner: Any = importlib.import_module(module_name)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    real = getattr(owner, name)
+    calls = 0
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if call in (0, calls):
+            ACTIONS[do](*args, **kwargs)
+        return real(*args, **kwargs)
+
+    setattr(owner, name, patched)
+    for module in list(sys.modules.values()):  # names that were imported from their module
+        if getattr(module, "__name__", "").startswith("tabstep") and vars(module).get(name) is real:
+            setattr(module, name, patched)
+
+
+def work(request: dict[str, Any]) -> int:
+    """Do what a request asks for and return the exit code."""
+    os.chdir(request["cwd"])
+    if request["fault"] is not None:
+        inject(**request["fault"])
+    main = tabstep.entry.main if request["program"] == "train" else tabstep.cli.main
+    try:
+        return main(request["argv"])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@contextmanager
+def redirected(descriptor: int) -> Iterator[Any]:
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(descriptor)
+        os.dup2(file.fileno(), descriptor)
+        try:
+            yield file
+        finally:
+            os.dup2(before, descriptor)
+            os.close(before)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork, wait and collect."""
+    with redirected(1) as out, redirected(2) as err:
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                code = work(request)
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        _, status, usage = os.wait4(pid, 0)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "out": texts[0], "err": texts[1], "peak_mb": usage.ru_maxrss // 1024}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        result = json.dumps(answer(json.loads(line)))
+        sys.stdout.write(result + "\n")
+        sys.stdout.flush()

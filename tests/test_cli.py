@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tabstep import artifact, cli, entry
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_table: pa.Table) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "table.parquet"
+    pq.write_table(tiny_table, path)
+    return path
+
+
+def test_train_is_the_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(entry, "train", lambda argv: given.append(list(argv)))
+    assert cli.main(["train", "model=mlp", "-m", "--help"]) == 0
+    assert given == [["model=mlp", "-m", "--help"]]
+
+
+def test_predict_says_where_the_rows_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Predictor:
+        def predict_file(self, table: str, out: str, *, batch_rows: int) -> int:
+            assert (table, out, batch_rows) == ("t.parquet", "o.parquet", 5)
+            return 7
+
+    monkeypatch.setattr(artifact, "load", lambda model_dir: Predictor())
+    assert cli.main(["predict", "model", "t.parquet", "-o", "o.parquet", "--batch-rows", "5"]) == 0
+    assert capsys.readouterr().out == "7 rows: o.parquet\n"
+
+
+def test_schema_file_is_an_option_of_the_group(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["schema", str(file), "--name", "mine", "--label", "label"]) == 0
+    written = yaml.safe_load(Path("conf/schema/mine.yaml").read_text())
+    assert (written["id"], written["label"]) == ("row_id", "label")
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "conf/schema/mine.yaml: use it with --config-dir conf schema=mine"
+    assert cli.main(["schema", str(file), "--name", "mine", "--label", "label"]) == 2
+    assert cli.main(["schema", str(file), "--name", "mine", "--label", "label", "--overwrite"]) == 0
+    assert cli.main(["train", "--config-dir", "conf", "schema=mine", "--cfg", "job"]) == 0
+
+
+def test_several_labels(file: Path) -> None:
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("other", pa.array([0, 1] * (table.num_rows // 2))), file)
+    assert cli.main(["schema", str(file), "--name", "mine", "--label", "member", "--label", "other"]) == 0
+    assert yaml.safe_load(Path("conf/schema/mine.yaml").read_text())["label"] == ["member", "other"]
+
+
+def test_split_keeps_every_row(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["split", str(file), "-o", "out", "--label", "label", "--val", "0.1", "--test", "0.3"]) == 0
+    rows = [pq.read_metadata(f"out/{split}/{split}.parquet").num_rows for split in ("train", "val", "test")]
+    assert sum(rows) == pq.read_metadata(file).num_rows
+    assert capsys.readouterr().out.endswith("of test: use them with data.path=out\n")
+
+
+def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config-schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "tabstep"
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "tabstep: the following arguments are required: command"),
+        (["predit"], "tabstep: argument command: invalid choice: 'predit'"),
+        (["predict"], "tabstep predict: the following arguments are required: model_dir, table, -o/--out"),
+        (["predict", "m", "t", "-o", "o", "--batch-rows", "0"], "expected a whole number >= 1, got '0'"),
+        (["predict", "nowhere", "t", "-o", "o"], "nowhere"),
+        (["split", "nowhere.parquet", "-o", "out"], "nowhere.parquet"),
+        (["schema", "nowhere.parquet", "--name", "x"], "nowhere.parquet"),
+        (["train", "modle=mlp"], "modle: no such key (got 'mlp'): did you mean 'model'?"),
+    ],
+)
+def test_mistake_is_one_line(
+    argv: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert line in captured.err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
+def test_help_of_every_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 0
+    assert capsys.readouterr().out
