@@ -12,6 +12,9 @@
 ``manifest.json``      format, and the SHA-256 of each file above
 ``code/``              what SageMaker's containers serve it with; ``load`` neither reads nor checks it
 =====================  =====================================================================
+
+An ensemble has, instead of the first two and the encoder, ``ensemble.json`` (the weights) and these files of each
+member under ``members/<number>/``. It is read, checked and used like a single model.
 """
 
 from __future__ import annotations
@@ -40,13 +43,16 @@ from tabstep.durable import sync_directory, write_durably
 from tabstep.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import ENTRY_POINTS, MODELS, build_model
-from tabstep.predictor import Predictor
+from tabstep.predictor import Member, Predictor
 from tabstep.vendoring import CODE, write_code
 
 FORMAT = 1
+ENSEMBLE_FORMAT = 2
+ENSEMBLE, MEMBERS = "ensemble.json", "members"
 GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference of a probability between machines that is still rounding."""
+_MEMBER_FILES = ("model.safetensors", "model.json", "encoder.json", "config.yaml", "metrics.json", "versions.json")
 _PACKAGES = ("torch", "lightning", "torchmetrics", "pyarrow", "numpy", "safetensors")
 
 
@@ -85,25 +91,69 @@ def save(
 
     ``golden`` holds raw rows with the feature columns; their expected probabilities are computed here.
     """
+    temporary = _temporary(directory)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+    write_json(temporary / "model.json", vars(architecture))
+    (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
+
+
+def save_ensemble(
+    directory: Path,
+    *,
+    members: Mapping[Path, float],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the artifact whose probabilities are the weighted mean of other artifacts' (of one schema, task, classes).
+
+    The members' files are copied; golden rows are those of the first.
+    """
+    temporary = _temporary(directory)
+    for index, source in enumerate(members):
+        target = temporary / MEMBERS / str(index)
+        target.mkdir(parents=True)
+        for name in _MEMBER_FILES:
+            shutil.copyfile(source / name, target / name)
+    write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
+    golden = _golden(next(iter(members)))
+    rows = golden.select(golden.schema.names[:-1])
+    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
+
+
+def _temporary(directory: Path) -> Path:
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+    return temporary
+
+
+def _finish(
+    temporary: Path,
+    directory: Path,
+    *,
+    golden: pa.RecordBatch,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Complete what has its models, and give it its name."""
+    predictor = _build(temporary)
+    encoder = predictor.encoder
     schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
-    write_json(temporary / "model.json", vars(architecture))
-    (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
     write_json(temporary / "schema.json", schema)
     (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
     write_json(temporary / "metrics.json", metrics)
     write_json(temporary / "versions.json", versions())
-    predictor = _build(temporary, encoder, architecture)
     expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
     pq.write_table(
         pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
     )
-    files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-    write_json(temporary / "manifest.json", {"format": FORMAT, "files": files})
-    write_code(temporary / CODE, _plugin(architecture.name))
+    paths = sorted(path for path in temporary.rglob("*") if path.is_file())
+    files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in paths}
+    number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
+    write_json(temporary / "manifest.json", {"format": number, "files": files})
+    plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
+    write_code(temporary / CODE, sorted(plugins))
     _swap(temporary, directory)
 
 
@@ -115,13 +165,9 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     """
     directory = Path(model_dir)
     _check_files(directory)
-    encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
-    data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-    architecture = Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
-    predictor = _build(directory, encoder, architecture)
-    _check_golden(predictor, directory / "golden.parquet")
-    predictor.model.to(device)
-    return predictor
+    predictor = _build(directory)
+    _check_golden(predictor, directory)
+    return predictor.to(device)
 
 
 def _plugin(model: str) -> list[str]:
@@ -152,13 +198,31 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _build(directory: Path, encoder: Encoder, architecture: Architecture) -> Predictor:
-    model = architecture.build()
+def _build(directory: Path) -> Predictor:
+    return Predictor([_member(path, weight) for path, weight in _member_weights(directory).items()])
+
+
+def _member_weights(directory: Path) -> dict[Path, float]:
+    """Return the directory of each model in an artifact with its weight: of a single one, the artifact itself."""
+    if not (directory / ENSEMBLE).exists():
+        return {directory: 1.0}
+    weights = json.loads((directory / ENSEMBLE).read_text(encoding="utf-8"))["weights"]
+    return {directory / MEMBERS / str(index): weight for index, weight in enumerate(weights)}
+
+
+def _architecture(directory: Path) -> Architecture:
+    data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
+
+
+def _member(directory: Path, weight: float) -> Member:
+    encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
+    model = _architecture(directory).build()
     try:
         model.load_state_dict(load_file(directory / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
-    return Predictor(encoder, model)
+    return Member(encoder=encoder, model=model, weight=weight)
 
 
 def _expected_name(batch: pa.RecordBatch) -> str:
@@ -174,9 +238,10 @@ def _check_files(directory: Path) -> None:
     if not manifest_file.is_file():
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json")
     manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in (FORMAT, ENSEMBLE_FORMAT):
         raise UserError(
-            f"{directory}: has format {manifest['format']}, this version reads {FORMAT}: use its versions.json"
+            f"{directory}: has format {manifest['format']}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: "
+            "use its versions.json"
         )
     for name, digest in manifest["files"].items():
         path = directory / name
@@ -186,15 +251,20 @@ def _check_files(directory: Path) -> None:
             raise UserError(f"{directory}: {name} is damaged or was changed: copy the directory again")
 
 
-def _check_golden(predictor: Predictor, path: Path) -> None:
-    table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
-    rows = table.to_batches()[0]
+def _golden(directory: Path) -> pa.RecordBatch:
+    """Return raw rows, with the probabilities that are due as the last column."""
+    table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True)
+    return table.combine_chunks().to_batches()[0]
+
+
+def _check_golden(predictor: Predictor, directory: Path) -> None:
+    rows = _golden(directory)
     expected = np.array(rows.column(rows.num_columns - 1).to_pylist())
     found = predictor.probabilities_of(rows)
     off = float(np.abs(found - expected).max())
     if not off <= GOLDEN_TOLERANCE:
         raise UserError(
-            f"{path.parent}: golden rows come out different by {off:.2g}: the model does not compute here what it "
+            f"{directory}: golden rows come out different by {off:.2g}: the model does not compute here what it "
             "computed where it was trained; compare versions.json with what is installed"
         )
 

@@ -139,6 +139,29 @@ def _split(options: Namespace) -> None:
     print(f"{rows}: use them with data.path={options.out}")
 
 
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="+", help="the directory of a run, finished or not, or its model/ alone")
+    parser.add_argument("--csv", metavar="FILE", help="also write the comparison to this file, in full precision")
+
+
+def _compare(options: Namespace) -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from tabstep.comparison import compare, comparison_tables, write_comparison
+
+    comparison = compare(options.run)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for table in comparison_tables(comparison, console.width):
+        console.print(table)
+    if not comparison.config:
+        print("no key of the configuration differs")
+    if options.csv is not None:
+        write_comparison(Path(options.csv), comparison)
+        print(f"comparison: {options.csv}")
+
+
 def _config_schema(options: Namespace) -> None:
     from tabstep.config.json_schema import json_schema
 
@@ -159,6 +182,7 @@ COMMANDS = {
     "predict": Command("predict the rows of a parquet table with a trained model", _predict_arguments, _predict),
     "schema": Command("propose a schema file from a table", _schema_arguments, _schema),
     "split": Command("split one table into train, val and test", _split_arguments, _split),
+    "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "config-schema": Command("print the JSON Schema of the configuration", _no_arguments, _config_schema),
 }
 

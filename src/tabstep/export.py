@@ -13,7 +13,7 @@ from tabstep import artifact
 from tabstep.assembly import Assembly, build_scores
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.lines import number
-from tabstep.predictor import Predictor
+from tabstep.predictor import Member
 from tabstep.preparation import Prepared, Show
 from tabstep.results import evaluate
 from tabstep.training import best_state
@@ -54,13 +54,13 @@ def _evaluate(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor]
     """Score val and test on the device that trained, and write their predictions."""
     model = built.architecture.build()
     model.load_state_dict(weights)
-    predictor = Predictor(prepared.encoder, model.to(built.trainer.strategy.root_device))
+    member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device))
     report: Report = {}
     for split in ("val", "test"):
         if split in prepared.tables:
             table = prepared.tables[split]
             scores = build_scores(prepared.encoder, table.num_rows)
-            found = evaluate(predictor, table, built.classifier.loss, scores, directory / f"{split}.parquet")
+            found = evaluate(member, table, built.classifier.loss, scores, directory / f"{split}.parquet")
             report |= {f"{split}_{key}": value for key, value in found.items()}
     return report
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
+from tabstep.cells import printable
 from tabstep.columns import is_text, meaning, value_type
 from tabstep.config.settings import SchemaSettings
 from tabstep.errors import ProblemsError, UserError, nearest
@@ -239,8 +240,3 @@ def schema_table(rows: Sequence[Row]) -> Table:
             if count > few:
                 table.add_row("…", "", role, f"and {count - few} more")
     return table
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which could drive the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

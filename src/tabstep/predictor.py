@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,56 @@ from tabstep.source import open_source
 CHUNK_ROWS = 16_384
 
 
-class Predictor:
-    """A fitted encoder and a trained model: raw tables in, probabilities out. Made by ``tabstep.load``."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Member:
+    """A fitted encoder and a trained model, and the weight of their probabilities among those of other members."""
 
-    def __init__(self, encoder: Encoder, model: nn.Module) -> None:
-        self.encoder = encoder
-        self.model = model.eval()
+    encoder: Encoder
+    model: nn.Module
+    weight: float = 1.0
+
+    def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
+        """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
+        return self.spread(self.logits(*self.encoder.transform(batch)))
+
+    @torch.inference_mode()
+    def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
+        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device."""
+        device = next(self.model.parameters()).device
+        parts = [
+            self.model(
+                torch.from_numpy(x_num[start : start + CHUNK_ROWS]).to(device),
+                torch.from_numpy(x_cat[start : start + CHUNK_ROWS]).to(device),
+            ).float()
+            for start in range(0, max(len(x_num), 1), CHUNK_ROWS)
+        ]
+        return torch.cat(parts)
+
+    def spread(self, logits: Tensor) -> NDArray[np.float32]:
+        """Turn logits into one column of probability a class."""
+        probs = probabilities(logits, self.encoder.task).cpu()
+        if self.encoder.task == "binary":
+            probs = torch.stack([1.0 - probs, probs], dim=1)
+        return probs.numpy()
+
+
+class Predictor:
+    """Raw tables in, probabilities out: those of a member, or the weighted mean of several. ``tabstep.load`` makes it.
+
+    Members share schema, task and classes; what was fitted and learned is each one's own.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        self.encoder = self.members[0].encoder
+        for member in self.members:
+            member.model.eval()
+
+    def to(self, device: str) -> Predictor:
+        """Move every model to a device and return the predictor."""
+        for member in self.members:
+            member.model.to(device)
+        return self
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,29 +137,29 @@ class Predictor:
         return pa.RecordBatch.from_pydict(columns)
 
     def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
-        """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
-        x_num, x_cat = self.encoder.transform(batch)
-        return self.spread(self.logits(x_num, x_cat))
+        """Return the probabilities ``(n, classes)`` of one raw batch; binary has both columns."""
+        if len(self.members) == 1:
+            return self.members[0].probabilities_of(batch)
+        encoded: dict[str, tuple[NDArray[np.float32], NDArray[np.int32]]] = {}
+        parts = []
+        for member in self.members:  # most members of a sweep were fitted alike: encode once for all of these
+            key = member.encoder.fingerprint()
+            if key not in encoded:
+                encoded[key] = member.encoder.transform(batch)
+            parts.append(member.spread(member.logits(*encoded[key])))
+        return weighted_mean(parts, [member.weight for member in self.members])
 
-    @torch.inference_mode()
-    def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
-        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device."""
-        device = next(self.model.parameters()).device
-        parts = [
-            self.model(
-                torch.from_numpy(x_num[start : start + CHUNK_ROWS]).to(device),
-                torch.from_numpy(x_cat[start : start + CHUNK_ROWS]).to(device),
-            ).float()
-            for start in range(0, max(len(x_num), 1), CHUNK_ROWS)
-        ]
-        return torch.cat(parts)
 
-    def spread(self, logits: Tensor) -> NDArray[np.float32]:
-        """Turn logits into one column of probability a class."""
-        probs = probabilities(logits, self.encoder.task).cpu()
-        if self.encoder.task == "binary":
-            probs = torch.stack([1.0 - probs, probs], dim=1)
-        return probs.numpy()
+def weighted_mean(parts: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Return the mean of arrays of one shape, formed in float64.
+
+    >>> weighted_mean([np.float32([0.25, 0.75]), np.float32([0.75, 0.25])], [3, 1])
+    array([0.375, 0.625], dtype=float32)
+    """
+    total = np.zeros_like(parts[0], dtype=np.float64)
+    for part, weight in zip(parts, weights, strict=True):
+        total += weight * part.astype(np.float64)
+    return (total / sum(weights)).astype(np.float32)
 
 
 def _decide(probs: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -18,7 +18,10 @@ from typing import Any
 import torch.distributed as dist
 import yaml
 
-from tabstep.errors import StoppedError
+from tabstep.errors import EXIT_USER, RetryError, StoppedError, UserError
+
+
+EXIT_FILE = "exit_code"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +59,19 @@ def agree_on(ranks: Ranks, name: str, value: str) -> str:
     return store.get(f"tabstep/{name}").decode()
 
 
-def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> int:
-    """Run ``devices`` processes of the run on this machine and return torchrun's exit code.
+def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
+    """Run ``devices`` processes of the run on this machine until all have ended.
 
     SIGTERM and SIGINT are passed on, so that the ranks save and stop.
+
+    Raises:
+        StoppedError: a signal came; the state is saved.
+        UserError: a rank found a mistake in the input.
+        RetryError: a rank was killed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "config.yaml"
+    file, exit_file = directory / "config.yaml", directory / EXIT_FILE
+    exit_file.unlink(missing_ok=True)
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
     child = subprocess.Popen([*command, "-m", "tabstep.worker", str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -80,4 +89,14 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> int:
             signal.signal(number, handler)
     if received:
         raise StoppedError(f"stopped by {signal.Signals(received[0]).name}: the same command goes on", received[0])
-    return code
+    if code:
+        raise _rank_error(exit_file, devices)
+
+
+def _rank_error(exit_file: Path, devices: int) -> Exception:
+    what = f"trainer.devices={devices}: a rank"
+    if not exit_file.exists():
+        return RetryError(f"{what} was killed, perhaps for want of memory: the same command goes on")
+    if exit_file.read_text(encoding="utf-8") == str(EXIT_USER):
+        return UserError(f"{what} ended with the message above")
+    return RetryError(f"{what} failed; its message stands above: the same command goes on")

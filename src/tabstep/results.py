@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from tabstep.losses import Loss
-from tabstep.predictor import CHUNK_ROWS, Predictor, write_batches
+from tabstep.predictor import CHUNK_ROWS, Member, Predictor, write_batches
 from tabstep.scores import EpochScores
 from tabstep.table import EncodedTable
 
 
 def evaluate(
-    predictor: Predictor, table: EncodedTable, loss: Loss, scores: EpochScores, predictions: Path
+    member: Member, table: EncodedTable, loss: Loss, scores: EpochScores, predictions: Path
 ) -> dict[str, float]:
     """Score one split and write its predictions in one pass: id and label as in the source, a probability a class.
 
@@ -26,17 +26,18 @@ def evaluate(
     Returns:
         ``loss`` and the metrics of ``scores``.
     """
-    device = next(predictor.model.parameters()).device
+    predictor = Predictor([member])
+    device = next(member.model.parameters()).device
     loss, scores = loss.to(device), scores.to(device)
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows = table.rows()
         for start in range(0, table.num_rows, CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
-            logits = predictor.logits(table.x_num[part], table.x_cat[part])
+            logits = member.logits(table.x_num[part], table.x_cat[part])
             y = torch.from_numpy(table.y[part]).to(device)
             scores.add(logits, y, *_loss_sums(loss, logits, y))
-            yield predictor.result(rows.slice(start, CHUNK_ROWS), predictor.spread(logits))
+            yield predictor.result(rows.slice(start, CHUNK_ROWS), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
     temporary = predictions.with_name(f".{predictions.name}.tmp")

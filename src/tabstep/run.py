@@ -7,8 +7,9 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from tabstep.artifact import write_json
 from tabstep.assembly import Assembly, assemble
 from tabstep.checkpoints import exclusive
 from tabstep.config.settings import PathSettings, Settings
-from tabstep.errors import UserError
 from tabstep.export import PREDICTIONS, REPORT, Report, export, show_report
 from tabstep.machine import Machine, resolve_machine
 from tabstep.preparation import Show, prepare
@@ -48,16 +48,25 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
         return _run_on_devices(settings, config, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output))
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with exclusive(Path(output)) if ranks.rank == 0 else nullcontext():
+    with _plain_messages(), exclusive(Path(output)) if ranks.rank == 0 else nullcontext():
         return _run_locked(settings, config, machine, ranks)
+
+
+@contextmanager
+def _plain_messages() -> Iterator[None]:
+    """Show a warning as one line without the source it came from, and of Lightning only what needs attention."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_args, **_kwargs: print(f"warning: {message}", file=sys.stderr, flush=True)
+        # Lightning 2.6.6 asks torch 2.13 in a way that torch has deprecated.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+        yield
 
 
 def _run_on_devices(settings: Settings, config: dict[str, Any], devices: int) -> float:
     output = Path(settings.paths.output_dir)
-    code = run_ranks(config, devices, output / "ranks")
-    if code:
-        raise UserError(f"trainer.devices={devices}: a rank ended with an error; its message stands above")
+    run_ranks(config, devices, output / "ranks")
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return _objective(report, settings.objective)
 

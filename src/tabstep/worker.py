@@ -9,6 +9,7 @@ import yaml
 
 from tabstep.config.parse import parse
 from tabstep.exits import exit_code
+from tabstep.ranks import EXIT_FILE
 from tabstep.launch.container import reporting
 
 
@@ -22,4 +23,8 @@ def main(file: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(reporting(lambda: main(sys.argv[1]))))
+    code = exit_code(reporting(lambda: main(sys.argv[1])))
+    if code:
+        # torchrun ends with 1 whatever its processes ended with.
+        Path(sys.argv[1]).with_name(EXIT_FILE).write_text(str(code), encoding="utf-8")
+    sys.exit(code)

@@ -26,7 +26,7 @@ def moto_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty AWS with one bucket; the environment of this process points to it and to nothing else."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -44,7 +44,7 @@ def aws(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(name, value)
     urlopen(Request(f"{moto_endpoint}/moto-api/reset", method="POST")).close()
     client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    yield moto_endpoint
+    return moto_endpoint
 
 
 def client(service: str) -> Any:

@@ -232,7 +232,7 @@ def test_unset_credentials(aws: str, tiny_data: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     client = boto3.Session(region_name="eu-central-1").client("s3")
     plan = planned(f"data.path={tiny_data}")
-    with pytest.raises(UserError, match="no AWS credentials .*: sign in again"):
+    with pytest.raises(UserError, match=r"no AWS credentials .*: sign in again"):
         upload.upload(plan, channels(plan), client, lambda _: None)
 
 

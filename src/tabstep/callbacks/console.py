@@ -105,7 +105,7 @@ class ConsoleBar(L.Callback):
         done = module.epoch_batch + 1
         self._batches += 1
         self._rows += len(batch.y) * trainer.world_size
-        if self.log_interval and done % self.log_interval == 0:
+        if self.log_interval and (done - 1) % self.log_interval == 0:  # the first one too: a bar has no other line
             self._loss = f"Loss: {number(float(module.last_loss))} | "
         now = time.monotonic()
         if now - self._refreshed < REFRESH_SECONDS and done < module.epoch_batches:

@@ -9,8 +9,8 @@ from typing import Final, Literal
 from rich.table import Table
 from rich.text import Text
 
+from tabstep.cells import printable
 from tabstep.errors import ProblemsError
-from tabstep.inference import printable
 from tabstep.source import where_of
 
 Severity = Literal["ok", "warning", "error"]

@@ -1,1 +1,28 @@
 """From a configuration to a training job on SageMaker; no torch, and the SDK only behind ``sdk``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tabstep.launch.hyperparameters import ModelHyperparameters as ModelHyperparameters
+    from tabstep.launch.pipeline import PytorchTrainingConfig as PytorchTrainingConfig
+    from tabstep.launch.pipeline import PyTorchTrainingStepBuilder as PyTorchTrainingStepBuilder
+    from tabstep.launch.spec import JobSpec as JobSpec
+
+__all__ = ["JobSpec", "ModelHyperparameters", "PyTorchTrainingStepBuilder", "PytorchTrainingConfig"]
+_MODULES = {
+    "JobSpec": "tabstep.launch.spec",
+    "ModelHyperparameters": "tabstep.launch.hyperparameters",
+    "PytorchTrainingConfig": "tabstep.launch.pipeline",
+    "PyTorchTrainingStepBuilder": "tabstep.launch.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line imports `tabstep.launch.container` and must not pay for the rest.
+    if name in _MODULES:
+        from importlib import import_module
+
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'tabstep.launch' has no attribute {name!r}")

@@ -93,9 +93,7 @@ def over_budget(spec: JobSpec, max_usd: float | None, prices: Prices) -> list[st
 def _cost(instance_type: str, region: str, seconds: float, prices: Prices) -> Cost:
     price = prices.get(region, {}).get(instance_type)
     hours = seconds / 3600
-    return Cost(
-        instance_type=instance_type, region=region, hours=hours, usd=None if price is None else hours * price
-    )
+    return Cost(instance_type=instance_type, region=region, hours=hours, usd=None if price is None else hours * price)
 
 
 def _is_price(value: Any) -> bool:

@@ -48,13 +48,12 @@ class Host:
         return self.directory / "ml"
 
     def prepare(
-        self, request: Mapping[str, Any], bundle: Path, channels: Mapping[str, Mapping[str, Path]], hosts: Sequence[str]
+        self, request: Mapping[str, Any], channels: Mapping[str, Mapping[str, Path]], hosts: Sequence[str]
     ) -> None:
         """Write the tree as a container finds it when it starts; of what an earlier one left, checkpoints stay.
 
         Args:
-            request: of CreateTrainingJob.
-            bundle: the packed source; it is read here instead of from its address on S3.
+            request: of CreateTrainingJob, with the source at a place of this machine.
             channels: files of each channel by their name below it.
             hosts: names of all hosts of the job.
         """
@@ -62,7 +61,7 @@ class Host:
             shutil.rmtree(self.base / name, ignore_errors=True)
         for name in ("code", "model", "output/data", "input/config", "checkpoints"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        for name, content in self._configuration(request, bundle, hosts).items():
+        for name, content in self._configuration(request, hosts).items():
             (self.base / "input" / "config" / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
         for channel, files in channels.items():
             for name, file in files.items():
@@ -85,13 +84,12 @@ class Host:
             start_new_session=True,
         )
 
-    def _configuration(self, request: Mapping[str, Any], bundle: Path, hosts: Sequence[str]) -> dict[str, Any]:
+    def _configuration(self, request: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, Any]:
         resources = request["ResourceConfig"]
         group = {"instance_group_name": "homogeneousCluster", "instance_type": resources["InstanceType"]}
         inputs = {each["ChannelName"]: each for each in request.get("InputDataConfig", ())}
-        hyperparameters = {**request.get("HyperParameters", {}), "sagemaker_submit_directory": json.dumps(str(bundle))}
         return {
-            "hyperparameters.json": hyperparameters,
+            "hyperparameters.json": request["HyperParameters"],
             "resourceconfig.json": {
                 "current_host": self.name,
                 "current_instance_type": resources["InstanceType"],

@@ -104,7 +104,9 @@ class ModelHyperparameters:
 
     def _number_problems(self) -> Iterator[str]:
         numbers = {"learning_rate": self.learning_rate, "batch_size": self.batch_size, "epochs": self.epochs}
-        yield from (f"{name}: must be > 0, got {value}" for name, value in numbers.items() if value is not None and value <= 0)
+        yield from (
+            f"{name}: must be > 0, got {value}" for name, value in numbers.items() if value is not None and value <= 0
+        )
 
 
 def override(key: str, value: str | float | Sequence[str]) -> str:

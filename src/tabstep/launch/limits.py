@@ -117,7 +117,7 @@ def _key(path: str) -> str:
     if not prefixes:
         return path
     longest = max(prefixes, key=len)
-    return f"{_KEYS[longest]}{path[len(longest):]}".replace("hyperparameter.", "hyperparameter ")
+    return f"{_KEYS[longest]}{path[len(longest) :]}".replace("hyperparameter.", "hyperparameter ")
 
 
 def _join(path: str, key: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from tabstep.lines import number
+from tabstep.lines import METRIC_NAMES, number
 
 Status = Literal["Completed", "Failed", "Stopped"]
 MAX_EVENT = 256 * 1024  # bytes of a line in CloudWatch
@@ -47,7 +47,8 @@ class Outcome:
 
     def remarks(self) -> list[str]:
         """Say what the service would have shown badly."""
-        unread = [name for name, values in self.metrics.items() if not values and self.status == "Completed"]
+        read = self.metrics
+        unread = [name for name in METRIC_NAMES.values() if not read.get(name) and self.status == "Completed"]
         found = [f"metric {name!r}: its regex finds nothing in the log" for name in unread]
         if any("\r" in line for line in self.log):
             found.append("the log has carriage returns: the service shows all of such a line's versions in one")
@@ -66,7 +67,7 @@ class Outcome:
 
     def _job(self) -> list[tuple[str, str]]:
         resources = self.request["ResourceConfig"]
-        stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stages)
+        stages = ", ".join(f"{name} {seconds:.1f} s" if seconds else name for name, seconds in self.stages)
         codes = ", ".join(f"{name} {code}" for name, code in self.exit_codes.items())
         rows = [("status", f"{self.status} ({stages})"), ("exit code", codes)]
         if self.failure:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import hashlib
-import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tabstep.config.compose import composed
-from tabstep.config.parse import parse
-from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import ProblemsError
-from tabstep.launch import render, sdk, validate
-from tabstep.launch.bundle import Bundle, build_bundle, checkout
-from tabstep.launch.dispatch import checked_request
+from tabstep.exits import say
+from tabstep.launch import registration, render, sdk
 from tabstep.launch.hyperparameters import ModelHyperparameters
-from tabstep.launch.overrides import pack, spill
-from tabstep.launch.requirements import job_packages
-from tabstep.launch.spec import JobSpec, Payload, job_spec, split_uri
-from tabstep.launch.statistics import FILE as STATISTICS
+from tabstep.launch.spec import split_uri
+from tabstep.launch.step import Step, job_overrides, prepare_step
+from tabstep.launch.transfer import put_bytes
 from tabstep.schema import SPLITS
 
-# Long ago: no time may enter a step, or its cache never hits.
-_NO_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-Address = Any  # a text, a parameter of the pipeline or a property of an earlier step
+Address = Any  # a text, a parameter of the pipeline, or what an earlier step puts out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +24,7 @@ class PytorchTrainingConfig:
     """A training job in a pipeline; the defaults are those of conf/launch/sagemaker.yaml.
 
     Paths, instance type and count may be parameters of the pipeline, and paths the output of an earlier step too; the
-    input path then must not end in a slash. ``hyperparameters`` is a ``ModelHyperparameters``, the name of an
+    input path then must not end in a slash, or it is a mapping of the splits to places of their own. ``hyperparameters`` is a ``ModelHyperparameters``, the name of an
     experiment in conf/, or a list of overrides.
 
     ``settings`` takes every other key of ``launch``: ``{"volume_kms_key": …, "torch": "2.12"}``.
@@ -44,7 +33,7 @@ class PytorchTrainingConfig:
         ProblemsError: there are no hyperparameters.
     """
 
-    input_path: Address
+    input_path: Address | Mapping[str, Address]
     output_path: Address
     checkpoint_path: Address | None
     hyperparameters: ModelHyperparameters | str | Sequence[str]
@@ -70,27 +59,32 @@ class PytorchTrainingConfig:
 
     def to_overrides(self) -> list[str]:
         """Return the hyperparameters as a command line would say them."""
-        if isinstance(self.hyperparameters, ModelHyperparameters):
-            return self.hyperparameters.to_overrides()
-        if isinstance(self.hyperparameters, str):
-            return [f"experiment={self.hyperparameters}"]
-        return list(self.hyperparameters)
+        return job_overrides(self.hyperparameters)
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    spec: JobSpec
-    late: Mapping[str, Any]
-    bundle: Bundle
+    def launch_settings(self) -> dict[str, Any]:
+        """Return the values for conf/launch, pipeline variables among them."""
+        named = {
+            "output_path": self.output_path,
+            "checkpoint_path": "none" if self.checkpoint_path is None else self.checkpoint_path,
+            "instance_type": self.training_instance_type,
+            "instance_count": self.training_instance_count,
+            "channels": list(self.channels),
+            "environment": dict(self.environment),
+            "tags": dict(self.tags),
+        }
+        same = (
+            "input_path", "volume_size", "entry_point", "source_dir", "framework_version", "py_version", "image_uri",
+            "max_run", "spot", "max_wait",
+        )  # fmt: skip
+        return {**named, **{name: getattr(self, name) for name in same}, **self.settings}
 
 
 class PyTorchTrainingStepBuilder:
-    """Makes ``TrainingStep`` objects of a configuration.
+    """Makes steps of a configuration.
 
     Args:
-        role: ARN of the job's role; None takes the environment variable SAGEMAKER_ROLE.
-        sagemaker_session: a session of the SDK; None makes one for the region of this machine. A plain one sends
-            nothing either: the step has a pipeline's session made of it.
+        role: ARN of the job's role; None takes ``launch.role`` of conf/, the environment variable SAGEMAKER_ROLE.
+        sagemaker_session: a session of the SDK; None makes one for the region of this machine. Steps never send a job.
         upload: puts the source bundle to S3 when a step is made; without it nothing leaves this machine.
     """
 
@@ -103,10 +97,8 @@ class PyTorchTrainingStepBuilder:
         upload: bool = True,
     ) -> None:
         self.config = config
-        self._role = role
-        self._given = sagemaker_session
-        self._upload = upload
-        self._names: list[str] = []
+        self._role, self._given, self._upload = role, sagemaker_session, upload
+        self._made: dict[str, Step] = {}
 
     def create_step(
         self,
@@ -120,53 +112,75 @@ class PyTorchTrainingStepBuilder:
 
         Args:
             dependencies: steps that come before; one whose output is a path comes before by that already.
-            name: of the step; None makes one of the model and the configuration's digest.
-            cache_config: a ``CacheConfig``. With it the checkpoints lie at a place of the configuration; without it at
+            name: of the step; None makes one of model and configuration.
+            cache_config: a ``CacheConfig``. With it the checkpoints lie at a place of the configuration, without it at
                 one of each execution, so that a repeated execution trains anew.
 
         Raises:
             ProblemsError: everything that is wrong with the job, one line each.
         """
-        region, session = self._session()
-        prepared = self._prepare(region)
+        step, session = self._prepared(cached=cache_config is not None)
+        for line in step.warnings:
+            say(f"warning: {line}")
         if self._upload:
-            _send(session, prepared)
-        late = {**prepared.late, **_checkpoints(prepared, cached=cache_config is not None)}
-        with sdk.quiet():
+            bucket, key = split_uri(step.spec.bundle_uri)
+            put_bytes(session.boto_session.client("s3"), step.bundle.data, bucket, key)
+        chosen = self._unique(name or step.name)
+        self._made[chosen] = step
+        with sdk.quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Running within a PipelineSession")  # as it is meant
+            # It fears a rule with a timestamp, which the SDK of today no longer adds.
+            warnings.filterwarnings("ignore", message="Profiling is enabled on the provided estimator")
             from sagemaker.workflow.steps import TrainingStep
 
-            estimator = render.estimator(prepared.spec, session, late)
-            arguments = estimator.fit(inputs=render.inputs(prepared.spec, late))
+            arguments = render.estimator(step.spec, session, step.late).fit(inputs=render.inputs(step.spec, step.late))
             return TrainingStep(
-                name=self._unique(name or f"PyTorchTraining-{_digest(prepared)}"),
+                name=chosen,
                 step_args=arguments,
                 depends_on=list(dependencies) if dependencies else None,
                 cache_config=cache_config,
                 retry_policies=list(retry_policies) if retry_policies else None,
             )
 
-    def _session(self) -> tuple[str, Any]:
-        if self._given is None:
-            region = self._settings().region or sdk.configured_region() or ""
-            if not region:
-                raise ProblemsError(["launch.region: is missing: give sagemaker_session, or set AWS_REGION"])
-            return region, sdk.session(region, pipeline=True, bucket=self._bucket())
-        return self._given.boto_region_name, sdk.pipeline_session(self._given, bucket=self._bucket())
+    def create_registration_step(
+        self, training_step: Any, model_package_group_name: str, *, name: str | None = None, **options: Any
+    ) -> Any:
+        """Return a ``ModelStep`` that registers what a step of this builder trains, with its scores.
 
-    def _bucket(self) -> str | None:
+        Args:
+            options: of ``tabstep.launch.registration.register_step``, such as ``approval_status``.
+        """
+        step = self._made[training_step.name]
+        _, session = self._region_and_session()
+        return registration.register_step(
+            training_step,
+            session,
+            spec=step.spec,
+            statistics_uri=step.statistics_uri(),
+            model_package_group_name=model_package_group_name,
+            name=name or f"{training_step.name}-Register",
+            **options,
+        )
+
+    def _prepared(self, *, cached: bool) -> tuple[Step, Any]:
+        region, session = self._region_and_session()
+        overrides, settings = self.config.to_overrides(), self.config.launch_settings()
+        if self._role is not None:
+            settings["role"] = self._role
+        return prepare_step(overrides, settings, region=region, cached=cached), session
+
+    def _region_and_session(self) -> tuple[str, Any]:
         paths = (self.config.output_path, self.config.input_path, self.config.checkpoint_path)
-        return next((split_uri(path)[0] for path in paths if isinstance(path, str) and path.startswith("s3://")), None)
+        named = [split_uri(path)[0] for path in paths if isinstance(path, str) and path.startswith("s3://")]
+        bucket = next(iter(named), None)
+        if self._given is not None:
+            return self._given.boto_region_name, sdk.pipeline_session(self._given, bucket=bucket)
+        region = self.config.settings.get("region") or sdk.configured_region()
+        if not region:
+            raise ProblemsError(["launch.region: is missing: give a sagemaker_session, or set AWS_REGION"])
+        return region, sdk.session(region, pipeline=True, bucket=bucket)
 
     def _unique(self, name: str) -> str:
-        self._names.append(name)
-        count = self._names.count(name)
-        return name if count == 1 else f"{name}-{count}"
-
-    def _composed(self) -> Settings:
-        root = checkout() or Path(__file__).resolve().parents[1]
-        return parse(composed(["launch=sagemaker", *self.config.to_overrides()], [root / "conf"]))
-
-    def _settings(self) -> RemoteSettings:
-        settings = self._composed().launch
-        assert isinstance(settings, RemoteSettings)
-        return settings
+        if name not in self._made:
+            return name
+        return next(other for n in range(2, 10_000) if (other := f"{name}-{n}") not in self._made)

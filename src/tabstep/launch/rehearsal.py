@@ -7,12 +7,14 @@ artifact and the report are unpacked to where a local run has them.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -50,7 +52,13 @@ def rehearse(settings: Settings, job: Job) -> float | None:
     channels = {split: {source.name: source.path for source in sources} for split, sources in job.plan.files.items()}
     channels |= fetched(job.request, directory / "fetched", without=channels)
     outcome = run_request(
-        job.request, job.bundle.data, channels, directory, interrupt_after=remote.interrupt_after, show=_echo
+        job.request,
+        job.bundle.data,
+        channels,
+        directory,
+        changes=_changes(settings),
+        interrupt_after=remote.interrupt_after,
+        show=_echo,
     )
     Console(width=None if Console().is_terminal else 140).print(outcome.table())
     for remark in outcome.remarks():
@@ -70,6 +78,7 @@ def run_request(
     channels: Mapping[str, Files],
     directory: Path,
     *,
+    changes: Mapping[str, str] | None = None,
     interrupt_after: int | None = None,
     show: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -79,12 +88,15 @@ def run_request(
         bundle: what lies at the request's ``sagemaker_submit_directory``.
         channels: files of each channel by their name below it.
         directory: gets the log, a directory for S3 and one for each host.
+        changes: hyperparameters that this machine needs otherwise.
         interrupt_after: epochs after which the capacity is taken away, once; the job then starts again.
     """
     outcome = Outcome(request=request, channels={name: tuple(files.values()) for name, files in channels.items()})
     source = _on_s3(directory, json.loads(request["HyperParameters"]["sagemaker_submit_directory"]))
     source.write_bytes(bundle)
     (directory / "request.json").write_text(json.dumps(request, indent=2), encoding="utf-8")
+    own = {"sagemaker_submit_directory": json.dumps(str(source)), **(changes or {})}
+    mounted = {**request, "HyperParameters": {**request["HyperParameters"], **own}}
     hosts = _hosts(request, directory)
     with open(directory / "job.log", "w", encoding="utf-8") as file:
 
@@ -97,11 +109,11 @@ def run_request(
         for after in interrupts:
             started = time.monotonic()
             for host in hosts:
-                host.prepare(request, source, channels, [each.name for each in hosts])
+                host.prepare(mounted, channels, [each.name for each in hosts])
             outcome.stages.append(("Downloading", time.monotonic() - started))
             attempt = run_attempt(
                 hosts,
-                request,
+                mounted,
                 hear=hear,
                 interrupt_after=after,
                 max_seconds=request["StoppingCondition"]["MaxRuntimeInSeconds"],
@@ -150,8 +162,11 @@ def unpack_artifacts(outcome: Outcome, output: Path) -> dict[str, Any]:
             else:
                 members = [each for each in tar if not each.name.startswith(".") and not each.name.endswith(".log")]
                 tar.extractall(output, members=members, filter="data")
-    reports = sorted(output.glob("report.json")) or sorted(output.glob("*/report.json"))
-    return dict(json.loads(reports[0].read_text(encoding="utf-8"))) if reports else {}
+    if len(outcome.exit_codes) > 1:  # each host has a directory of its own, the first one's has the report
+        for path in (output / min(outcome.exit_codes)).iterdir():
+            if not (output / path.name).exists():
+                path.rename(output / path.name)
+    return dict(json.loads((output / "report.json").read_text(encoding="utf-8")))
 
 
 def _echo(line: str) -> None:
@@ -160,12 +175,18 @@ def _echo(line: str) -> None:
         print(line, flush=True)
 
 
+def _changes(settings: Settings) -> dict[str, str]:
+    """Return what this machine needs otherwise: no GPU is asked for where there is none."""
+    return {"trainer.accelerator": "cpu"} if settings.trainer.accelerator == "gpu" and which("nvidia-smi") is None else {}
+
+
 def _hosts(request: Mapping[str, Any], directory: Path) -> list[Host]:
     """Return the hosts: several are addresses of this machine, which torchrun can meet at."""
     resources = request["ResourceConfig"]
     count = resources["InstanceCount"]
     torchrun = json.loads(request["HyperParameters"].get("sagemaker_torch_distributed_enabled", "false"))
-    devices = (gpus(resources["InstanceType"]) or 0) if torchrun else 0
+    here = max(1, (os.cpu_count() or 1) // count)
+    devices = min(gpus(resources["InstanceType"]) or 1, here) if torchrun else 0
     names = ["algo-1"] if count == 1 else [f"127.0.0.{index + 1}" for index in range(count)]
     return [Host(name=name, directory=directory / f"algo-{i + 1}", gpus=devices) for i, name in enumerate(names)]
 

@@ -33,7 +33,8 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
     with sdk.quiet():
         from sagemaker.pytorch import PyTorch
 
-        options = {**_source(spec), **_resources(spec), **_storage(spec), **_network(spec), **_watching(spec)}
+        output = (late or {}).get("output_path", spec.output_path)
+        options = {**_source(spec), **_resources(spec), **_storage(spec), **_network(spec), **_watching(spec, output)}
         options |= {_OPTIONS[name]: value for name, value in (late or {}).items() if name in _OPTIONS}
         return PyTorch(role=spec.role, sagemaker_session=session, **options)
 
@@ -79,9 +80,6 @@ _OPTIONS = {
     "checkpoint_path": "checkpoint_s3_uri",
     "instance_type": "instance_type",
     "instance_count": "instance_count",
-    "image_uri": "image_uri",
-    "max_run": "max_run",
-    "volume_size": "volume_size",
 }
 
 
@@ -141,15 +139,15 @@ def _network(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def _watching(spec: JobSpec) -> dict[str, Any]:
+def _watching(spec: JobSpec, output_path: Any) -> dict[str, Any]:
     from sagemaker.debugger import DebuggerHookConfig, ProfilerConfig
 
     on = spec.profiler_interval is not None
-    profiler = ProfilerConfig(s3_output_path=spec.output_path, system_monitor_interval_millis=spec.profiler_interval)
+    profiler = ProfilerConfig(s3_output_path=output_path, system_monitor_interval_millis=spec.profiler_interval)
     return {
         "metric_definitions": [{"Name": name, "Regex": regex} for name, regex in spec.metric_definitions.items()],
         "enable_sagemaker_metrics": True,  # the SDK sets it by framework_version only, never for an image
         "profiler_config": profiler if on else None,
         "disable_profiler": not on,
-        "debugger_hook_config": DebuggerHookConfig(s3_output_path=spec.output_path) if spec.debugger else False,
+        "debugger_hook_config": DebuggerHookConfig(s3_output_path=output_path) if spec.debugger else False,
     }

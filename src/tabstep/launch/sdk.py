@@ -109,5 +109,27 @@ def session(region: str, *, offline: bool = False, pipeline: bool = False, bucke
         if pipeline:
             from sagemaker.workflow.pipeline_context import PipelineSession
 
-            return PipelineSession(**options)
-        return module.Session(**options)
+            return _with_bucket(PipelineSession(**options), bucket)
+        return _with_bucket(module.Session(**options), bucket)
+
+
+def pipeline_session(given: Any, *, bucket: str | None = None) -> Any:
+    """Return a session that collects requests for a pipeline, with the credentials and clients of another session."""
+    sagemaker()
+    with quiet():
+        from sagemaker.workflow.pipeline_context import PipelineSession
+
+        made = PipelineSession(
+            boto_session=given.boto_session,
+            sagemaker_client=given.sagemaker_client,
+            sagemaker_config=_CONFIG,
+            default_bucket=bucket,
+        )
+        return _with_bucket(made, bucket)
+
+
+def _with_bucket(session: Any, bucket: str | None) -> Any:
+    """Keep the SDK from looking for the bucket that it was given, and from making it where it finds none."""
+    if bucket is not None:
+        session._default_bucket = bucket
+    return session

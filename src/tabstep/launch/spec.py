@@ -165,7 +165,9 @@ def _image(launch: RemoteSettings, region: str) -> str | None:
 
 def _bucket(launch: RemoteSettings, role: str, region: str) -> str:
     """The bucket that was named, that of a path, or the one that SageMaker makes for each account and region."""
-    named = [split_uri(path)[0] for path in (launch.output_path, launch.input_path) if path and path.startswith("s3://")]
+    named = [
+        split_uri(path)[0] for path in (launch.output_path, launch.input_path) if path and path.startswith("s3://")
+    ]
     account = (role.split(":") + [""] * 5)[4]
     return launch.bucket or next(iter(named), f"sagemaker-{region}-{account}")
 

@@ -85,16 +85,16 @@ def stored_digests(client: Any, bucket: str, prefix: str) -> dict[str, str | Non
 
 def put_bytes(client: Any, data: bytes, bucket: str, key: str) -> bool:
     """Send a small object unless it is there with this content; return whether it was sent."""
-    digest = hashlib.sha256(data)
+    digest = hashlib.sha256(data).hexdigest()
     with refusals(f"s3://{bucket}/{key}"):
-        if _stored(client, bucket, key) == digest.hexdigest():
+        if _stored(client, bucket, key) == digest:
             return False
         client.put_object(
             Bucket=bucket,
             Key=key,
             Body=data,
-            Metadata={DIGEST: digest.hexdigest()},
-            ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+            Metadata={DIGEST: digest},
+            ChecksumSHA256=_checksum(data),
         )
     return True
 
@@ -159,7 +159,7 @@ def _put_parts(client: Any, target: Target, pool: Executor, progress: Progress) 
             progress.add(length, fresh=False)
             return sent[number]
         data = _read(source, offset, length)
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        checksum = _checksum(data)
         answer = client.upload_part(**place, UploadId=upload_id, PartNumber=number, Body=data, ChecksumSHA256=checksum)
         progress.add(length)
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
@@ -188,11 +188,9 @@ def _unfinished(client: Any, target: Target) -> tuple[str | None, dict[int, dict
     pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=target.bucket, Prefix=target.key)
     found = [upload for page in pages for upload in page.get("Uploads", []) if upload["Key"] == target.key]
     for upload in sorted(found, key=lambda upload: upload["Initiated"], reverse=True):
-        parts = list(_parts(client, target, upload["UploadId"]))
-        size = part_size(target.source.size)
-        if all(_is_part(target.source, part, size) for part in parts):
-            kept = ("PartNumber", "ETag", "ChecksumSHA256")
-            return str(upload["UploadId"]), {part["PartNumber"]: {name: part[name] for name in kept} for part in parts}
+        parts = [_proven(target.source, part) for part in _parts(client, target, upload["UploadId"])]
+        if None not in parts:
+            return str(upload["UploadId"]), {part["PartNumber"]: part for part in parts if part is not None}
     return None, {}
 
 
@@ -202,12 +200,22 @@ def _parts(client: Any, target: Target, upload_id: str) -> Iterator[dict[str, An
         yield from page.get("Parts", [])
 
 
-def _is_part(source: Source, part: dict[str, Any], size: int) -> bool:
-    offset = (part["PartNumber"] - 1) * size
+def _proven(source: Source, part: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a part as the request that completes the file names it, None unless it is of this file's content."""
+    number, size = part["PartNumber"], part_size(source.size)
+    offset = (number - 1) * size
     if offset >= source.size or part["Size"] != min(size, source.size - offset):
-        return False
+        return None
     data = _read(source, offset, part["Size"])
-    return part.get("ChecksumSHA256") == base64.b64encode(hashlib.sha256(data).digest()).decode()
+    checksum = _checksum(data)
+    # Without its own digest, a part's tag is the MD5 of its content.
+    tag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    same = part["ChecksumSHA256"] == checksum if "ChecksumSHA256" in part else part["ETag"].strip('"') == tag
+    return {"PartNumber": number, "ETag": part["ETag"], "ChecksumSHA256": checksum} if same else None
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _read(source: Source, offset: int, length: int) -> bytes:

@@ -31,7 +31,7 @@ class UploadPlan:
     """
 
     channels: Mapping[str, str]
-    files: Mapping[Split, tuple[Source, ...]]
+    files: Mapping[str, tuple[Source, ...]]
 
     @property
     def splits(self) -> dict[str, tuple[Path, ...]]:
@@ -69,7 +69,9 @@ def plan(data: DataSettings, launch: RemoteSettings) -> UploadPlan:
     local = {split: location for split, location in named.items() if not is_remote(location)}
     located = _located(data, remote, local)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = {split: tuple(pool.map(_hashed, _files(split, location))) for split, location in located.items()}
+        files: dict[str, tuple[Source, ...]] = {
+            split: tuple(pool.map(_hashed, _files(split, location))) for split, location in located.items()
+        }
     return UploadPlan(channels={split: uri for split, uri in remote.items() if split not in files}, files=files)
 
 

@@ -1,0 +1,79 @@
+"""What Hydra finds of tabstep's sweeps: ``hydra/sweeper=tabstep`` and ``hydra/launcher=process``.
+
+Hydra imports this module at every start, ``--help`` included, so it imports nothing itself that Hydra has not. The
+annotations of the dataclasses are read while this module is not yet in ``sys.modules``: they must not be text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional  # noqa: UP035 - OmegaConf 2.3 reads these
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class SweeperConf:
+    """Keys below ``hydra.sweeper``; ``tabstep.sweep.options`` says what they mean and checks them."""
+
+    _target_: str = "hydra_plugins.tabstep_sweeper.TabstepSweeper"
+    sampler: Optional[str] = None  # noqa: UP045
+    pruner: str = "none"
+    n_trials: Optional[int] = None  # noqa: UP045
+    timeout: Optional[float] = None  # noqa: UP045
+    max_failures: Optional[int] = None  # noqa: UP045
+    seed: Optional[int] = None  # noqa: UP045
+    storage: Optional[str] = None  # noqa: UP045
+    objectives: Optional[List[str]] = None  # noqa: UP006, UP045
+    directions: Optional[List[str]] = None  # noqa: UP006, UP045
+    params: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006
+
+
+@dataclass
+class ProcessConf:
+    """Keys below ``hydra.launcher`` of the launcher that gives each trial a process."""
+
+    _target_: str = "hydra_plugins.tabstep_sweeper.ProcessLauncher"
+    n_jobs: int = 2
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="tabstep", node=SweeperConf, provider="tabstep")
+ConfigStore.instance().store(group="hydra/launcher", name="process", node=ProcessConf, provider="tabstep")
+
+
+class TabstepSweeper(Sweeper):
+    """Grids and searches that can be continued; the work is done in ``tabstep.sweep``."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what ``sweep`` needs."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run every trial that is still to be run."""
+        from tabstep.sweep.start import start
+
+        return start(self.options, arguments, self.hydra_context, self.task_function, self.config)
+
+
+class ProcessLauncher(Launcher):
+    """Gives each trial a process of its own, ``n_jobs`` at a time."""
+
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what ``launch`` needs."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch for another sweeper than tabstep's own, which starts the processes itself."""
+        from tabstep.sweep.launchers import launch_processes
+
+        return launch_processes(self.hydra_context, self.config, job_overrides, initial_job_idx, self.n_jobs)

@@ -1,0 +1,184 @@
+"""Runs side by side: the keys of their configurations that differ, and what each of them reached."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from tabstep.cells import csv_cell, printable
+from tabstep.durable import write_durably
+from tabstep.errors import UserError
+from tabstep.exits import write_failure
+from tabstep.lines import number
+from tabstep.stopping import is_better, selected_row
+from tabstep.stored_runs import StoredRun, flat, read_run, short_names
+
+_PLACES: Final = ("paths.output_dir", "paths.checkpoint_dir", "paths.model_dir")
+"""Differ in every run and say nothing: the columns are named after the runs."""
+_SPLITS: Final = ("train_", "val_", "test_")
+_CELL, _KEY = 28, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Values by key, one a run in the order of ``names``.
+
+    ``config`` has the keys that differ, as they are written in an override, empty where a run has no such key.
+    ``metrics`` has all, None where a run has it not; of a run that is not finished, those of its best epoch so far.
+    """
+
+    names: tuple[str, ...]
+    config: Mapping[str, tuple[str, ...]]
+    metrics: Mapping[str, tuple[Any, ...]]
+
+
+def compare(locations: Sequence[str | os.PathLike[str]]) -> Comparison:
+    """Read runs and set them side by side.
+
+    Raises:
+        UserError: fewer than two, one given twice, or one that is no run.
+    """
+    if len(locations) < 2:
+        raise UserError("compare: at least two runs are needed, got " + (f"{locations[0]}" if locations else "none"))
+    runs = [read_run(location) for location in locations]
+    resolved = [run.path.resolve() for run in runs]
+    for index, path in enumerate(resolved):
+        if path in resolved[:index]:
+            raise UserError(f"compare: {locations[index]} is given twice")
+    configs = [{key: written(value) for key, value in flat(run.config).items()} for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config if key not in _PLACES)
+    table = {key: tuple(config.get(key, "") for config in configs) for key in keys}
+    return Comparison(
+        names=tuple(short_names(resolved)),
+        config={key: row for key, row in table.items() if len(set(row)) > 1},
+        metrics=_metrics(runs),
+    )
+
+
+def written(value: Any) -> str:
+    """Return a value as it is written in an override: the text "1" is quoted, 1 and 1.0 are one.
+
+    >>> [written(value) for value in ("mlp", "1", "", True, None, 2.0, [0.9, "a"])]
+    ['mlp', '"1"', '""', 'true', 'null', '2', '[0.9, "a"]']
+    """
+    if isinstance(value, str) and value and _is_text(value):
+        return value
+    return json.dumps(_whole(value), ensure_ascii=False, default=str)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return isinstance(yaml.safe_load(value), str)
+    except yaml.YAMLError:
+        return True
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _metrics(runs: Sequence[StoredRun]) -> dict[str, tuple[Any, ...]]:
+    columns = [_scores(run) for run in runs]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return {key: tuple(column.get(key) for column in columns) for key in keys}
+
+
+def _scores(run: StoredRun) -> dict[str, Any]:
+    if run.report:
+        scores = {key: value for key, value in run.report.items() if not isinstance(value, dict | list)}
+        return {key: math.nan if value is None else value for key, value in scores.items()}
+    if not run.history:
+        return {"stop_reason": "not finished, no epoch yet"}
+    best = selected_row(run.history, str(run.config.get("objective", "val_loss")))
+    scores = {key: value for key, value in best.items() if key.startswith(_SPLITS)}
+    return scores | {
+        "best_epoch": int(best["epoch"]),
+        "epochs": len(run.history),
+        "stop_reason": "not finished",
+    }
+
+
+def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
+    """Yield tables of at most ``width`` columns of characters: runs that do not fit beside each other go below."""
+    longest = max((len(text) for row in comparison.config.values() for text in row), default=0)
+    widest = min(_CELL, max([10, longest, *map(len, comparison.names)]))
+    few = max(1, (width - _KEY - 4) // (widest + 3))
+    for start in range(0, len(comparison.names), few):
+        part = slice(start, start + few)
+        if comparison.config:
+            yield _table("Configuration", comparison.names[part], _config_cells(comparison.config, part))
+        yield _table("Metrics (* best)", comparison.names[part], _metric_cells(comparison.metrics, part))
+
+
+def _config_cells(rows: Mapping[str, tuple[str, ...]], part: slice) -> Iterator[tuple[str, list[str]]]:
+    for key, texts in rows.items():
+        yield key, [text or "–" for text in texts[part]]
+
+
+def _metric_cells(rows: Mapping[str, tuple[Any, ...]], part: slice) -> Iterator[tuple[str, list[str]]]:
+    for key, values in rows.items():
+        best = best_value(key, values)
+        yield (
+            key,
+            [_score(value) + ("" if best is None else " *" if value == best else "  ") for value in values[part]],
+        )
+
+
+def best_value(metric: str, values: Sequence[Any]) -> float | None:
+    """Return the best of the scores of several runs; None where there is no better and worse.
+
+    >>> best_value("val_log_loss", [0.3, None, math.nan, 0.2]), best_value("epochs", [3, 4])
+    (0.2, None)
+    """
+    if not metric.startswith(_SPLITS):
+        return None
+    best = math.nan
+    for value in values:
+        if isinstance(value, int | float) and is_better(value, best, metric):
+            best = value
+    return None if math.isnan(best) else best
+
+
+def _table(title: str, names: Iterable[str], rows: Iterable[tuple[str, list[str]]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("", max_width=_KEY, overflow="fold")
+    for name in names:
+        table.add_column(Text(printable(name)), justify="right", max_width=_CELL, overflow="fold")
+    for key, cells in rows:
+        table.add_row(Text(printable(key)), *(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def _score(value: Any) -> str:
+    return number(value) if isinstance(value, float) else "–" if value is None else str(value)
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write one line a key: ``config`` or ``metric``, the key, and the value of each run in full precision.
+
+    Raises:
+        UserError: the place cannot be written to.
+    """
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["kind", "key", *map(csv_cell, comparison.names)])
+    for kind, rows in (("config", comparison.config), ("metric", comparison.metrics)):
+        for key, values in rows.items():
+            lines.writerow([kind, csv_cell(key), *map(csv_cell, values)])
+    try:
+        write_durably(path, text.getvalue().encode())
+    except OSError as error:
+        raise write_failure(error, "--csv: cannot be written") from error

@@ -1,0 +1,75 @@
+"""The artifact of a job into the directory of a run: what a run on this machine would have left there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from tabstep.errors import UserError
+from tabstep.exits import write_failure
+from tabstep.launch.spec import split_uri
+from tabstep.launch.transfer import get
+
+_MODEL: Final = "model.tar.gz"
+_OUTPUT: Final = "output.tar.gz"
+
+
+def download(artifact: str, client: Any, output: Path, model: Path, show: Callable[[str], None]) -> None:
+    """Fetch ``model.tar.gz`` into the directory ``model`` and the ``output.tar.gz`` beside it into ``output``.
+
+    What is there already under these names is replaced, each at once and whole.
+
+    Raises:
+        UserError: an archive is missing or damaged, or a directory cannot be written.
+        RetryError: the connection was lost or the disk is full.
+    """
+    bucket, key = split_uri(artifact)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not _fetch(client, bucket, key, output):
+            raise UserError(f"{artifact}: is not there")
+        _replace(_unpacked(output / _MODEL), model)
+        show(f"model:       {model}")
+        if _fetch(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output):
+            directory = _unpacked(output / _OUTPUT)
+            for path in sorted(directory.iterdir()):
+                _replace(path, output / path.name)
+            directory.rmdir()
+            show(f"output:      {output}")
+    except OSError as error:
+        raise write_failure(error, "paths.output_dir: cannot be written") from error
+
+
+def _fetch(client: Any, bucket: str, key: str, output: Path) -> bool:
+    return get(client, bucket, key, output / key.rpartition("/")[2])
+
+
+def _unpacked(archive: Path) -> Path:
+    """Unpack an archive into a directory beside it, and delete the archive."""
+    directory = archive.with_name(f".{archive.name}.unpacked")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(directory, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive}: is damaged ({error}): fetch it again") from error
+    archive.unlink()
+    return directory
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Give ``source`` the name of ``target``; what had it is deleted once the new one has it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.old")
+    if target.exists():
+        os.replace(target, aside)
+    shutil.move(source, target)
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
