@@ -196,7 +196,7 @@ def test_json_that_is_no_encoder(change: Any, encoder: Encoder) -> None:
 
 def test_json_of_another_format(encoder: Encoder) -> None:
     data = json.loads(encoder.to_json())
-    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 1\)"):
+    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 2\)"):
         Encoder.from_json(json.dumps({**data, "format": 99}))
 
 

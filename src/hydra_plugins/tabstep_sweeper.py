@@ -28,6 +28,7 @@ class SweeperConf:
     max_failures: Optional[int] = None  # noqa: UP045
     seed: Optional[int] = None  # noqa: UP045
     storage: Optional[str] = None  # noqa: UP045
+    retry_failed: bool = False
     objectives: Optional[List[str]] = None  # noqa: UP006, UP045
     directions: Optional[List[str]] = None  # noqa: UP006, UP045
     params: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006
@@ -59,6 +60,8 @@ class TabstepSweeper(Sweeper):
         """Run every trial that is still to be run."""
         from tabstep.sweep.start import start
 
+        assert self.hydra_context is not None
+        assert self.config is not None
         return start(self.options, arguments, self.hydra_context, self.task_function, self.config)
 
 
@@ -71,6 +74,12 @@ class ProcessLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what ``launch`` needs."""
         self.hydra_context, self.config = hydra_context, config
+
+    def runner(self, composer: Any, descriptor: int) -> Any:
+        """Return what starts and watches the processes for tabstep's sweeper, one by one."""
+        from tabstep.sweep.launchers import process_runner
+
+        return process_runner(composer, self.n_jobs, descriptor)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch for another sweeper than tabstep's own, which starts the processes itself."""

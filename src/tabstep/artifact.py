@@ -19,6 +19,7 @@ member under ``members/<number>/``. It is read, checked and used like a single m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,7 +36,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from tabstep import __version__
@@ -92,7 +94,9 @@ def save(
     ``golden`` holds raw rows with the feature columns; their expected probabilities are computed here.
     """
     temporary = _temporary(directory)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+    # safetensors' own writer reports a full disk as an error of its format
+    content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+    (temporary / "model.safetensors").write_bytes(content)
     write_json(temporary / "model.json", vars(architecture))
     (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
     _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
@@ -108,9 +112,14 @@ def save_ensemble(
     """Write the artifact whose probabilities are the weighted mean of other artifacts' (of one schema, task, classes).
 
     The members' files are copied; golden rows are those of the first.
+
+    Raises:
+        UserError: a member is damaged, or an ensemble itself.
     """
     temporary = _temporary(directory)
     for index, source in enumerate(members):
+        if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
+            raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
         target = temporary / MEMBERS / str(index)
         target.mkdir(parents=True)
         for name in _MEMBER_FILES:
@@ -155,6 +164,15 @@ def _finish(
     plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
     write_code(temporary / CODE, sorted(plugins))
     _swap(temporary, directory)
+
+
+def check_place(directory: Path, what: str) -> None:
+    """Refuse a place whose content is no artifact: ``save`` would replace it. Messages begin with ``what``."""
+    if directory.is_file():
+        raise UserError(f"{what}: {directory} is a file, a directory is due: name another one")
+    if directory.is_dir() and not (directory / "manifest.json").exists() and any(directory.iterdir()):
+        name = min(path.name for path in directory.iterdir())
+        raise UserError(f"{what}: {directory} holds {name!r} and is no model: name a new or an empty directory")
 
 
 def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
@@ -237,13 +255,19 @@ def _check_files(directory: Path) -> None:
     manifest_file = directory / "manifest.json"
     if not manifest_file.is_file():
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json")
-    manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-    if manifest["format"] not in (FORMAT, ENSEMBLE_FORMAT):
+    try:
+        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        number, files = manifest["format"], dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory}: manifest.json is damaged: copy the directory again") from error
+    if number not in (FORMAT, ENSEMBLE_FORMAT):
         raise UserError(
-            f"{directory}: has format {manifest['format']}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: "
+            f"{directory}: has format {number}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: "
             "use its versions.json"
         )
-    for name, digest in manifest["files"].items():
+    if (ENSEMBLE in files) != (directory / ENSEMBLE).exists():
+        raise UserError(f"{directory}: {ENSEMBLE} does not fit manifest.json: copy it again, into an empty directory")
+    for name, digest in files.items():
         path = directory / name
         if not path.is_file():
             raise UserError(f"{directory}: {name} is missing: copy the directory again")
@@ -281,8 +305,31 @@ def _swap(temporary: Path, directory: Path) -> None:
             os.fsync(file.fileno())
     aside = directory.with_name(f".{directory.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
-    if directory.exists():
-        os.replace(directory, aside)
-    os.replace(temporary, directory)
+    try:
+        if directory.exists():
+            os.replace(directory, aside)
+        os.replace(temporary, directory)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV) or not directory.is_dir():
+            raise
+        _fill(directory, temporary)
     sync_directory(directory.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(directory: Path, temporary: Path) -> None:
+    """Move the files into a directory that cannot be renamed, as a container's mounted one.
+
+    The manifest goes first: until all files are those that it names, ``load`` refuses the directory.
+    """
+    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != "manifest.json")
+    for name in [*names, *{path.name for path in directory.iterdir()}.difference(names)]:
+        target = directory / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        if name in names:
+            shutil.move(temporary / name, target)
+    sync_directory(directory)
+    temporary.rmdir()

@@ -7,7 +7,6 @@ scored best. Files are never changed once they have their name.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import io
@@ -24,11 +23,11 @@ from lightning.fabric.plugins import CheckpointIO
 
 from tabstep.durable import sync_directory, write_durably
 from tabstep.errors import RetryError, UserError
+from tabstep.exits import FULL_DISK
 
 MAGIC = b"tabstep\x01"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"(last|best)-(\d{8,})\.ckpt")
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _MAX_FAILURES = 3
 
 
@@ -114,7 +113,7 @@ class CheckpointStore(CheckpointIO):
             self._failures = 0
 
     def _count_failure(self, target: Path, error: OSError) -> None:
-        if error.errno not in _FULL_DISK:
+        if error.errno not in FULL_DISK:
             raise RetryError(f"{target}: cannot be written: {error.strerror}") from error
         self._failures += 1
         if self._failures >= _MAX_FAILURES:

@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tabstep import guards
+from tabstep.averaging import WeightAverage
 from tabstep.data import Batch, TrainLoader
 from tabstep.errors import UserError
 from tabstep.losses import Loss
@@ -103,10 +103,7 @@ class Classifier(L.LightningModule):
         self._window: list[Tensor] = []
         self._restored: dict[str, Any] | None = None
         self._val_row: Row = {}
-        self.ema: AveragedModel | None = None
-        if options.ema_decay is not None:
-            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
-            self.ema.requires_grad_(False)
+        self.ema = None if options.ema_decay is None else WeightAverage(model, decay=options.ema_decay)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -238,7 +235,7 @@ class Classifier(L.LightningModule):
         self.progress.step += 1
         self.progress.skipped += self._taken == taken  # the GradScaler found an infinity and left the step out
         if self.ema is not None and self._taken > taken:
-            self.ema.update_parameters(self.model)
+            self.ema.update(self.model, self.progress.step - self.progress.skipped - 1)
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 

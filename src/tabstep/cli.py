@@ -140,7 +140,7 @@ def _split(options: Namespace) -> None:
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="+", help="the directory of a run, finished or not, or its model/ alone")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run, finished or not, or of a sweep")
     parser.add_argument("--csv", metavar="FILE", help="also write the comparison to this file, in full precision")
 
 
@@ -151,7 +151,7 @@ def _compare(options: Namespace) -> None:
 
     from tabstep.comparison import compare, comparison_tables, write_comparison
 
-    comparison = compare(options.run)
+    comparison = compare(options.runs)
     console = Console() if sys.stdout.isatty() else Console(width=120)
     for table in comparison_tables(comparison, console.width):
         console.print(table)
@@ -160,6 +160,30 @@ def _compare(options: Namespace) -> None:
     if options.csv is not None:
         write_comparison(Path(options.csv), comparison)
         print(f"comparison: {options.csv}")
+
+
+def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="SWEEP_DIR", help="directory with finished runs in it")
+    parser.add_argument("-o", "--out", metavar="DIR", help="gets model/ and the rest (default: SWEEP_DIR/ensemble)")
+    parser.add_argument("--objective", metavar="METRIC", help="score of val to select by (default: that of the runs)")
+    parser.add_argument("--rounds", type=_count, default=50, metavar="N", help="of selection (default: %(default)s)")
+
+
+def _ensemble(options: Namespace) -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from tabstep.ensemble import build_ensemble, ensemble_tables, summary
+
+    directory = Path(options.directory)
+    out = directory / "ensemble" if options.out is None else Path(options.out)
+    ensemble = build_ensemble(directory, out, objective=options.objective, rounds=options.rounds)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for table in ensemble_tables(ensemble):
+        console.print(table)
+    print(summary(ensemble))
+    print(f"model:       {out / 'model'}")
 
 
 def _config_schema(options: Namespace) -> None:
@@ -183,6 +207,7 @@ COMMANDS = {
     "schema": Command("propose a schema file from a table", _schema_arguments, _schema),
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
+    "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
     "config-schema": Command("print the JSON Schema of the configuration", _no_arguments, _config_schema),
 }
 

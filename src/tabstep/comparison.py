@@ -19,15 +19,15 @@ from rich.text import Text
 from tabstep.cells import csv_cell, printable
 from tabstep.durable import write_durably
 from tabstep.errors import UserError
-from tabstep.exits import write_failure
+from tabstep.exits import writing
 from tabstep.lines import number
 from tabstep.stopping import is_better, selected_row
-from tabstep.stored_runs import StoredRun, flat, read_run, short_names
+from tabstep.stored_runs import StoredRun, find_runs, flat, read_run, short_names
 
 _PLACES: Final = ("paths.output_dir", "paths.checkpoint_dir", "paths.model_dir")
 """Differ in every run and say nothing: the columns are named after the runs."""
 _SPLITS: Final = ("train_", "val_", "test_")
-_CELL, _KEY = 28, 32
+_CELL, _KEY = 28, 36
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +44,18 @@ class Comparison:
 
 
 def compare(locations: Sequence[str | os.PathLike[str]]) -> Comparison:
-    """Read runs and set them side by side.
+    """Read runs and set them side by side; a directory that holds finished runs, as a sweep's, stands for these.
 
     Raises:
         UserError: fewer than two, one given twice, or one that is no run.
     """
-    if len(locations) < 2:
-        raise UserError("compare: at least two runs are needed, got " + (f"{locations[0]}" if locations else "none"))
-    runs = [read_run(location) for location in locations]
+    runs = [run for location in locations for run in _runs(location)]
+    if len(runs) < 2:
+        raise UserError(f"compare: at least two runs are needed, got {len(runs)}")
     resolved = [run.path.resolve() for run in runs]
     for index, path in enumerate(resolved):
         if path in resolved[:index]:
-            raise UserError(f"compare: {locations[index]} is given twice")
+            raise UserError(f"compare: {runs[index].path} is given twice")
     configs = [{key: written(value) for key, value in flat(run.config).items()} for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config if key not in _PLACES)
     table = {key: tuple(config.get(key, "") for config in configs) for key in keys}
@@ -64,6 +64,11 @@ def compare(locations: Sequence[str | os.PathLike[str]]) -> Comparison:
         config={key: row for key, row in table.items() if len(set(row)) > 1},
         metrics=_metrics(runs),
     )
+
+
+def _runs(location: str | os.PathLike[str]) -> list[StoredRun]:
+    below = find_runs(location) if Path(location).is_dir() else []
+    return [read_run(path) for path in below] or [read_run(location)]
 
 
 def written(value: Any) -> str:
@@ -118,9 +123,10 @@ def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
     few = max(1, (width - _KEY - 4) // (widest + 3))
     for start in range(0, len(comparison.names), few):
         part = slice(start, start + few)
+        names = comparison.names[part]
         if comparison.config:
-            yield _table("Configuration", comparison.names[part], _config_cells(comparison.config, part))
-        yield _table("Metrics (* best)", comparison.names[part], _metric_cells(comparison.metrics, part))
+            yield _table("Configuration", names, _config_cells(comparison.config, part), widest)
+        yield _table("Metrics (* best)", names, _metric_cells(comparison.metrics, part), widest)
 
 
 def _config_cells(rows: Mapping[str, tuple[str, ...]], part: slice) -> Iterator[tuple[str, list[str]]]:
@@ -131,10 +137,8 @@ def _config_cells(rows: Mapping[str, tuple[str, ...]], part: slice) -> Iterator[
 def _metric_cells(rows: Mapping[str, tuple[Any, ...]], part: slice) -> Iterator[tuple[str, list[str]]]:
     for key, values in rows.items():
         best = best_value(key, values)
-        yield (
-            key,
-            [_score(value) + ("" if best is None else " *" if value == best else "  ") for value in values[part]],
-        )
+        marks = ["" if best is None else " *" if value == best else "  " for value in values]
+        yield key, [_score(value) + mark for value, mark in zip(values[part], marks[part], strict=True)]
 
 
 def best_value(metric: str, values: Sequence[Any]) -> float | None:
@@ -152,11 +156,11 @@ def best_value(metric: str, values: Sequence[Any]) -> float | None:
     return None if math.isnan(best) else best
 
 
-def _table(title: str, names: Iterable[str], rows: Iterable[tuple[str, list[str]]]) -> Table:
+def _table(title: str, names: Iterable[str], rows: Iterable[tuple[str, list[str]]], width: int) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", max_width=_KEY, overflow="fold")
     for name in names:
-        table.add_column(Text(printable(name)), justify="right", max_width=_CELL, overflow="fold")
+        table.add_column(Text(printable(name)), justify="right", max_width=width, overflow="fold")
     for key, cells in rows:
         table.add_row(Text(printable(key)), *(Text(printable(cell)) for cell in cells))
     return table
@@ -178,7 +182,5 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     for kind, rows in (("config", comparison.config), ("metric", comparison.metrics)):
         for key, values in rows.items():
             lines.writerow([kind, csv_cell(key), *map(csv_cell, values)])
-    try:
+    with writing("--csv: cannot be written"):
         write_durably(path, text.getvalue().encode())
-    except OSError as error:
-        raise write_failure(error, "--csv: cannot be written") from error

@@ -19,9 +19,10 @@ from tabstep.labels import Label, LabelFit, class_codes, flags
 from tabstep.scaling import NumericColumn, NumericFit
 from tabstep.schema import Schema, Task
 from tabstep.source import ParquetSource
+from tabstep.spikes import SpikeColumn
 from tabstep.vocabulary import CategoricalColumn, CategoricalFit
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Encoder:
     label_type: str
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoricalColumn, ...]
+    spikes: tuple[SpikeColumn, ...]
 
     @classmethod
     def fit(
@@ -90,6 +92,7 @@ class Encoder:
             label_type=", ".join(str(source.arrow_schema.field(name).type) for name in schema.label),
             numeric=numeric.finish(),
             categorical=categorical.finish(),
+            spikes=numeric.spikes(),
         )
 
     @property
@@ -114,8 +117,8 @@ class Encoder:
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Number of codes of each column of ``x_cat``."""
-        return tuple(column.cardinality for column in self.categorical)
+        """Number of codes of each column of ``x_cat``: the categorical columns, then the numeric ones with a spike."""
+        return tuple(column.cardinality for column in (*self.categorical, *self.spikes))
 
     def transform(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return ``x_num`` (n, num_numeric) float32 and ``x_cat`` (n, len(cardinalities)) int32, both C-contiguous.
@@ -126,7 +129,8 @@ class Encoder:
             UserError: a feature column is missing or has a type that cannot be read in its role.
         """
         x_num = np.empty((batch.num_rows, self.num_numeric), dtype=np.float32)
-        x_cat = np.empty((batch.num_rows, len(self.categorical)), dtype=np.int32)
+        x_cat = np.empty((batch.num_rows, len(self.cardinalities)), dtype=np.int32)
+        spikes = {column.name: (index, column) for index, column in enumerate(self.spikes, len(self.categorical))}
         indicator = len(self.numeric)
         for index, column in enumerate(self.numeric):
             values = numbers(batch, column.name)
@@ -134,6 +138,9 @@ class Encoder:
             if column.indicator:
                 x_num[:, indicator] = np.isnan(values)
                 indicator += 1
+            if column.name in spikes:
+                place, spike = spikes[column.name]
+                x_cat[:, place] = spike.codes(values)
         for index, category in enumerate(self.categorical):
             x_cat[:, index] = category.codes(texts(batch, category.name, category.kind))
         return x_num, x_cat
@@ -160,6 +167,7 @@ class Encoder:
             "label_type": self.label_type,
             "numeric": [column.to_dict() for column in self.numeric],
             "categorical": [column.to_dict() for column in self.categorical],
+            "spikes": [column.to_dict() for column in self.spikes],
         }
         return json.dumps(data, allow_nan=False, separators=(",", ":"))
 
@@ -186,6 +194,7 @@ class Encoder:
             label_type=data["label_type"],
             numeric=tuple(NumericColumn.from_dict(column) for column in data["numeric"]),
             categorical=tuple(CategoricalColumn.from_dict(column) for column in data["categorical"]),
+            spikes=tuple(SpikeColumn.from_dict(column) for column in data["spikes"]),
         )
 
     def fingerprint(self) -> str:

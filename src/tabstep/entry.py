@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tabstep.config.overrides import Command, check_overrides
 from tabstep.config.parse import parse
+from tabstep.config.secrets import redacted
 from tabstep.errors import ProblemsError, UserError
 from tabstep.exits import exit_code, write_failure
 from tabstep.launch import container
@@ -52,7 +53,7 @@ def train(argv: Sequence[str]) -> None:
         return
     if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
         check_command(command, conf_dirs)
-    _compose_and_run(command.argv + _sweep_directory(command))
+    _compose_and_run(command.argv + _sweep_directory(command), multirun=command.multirun)
 
 
 def _conf_dirs(command: Command) -> list[Path]:
@@ -80,6 +81,8 @@ def check_command(command: Command, conf_dirs: Sequence[Path]) -> None:
         ProblemsError: one line each.
     """
     problems, sound = check_overrides(command.overrides, conf_dirs, multirun=command.multirun)
+    if not command.multirun and "--cfg" not in command.flags:
+        problems += [f"{text}: is for a sweep: add -m" for text in sound if text.startswith("hparams_search=")]
     if "--info" not in command.flags and command.flags.get("--cfg") in (None, "job"):
         problems += _composed_problems(sound, conf_dirs, command, quiet=bool(problems))
     if problems:
@@ -114,7 +117,7 @@ def _sweep_directory(command: Command) -> list[str]:
     return [f"hydra.sweep.dir={named['paths.output_dir']}"]
 
 
-def _compose_and_run(arguments: list[str]) -> None:
+def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -135,7 +138,7 @@ def _compose_and_run(arguments: list[str]) -> None:
         if error in failures:
             raise
         raise write_failure(error, "paths.output_dir: cannot be written") from error
-    if failures:
+    if failures and not multirun:  # a sweep records the failures of its trials
         raise failures[0]
 
 
@@ -182,7 +185,7 @@ def _run(cfg: DictConfig, output_dir: str) -> float | None:
         return _launch(settings)
     from tabstep.run import run
 
-    return run(settings, config)
+    return run(settings, redacted(config, os.environ))
 
 
 def _launch(settings: Settings) -> float | None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
 
 from tabstep.errors import EXIT_INTERNAL, EXIT_OK, EXIT_SIGINT, RetryError, StoppedError, UserError
 
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -20,7 +26,8 @@ def exit_code(command: Callable[[], None]) -> int:
     A ``UserError`` or ``RetryError`` is its message alone; with TABSTEP_TRACEBACK=1 its traceback comes first.
     """
     try:
-        command()
+        with _ended_by_sigterm():
+            command()
     except (UserError, RetryError, StoppedError) as error:
         if os.environ.get("TABSTEP_TRACEBACK") == "1":
             traceback.print_exc()
@@ -36,6 +43,24 @@ def exit_code(command: Callable[[], None]) -> int:
     return EXIT_OK
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an error does, so that what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_DFL)  # the second one acts at once
+        raise StoppedError("stopped by SIGTERM: what was saved stays, and the same command goes on", signum)
+
+    before: Any = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def say(message: str) -> None:
     """Print to stderr, without what a hostile column or file name could make a terminal do."""
     print(_CONTROL.sub("�", message), file=sys.stderr)
@@ -44,4 +69,22 @@ def say(message: str) -> None:
 def write_failure(error: OSError, what: str) -> Exception:
     """Return what a failed write means: a full disk may be emptied and tried again, a read-only place may not."""
     text = f"{what}: {error.strerror or error}" + (f": {error.filename!r}" if error.filename else "")
-    return RetryError(text) if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError(text)
+    if error.errno in FULL_DISK:
+        return RetryError(f"{text}: free some space, then the same command goes on")
+    return UserError(text)
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turn what the file system refuses into one line that begins with ``what``.
+
+    Raises:
+        RetryError: the disk is full.
+        UserError: the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not the file system's
+            raise
+        raise write_failure(error, what) from error

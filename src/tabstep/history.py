@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 
 from tabstep.durable import write_durably
+from tabstep.exits import FULL_DISK
 
 Row = Mapping[str, float]
 
@@ -22,7 +24,12 @@ def write_history(path: Path, history: Sequence[Row]) -> None:
     writer.writeheader()
     writer.writerows(history)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, text.getvalue().encode())
+    try:
+        write_durably(path, text.getvalue().encode())
+    except OSError as error:  # the whole file is written again after the next epoch
+        if error.errno not in FULL_DISK:
+            raise
+        warnings.warn(f"{path}: the disk is full: this epoch is missing there until the next one", stacklevel=2)
 
 
 def log_row(loggers: Iterable[Logger], row: Row) -> None:

@@ -129,7 +129,7 @@ def _refuse_conflicts(source: TypedTable, settings: SchemaSettings) -> None:
 
 
 def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
-    if key in ("id", "drop"):
+    if key == "drop":
         return []
     try:
         meaning(dtype)

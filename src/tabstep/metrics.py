@@ -126,7 +126,8 @@ class RankScores(Metric):
         if self.bins:
             self._count(probs.float().view(len(y), -1), y, self.bins)
             return
-        assert isinstance(self.probs, list) and isinstance(self.truth, list)
+        assert isinstance(self.probs, list)
+        assert isinstance(self.truth, list)
         # One-dimensional and float32: what torchmetrics gathers for a rank without a row has that form.
         self.probs.append(probs.float().flatten())
         self.truth.append(y.float().flatten())
@@ -218,4 +219,6 @@ def check_update(probs: Tensor, y: Tensor, task: Task) -> None:
     classes = probs.shape[1] if task == "multiclass" else 2
     # Elsewhere a look at the values would wait for the device; the training step has checked them once.
     if y.device.type == "cpu" and not ((y >= 0) & (y < classes) & (y == y.long())).all():
-        raise ValueError(f"{task} metrics take labels from 0 to {classes - 1}, got {y.min().item()} to {y.max().item()}")
+        raise ValueError(
+            f"{task} metrics take labels from 0 to {classes - 1}, got {y.min().item()} to {y.max().item()}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tabstep.encoder import Encoder
+from tabstep.errors import UserError
+from tabstep.exits import writing
 from tabstep.probabilities import probabilities
-from tabstep.source import open_source
+from tabstep.source import ParquetSource, open_source
 
 CHUNK_ROWS = 16_384
 
@@ -97,11 +100,27 @@ class Predictor:
         """Stream parquet files into one parquet file with memory bounded by ``batch_rows``; return the number of rows.
 
         The output appears under its name when it is complete.
+
+        Raises:
+            UserError: as ``predict``, or ``out`` is one of the files that are read, or cannot be written.
+            RetryError: the disk is full.
         """
         target = Path(out)
+        source = open_source(os.fspath(table), split="table")
+        if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
+            raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
+        if target.is_dir():
+            raise UserError(f"{target}: is a directory: name a file in it")
+        if not target.parent.is_dir():
+            raise UserError(f"{target}: there is no directory {target.parent}: make it first")
         temporary = target.with_name(f".{target.name}.tmp")
-        rows = write_batches(temporary, map(self._predict, self._batches(table, batch_rows)))
-        os.replace(temporary, target)
+        with writing(f"{target}: cannot be written"):
+            try:
+                rows = write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
+                os.replace(temporary, target)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
         return rows
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
@@ -111,11 +130,13 @@ class Predictor:
             # A table of no rows has no batches, but its prediction has a schema.
             yield from table.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
         else:
-            source = open_source(os.fspath(table), split="table")
-            schema = self.encoder.schema
-            present = [name for name in schema.columns if name in source.arrow_schema.names]
-            missing = [name for name in schema.features if name not in present]
-            yield from source.batches(present + missing, batch_rows)
+            yield from self._source_batches(open_source(os.fspath(table), split="table"), batch_rows)
+
+    def _source_batches(self, source: ParquetSource, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        schema = self.encoder.schema
+        present = [name for name in schema.columns if name in source.arrow_schema.names]
+        missing = [name for name in schema.features if name not in present]
+        yield from source.batches(present + missing, batch_rows)
 
     def _predict(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         schema = self.encoder.schema

@@ -72,9 +72,10 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file, exit_file = directory / "config.yaml", directory / EXIT_FILE
     exit_file.unlink(missing_ok=True)
+    file.touch(mode=0o600)  # values of the environment may stand in it
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    child = subprocess.Popen([*command, "-m", "tabstep.worker", str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    child = subprocess.Popen([*command, "-m", "tabstep.worker", str(file), str(os.getpid())], env={**os.environ, "OMP_NUM_THREADS": "1"})
     received: list[int] = []
 
     def pass_on(signum: int, _frame: Any) -> None:
@@ -85,6 +86,7 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
     try:
         code = child.wait()
     finally:
+        file.unlink(missing_ok=True)
         for number, handler in before.items():
             signal.signal(number, handler)
     if received:

@@ -17,15 +17,19 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
-from tabstep.artifact import write_json
+from tabstep.artifact import check_place, write_json
 from tabstep.assembly import Assembly, assemble
 from tabstep.checkpoints import exclusive
+from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings
+from tabstep.durable import check_writable, write_durably
+from tabstep.exits import writing
 from tabstep.export import PREDICTIONS, REPORT, Report, export, show_report
 from tabstep.machine import Machine, resolve_machine
-from tabstep.preparation import Show, prepare
+from tabstep.preparation import Prepared, Show, prepare
 from tabstep.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.stopping import selected_row
+from tabstep.sweep.reporting import attach
 from tabstep.training import find_checkpoint, train
 
 DONE = "DONE"
@@ -45,7 +49,7 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
     machine = resolve_machine(settings.trainer.accelerator, settings.trainer.devices, settings.trainer.precision)
     ranks = current_ranks()
     if machine.devices > 1 and not ranks.launched:
-        return _run_on_devices(settings, config, machine.devices)
+        return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output))
     with _plain_messages(), exclusive(Path(output)) if ranks.rank == 0 else nullcontext():
@@ -64,9 +68,9 @@ def _plain_messages() -> Iterator[None]:
         yield
 
 
-def _run_on_devices(settings: Settings, config: dict[str, Any], devices: int) -> float:
+def _run_on_devices(settings: Settings, devices: int) -> float:
     output = Path(settings.paths.output_dir)
-    run_ranks(config, devices, output / "ranks")
+    run_ranks(to_dict(settings), devices, output / "ranks")
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return _objective(report, settings.objective)
 
@@ -77,43 +81,72 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     show = _shower(ranks)
     for note in machine.notes:
         show(note)
+    if ranks.rank == 0:
+        _check_places(settings.paths)
     prepared = prepare(
         settings.data, settings.schema, seed=settings.seed, cache_dir=Path(settings.paths.cache_dir), show=show
     )
-    if settings.resume == "never" and ranks.rank == 0:
-        _set_aside(settings.paths, show)
-    built = assemble(settings, prepared, machine, ranks)
-    reason = _train(settings, built, output, show)
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
-    if ranks.rank != 0:
-        return _objective(dict(selected_row(built.classifier.progress.history, settings.objective)), settings.objective)
-    if reason == "":
-        report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
-    else:
-        report = export(settings, config, prepared, built)
-        report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
-        write_json(output / REPORT, report)
-        (output / DONE).touch()
+    with writing("paths.output_dir: cannot be written"):
+        if settings.resume == "never" and ranks.rank == 0:
+            _set_aside(settings.paths, show)
+        built = assemble(settings, prepared, machine, ranks)
+        attach(output, built.classifier, built.checkpointer, reports=ranks.rank == 0)
+        reason = _train(settings, built, show)
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
+        if ranks.rank != 0:
+            row = selected_row(built.classifier.progress.history, settings.objective)
+            return _objective(dict(row), settings.objective)
+        done = _done_text(settings, prepared, built)
+        report = _finished_report(settings.paths, done)
+        if report is not None:
+            show(f"resume: this run is complete ({reason}); resume=never starts anew")
+        else:
+            report = export(settings, config, prepared, built)
+            report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
+            write_json(output / REPORT, report)
+            write_durably(output / DONE, done.encode())
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 
 
-def _train(settings: Settings, built: Assembly, output: Path, show: Show) -> str:
-    """Train until a rule ends the run; an empty reason means that everything had been done before."""
+def _check_places(paths: PathSettings) -> None:
+    """Find in the first second, not after the training, what cannot be written."""
+    check_writable(Path(paths.output_dir), "paths.output_dir")
+    check_writable(paths.checkpoints, "paths.checkpoint_dir")
+    check_place(paths.model, "paths.model_dir")
+    check_writable(paths.model.parent, "paths.model_dir")
+
+
+def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
+    """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
+    history = built.classifier.progress.history
+    test = prepared.sources["test"].content_digest() if "test" in prepared.sources else None
+    best = selected_row(history, settings.objective)["epoch"]
+    return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
+
+
+def _finished_report(paths: PathSettings, done: str) -> Report | None:
+    """Return the report where all had been done before and is still there."""
+    output = Path(paths.output_dir)
+    try:
+        if (output / DONE).read_text(encoding="utf-8") != done or not (paths.model / "manifest.json").is_file():
+            return None
+        report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return report
+
+
+def _train(settings: Settings, built: Assembly, show: Show) -> str:
+    """Train until a rule ends the run and return the reason."""
     store = built.checkpointer.store
     store.clean()
     found = find_checkpoint(settings.resume, store)
-    before = 0
     if found is not None:
         progress = found[1]["progress"]
-        before = len(progress["history"])
         show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
-    reason = train(built.trainer, built.classifier, built.data, built.checkpointer, found)
-    if found is not None and before == len(built.classifier.progress.history) and (output / DONE).exists():
-        show(f"resume: this run is complete ({reason}); resume=never starts anew")
-        return ""
-    return reason
+    return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 
 
 def _objective(report: Mapping[str, Any], objective: str) -> float:

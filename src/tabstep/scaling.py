@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tabstep.batches import numbers
 from tabstep.sketch import Moments, RowSample
+from tabstep.spikes import SpikeColumn, SpikeFit
 
 Scaling = Literal["quantile", "robust", "standard"]
 
@@ -92,6 +93,7 @@ class NumericFit:
         self._names = names
         self._scaling = scaling
         self._moments = Moments(len(names))
+        self._spikes = SpikeFit(names)
         limit = min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * max(1, len(names)))) if scaling != "standard" else 0
         self._sample = RowSample(num_columns=len(names), num_rows=num_rows, limit=max(limit, 1), seed=seed)
         self._max_knots = max(16, min(_MAX_KNOTS, _ALL_KNOTS // max(1, len(names))))
@@ -104,7 +106,12 @@ class NumericFit:
         for index, name in enumerate(self._names):
             block[index] = numbers(batch, name)
         self._moments.add(block)
+        self._spikes.add(block)
         self._sample.add(block, first_row)
+
+    def spikes(self) -> tuple[SpikeColumn, ...]:
+        """Return the columns whose values become codes as well."""
+        return self._spikes.finish()
 
     def finish(self) -> tuple[NumericColumn, ...]:
         """Return the fitted columns."""

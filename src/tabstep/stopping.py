@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Row = Mapping[str, float]
@@ -37,13 +37,17 @@ def selected_row(history: Sequence[Row], objective: str) -> Row:
 
 @dataclass(frozen=True, kw_only=True)
 class StopRule:
-    """When a run is over: epochs, hours of training in total, ``patience`` epochs without a gain of ``min_delta``."""
+    """When a run is over: epochs, hours of training in total, ``patience`` epochs without a gain of ``min_delta``.
+
+    ``judge`` gives a further reason, or None; it must be a pure function of the history too.
+    """
 
     max_epochs: int
     max_hours: float | None = None
     monitor: str = "val_loss"
     patience: int | None = None
     min_delta: float = 0.0
+    judge: Callable[[Sequence[Row]], str | None] | None = None
 
     def reason(self, history: Sequence[Row], seconds: float) -> str | None:
         """Return why a run with this history is over, or None.
@@ -58,7 +62,7 @@ class StopRule:
             return f"trainer.max_time={self.max_hours:g} h reached"
         if self.patience is not None and self._epochs_without_gain(history) >= self.patience:
             return f"no better {self.monitor} in {self.patience} epochs"
-        return None
+        return self.judge(history) if history and self.judge is not None else None
 
     def _epochs_without_gain(self, history: Sequence[Row]) -> int:
         best, waited = math.nan, 0

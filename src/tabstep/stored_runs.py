@@ -44,7 +44,8 @@ def read_run(location: str | os.PathLike[str]) -> StoredRun:
     """
     path = Path(location)
     if not path.is_dir():
-        raise UserError(f"{path}: no such directory: name the directory of a run")
+        what = "is a file" if path.exists() else "no such directory"
+        raise UserError(f"{path}: {what}: name the directory of a run")
     alone = (path / _MANIFEST).is_file()
     model = path if alone else path / MODEL
     report = model / "metrics.json" if alone else path / REPORT

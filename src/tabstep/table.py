@@ -100,7 +100,7 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
             y.write(encoder.encode_labels(batch, first_row=row, where=source.where).data)
             writer.write_batch(batch.select(kept).cast(fields))
             row += batch.num_rows
-    widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.categorical)}
+    widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.cardinalities)}
     if encoder.task == "multilabel":
         widths["y"] = encoder.num_classes
     seals = {path.name: _seal(path) for path in sorted(directory.iterdir())}

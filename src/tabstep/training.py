@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 
 from tabstep.callbacks.checkpointing import Checkpointer, StopTraining
-from tabstep.checkpoints import CheckpointStore, load_state
+from tabstep.checkpoints import CheckpointStore, DamagedError, load_state
 from tabstep.classifier import Classifier
 from tabstep.data import TableDataModule
 from tabstep.errors import ProblemsError, StoppedError, UserError
@@ -53,11 +53,24 @@ def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any], path
         ProblemsError: one line for each value that differs.
     """
     differing = [key for key in {**saved, **current} if saved.get(key) != current.get(key)]
+    if "data.train" in differing and "data.encoder" in differing:
+        differing.remove("data.encoder")  # fitted on train
     if differing:
         raise ProblemsError(
-            [f"resume: {key} was {saved.get(key)!r} in {path}, now it is {current.get(key)!r}" for key in differing]
-            + ["resume: set these back, or start anew with resume=never or another paths.output_dir"]
+            [f"resume: {_difference(key, saved.get(key), current.get(key), path)}" for key in differing]
+            + ["resume: set that back, or start anew with resume=never or another paths.output_dir"]
         )
+
+
+def _difference(key: str, saved: Any, current: Any, path: Path) -> str:
+    if key.startswith("data.") and isinstance(saved, str):  # a digest tells a person nothing
+        return f"{key} has changed since {path} was saved"
+    if isinstance(saved, Mapping) and isinstance(current, Mapping):
+        names = [name for name in {**saved, **current} if saved.get(name) != current.get(name)]
+        was = ", ".join(f"{name}={saved.get(name)!r}" for name in names)
+        now = ", ".join(f"{name}={current.get(name)!r}" for name in names)
+        return f"{key} had {was} in {path}, now it has {now}"
+    return f"{key} was {saved!r} in {path}, now it is {current!r}"
 
 
 def train(
@@ -100,7 +113,21 @@ def train(
 def best_state(
     classifier: Classifier, store: CheckpointStore, objective: str
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the history row and the saved state of the epoch to export."""
+    """Return the history row and the saved state of the epoch to export.
+
+    Raises:
+        UserError: its file is gone or damaged.
+    """
     row = selected_row(classifier.progress.history, objective)
-    path = store.path("best", int(row["step"]))
-    return dict(row), load_state(path if path.exists() else store.path("last", int(row["step"])))
+    cause = "is missing"
+    for path in (store.path(kind, int(row["step"])) for kind in ("best", "last")):
+        try:
+            return dict(row), load_state(path)
+        except FileNotFoundError:
+            continue
+        except DamagedError as error:
+            cause = str(error).removeprefix(f"{path}: ")
+    where = store.path("best", int(row["step"]))
+    raise UserError(
+        f"{where}: {cause}: epoch {row['epoch']:.0f}, the best, cannot be exported; resume=never trains anew"
+    )

@@ -1,14 +1,20 @@
-"""One rank of a run that was started on several devices: ``python -m tabstep.worker CONFIG.yaml`` under torchrun."""
+"""A run in a process of its own, a trial or a rank of a run: ``python -m tabstep.worker CONFIG.yaml [PARENT]``.
+
+It ends when the process with the number PARENT does.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import yaml
 
 from tabstep.config.parse import parse
+from tabstep.config.secrets import redacted
 from tabstep.exits import exit_code
+from tabstep.orphans import end_with
 from tabstep.ranks import EXIT_FILE
 from tabstep.launch.container import reporting
 
@@ -19,10 +25,12 @@ def main(file: str) -> None:
     settings = parse(config)
     from tabstep.run import run
 
-    run(settings, config)
+    run(settings, redacted(config, os.environ))
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        end_with(int(sys.argv[2]))
     code = exit_code(reporting(lambda: main(sys.argv[1])))
     if code:
         # torchrun ends with 1 whatever its processes ended with.

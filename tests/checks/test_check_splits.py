@@ -124,9 +124,19 @@ CASES: dict[str, tuple[Callable[[dict[str, Table]], Any], tuple[str, str, str], 
         "label 'y': no row is 'yes'",
     ),
     "labels of another kind": (
-        set_column("train", "y", lambda t: [f"u{number}" for number in range(1200)]),
+        set_column("train", "y", lambda t: [f"u{number % 3}" for number in range(1200)]),
         ("labels", "val", "error"),
-        "label 'y': ",
+        "label 'y': 'no' and 1 more not in train",
+    ),
+    "an id as label": (
+        set_column("train", "y", lambda t: [f"u{number}" for number in range(1200)]),
+        ("labels", "train", "error"),
+        "label 'y': more than 1,000 classes",
+    ),
+    "a quantity as label": (
+        lambda t: [t[split].update(y=[number / 4 for number in range(len(t[split]["y"]))]) for split in t],
+        ("labels", "train", "error"),
+        "label 'y': 0.25 in row 1 is no integer",
     ),
     "mostly missing": (
         set_column("train", "c", lambda t: [None] * 700 + t["c"][700:]),

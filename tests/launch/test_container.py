@@ -52,7 +52,12 @@ def compose(job: Container, bundle: Path) -> Any:
 def test_a_job_composes_what_was_launched_in_its_own_places(tmp_path: Path) -> None:
     job = tree(tmp_path / "it's = a dir", {"model": '"resnet"', "optimizer.lr": "0.0003", "sagemaker_region": '"x"'})
     settings = compose(job, tmp_path)
-    assert (settings.model.name, settings.optimizer.lr, settings.resume, settings.launch.name) == ("resnet", 0.0003, "auto", "local")
+    assert (settings.model.name, settings.optimizer.lr, settings.resume, settings.launch.name) == (
+        "resnet",
+        0.0003,
+        "auto",
+        "local",
+    )
     assert settings.paths.checkpoints == job.base / "checkpoints"
     assert settings.paths.model == job.base / "model"
     assert Path(settings.paths.output_dir) == job.base / "output" / "data"
@@ -85,7 +90,9 @@ def test_hosts_do_not_share_an_output_directory(tmp_path: Path) -> None:
     assert tree(tmp_path / "b", {}, hosts=2).output_data == tmp_path / "b/output/data/algo-2"
 
 
-@pytest.mark.parametrize(("given_value", "expected"), [("never", "auto"), ("must", "must"), ("old/last-00000001.ckpt", "auto")])
+@pytest.mark.parametrize(
+    ("given_value", "expected"), [("never", "auto"), ("must", "must"), ("old/last-00000001.ckpt", "auto")]
+)
 def test_a_job_resumes_from_its_own_checkpoints(tmp_path: Path, given_value: str, expected: str) -> None:
     assert compose(tree(tmp_path, {"resume": json.dumps(given_value)}), tmp_path).resume == expected
 
@@ -151,7 +158,9 @@ def test_a_fault_says_what_and_where() -> None:
     except IndexError as error:
         assert reason(error).startswith("IndexError: list index out of range (test_container.py:")
     assert "has no package 'hydra'" in reason(ModuleNotFoundError("No module named 'hydra'", name="hydra"))
-    assert reason(type("OutOfMemoryError", (RuntimeError,), {})("CUDA")).startswith("the GPU's memory is full: lower data.batch_size")
+    assert reason(type("OutOfMemoryError", (RuntimeError,), {})("CUDA")).startswith(
+        "the GPU's memory is full: lower data.batch_size"
+    )
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 200))
@@ -172,7 +181,11 @@ def test_the_script_of_a_job_writes_its_failure(tmp_path: Path) -> None:
     tree(tmp_path / "ml", {"trainer.max_epoch": "3"})
     environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(tmp_path / "ml")}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "--trainer.max_epoch", "3"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, str(ROOT / "train.py"), "--trainer.max_epoch", "3"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     expected = "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"

@@ -197,6 +197,19 @@ def test_second_fetch_replaces_the_first(settings: Settings, s3: Any, tmp_path: 
     ]
 
 
+def test_results_of_several_instances(settings: Settings, s3: Any, tmp_path: Path) -> None:
+    put(s3, "model.tar.gz", archive({"manifest.json": b"{}"}))
+    files = {
+        "algo-1/report.json": b'{"val_auroc": 0.5}',
+        "algo-1/.hydra/x": b"",
+        "algo-1/train.log": b"",
+        "algo-2/y": b"",
+    }
+    put(s3, "output.tar.gz", archive(files))
+    assert watch(settings, [FINISHED])[1] == 0.5
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["model", "report.json"]
+
+
 def test_ctrl_c_leaves_the_job_running(settings: Settings, aws: str) -> None:
     with pytest.raises(StoppedError) as stopped:
         watch(settings, [description(1), KeyboardInterrupt()])

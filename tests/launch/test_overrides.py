@@ -21,12 +21,16 @@ from tabstep.errors import UserError
 from tabstep.launch.overrides import MAX_KEYS, MAX_PACKED, PACKED_KEY, for_job, pack, spill, unpack
 
 words = st.text("abcXYZ_", min_size=1, max_size=4)
-keys = st.lists(words, min_size=1, max_size=3).map(".".join) | st.sampled_from(["model", "a", "a.b", "a.b.c", "sagemaker_x"])
+keys = st.lists(words, min_size=1, max_size=3).map(".".join) | st.sampled_from(
+    ["model", "a", "a.b", "a.b.c", "sagemaker_x"]
+)
 packages = st.sampled_from(["", "", "", "@p", "@p.q", "@_global_", "@a:b"])
 numbers = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
     st.floats().map(repr),
-    st.sampled_from(["3e-4", "1_000", "1_000.5", ".5", "5.", "1E3", "inf", "-inf", "nan", "NaN", "1e999", "-0.0", "0.1e-7"]),
+    st.sampled_from(
+        ["3e-4", "1_000", "1_000.5", ".5", "5.", "1E3", "inf", "-inf", "nan", "NaN", "1e999", "-0.0", "0.1e-7"]
+    ),
 )
 unquoted = st.text(string.ascii_letters + string.digits + "/-+.$%*@?|_: \\", min_size=1, max_size=12)
 hostile = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -40,7 +44,9 @@ def quoted(text: str, mark: str) -> str:
 
 texts = st.tuples(hostile, st.sampled_from("'\"")).map(lambda pair: quoted(*pair))
 interpolations = st.sampled_from(["${a}", "${a.b}", "${oc.env:HOME}", "${oc.env:X,7}", "x${a}y", "${now:%Y-%m-%d}"])
-words_that_mean = st.sampled_from(["true", "False", "null", "NULL", "yes", "on", "0x1f", "1:30", "010", "~", "a-b", "s3://b/p/"])
+words_that_mean = st.sampled_from(
+    ["true", "False", "null", "NULL", "yes", "on", "0x1f", "1:30", "010", "~", "a-b", "s3://b/p/"]
+)
 primitives = st.one_of(numbers, unquoted, texts, interpolations, words_that_mean)
 values = st.recursive(
     primitives,
@@ -54,7 +60,9 @@ sweeps = st.sampled_from(
     ["1,2,3", "choice(a,b)", "range(1,10)", "range(0,1,0.25)", "interval(0,1)", "glob(*)", "glob([a*,b],exclude=c)",
      "tag(t,choice(1,2))", "sort(3,1,2)", "shuffle(a,b)", "int(3.5)", "str(1)", "bool(on)", "cast(1)", "[1,2],[3]", "'a,b',c"]
 )  # fmt: skip
-assignments = st.tuples(st.sampled_from(["", "", "", "+", "++"]), keys, packages, st.one_of(values, sweeps, st.just("")))
+assignments = st.tuples(
+    st.sampled_from(["", "", "", "+", "++"]), keys, packages, st.one_of(values, sweeps, st.just(""))
+)
 deletions = st.tuples(st.just("~"), keys, packages, st.none() | primitives)
 texts_of_overrides = st.one_of(assignments, deletions).map(
     lambda parts: "".join(parts[:3]) + ("" if parts[3] is None else f"={parts[3]}")
@@ -119,9 +127,15 @@ def test_what_is_sent_keeps_the_limits_of_the_service(given_overrides: list[str]
 
 
 leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), hostile.filter(lambda t: "${" not in t and t != "???")
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    hostile.filter(lambda t: "${" not in t and t != "???"),
 )
-trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6)
+trees = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6
+)
 
 
 def written(value: Any) -> str:
@@ -135,7 +149,9 @@ def written(value: Any) -> str:
         return f"[{','.join(map(written, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{written(each)}" for key, each in value.items()) + "}"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -153,7 +169,13 @@ def test_the_job_composes_the_same_values(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_plain_values_are_readable() -> None:
-    given_overrides = ["model=resnet", "optimizer.lr=3e-4", "trainer.max_epochs=20", "callbacks.ema_decay=null", "loss.name=bce"]
+    given_overrides = [
+        "model=resnet",
+        "optimizer.lr=3e-4",
+        "trainer.max_epochs=20",
+        "callbacks.ema_decay=null",
+        "loss.name=bce",
+    ]
     assert pack(given_overrides) == {
         "model": "resnet",
         "optimizer.lr": "0.0003",
@@ -185,7 +207,9 @@ def test_overrides_whose_order_matters_are_packed_together() -> None:
      ("[1, 2]", "[1, 2]"), ("a b", "a b"), ("", ""), ('"', '"'), ("[" * 2400, "[" * 2400), ('"a,b"', "a,b")],
 )  # fmt: skip
 def test_what_a_person_or_a_tuner_writes_is_taken(typed: str, expected: str) -> None:
-    assert unpack({"x": typed, "sagemaker_region": '"eu-west-1"', "_tuning_objective_metric": "Validation Loss"}) == [f"x={expected}"]
+    assert unpack({"x": typed, "sagemaker_region": '"eu-west-1"', "_tuning_objective_metric": "Validation Loss"}) == [
+        f"x={expected}"
+    ]
 
 
 def test_an_edited_readable_key_wins_over_a_packed_one() -> None:

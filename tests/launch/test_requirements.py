@@ -34,12 +34,16 @@ def test_the_image_is_not_changed(line: str) -> None:
 
 
 def test_the_lines_of_the_user_are_kept_and_win() -> None:
-    lines = job_requirements("--index-url https://example.com/simple\nlightning==2.7.0\nmy_models\n\n", ["my-models"], None).splitlines()
+    lines = job_requirements(
+        "--index-url https://example.com/simple\nlightning==2.7.0\nmy_models\n\n", ["my-models"], None
+    ).splitlines()
     assert lines[:3] == ["--index-url https://example.com/simple", "lightning==2.7.0", "my_models"]
     assert not any(line.startswith(("lightning==2.6", "my-models")) for line in lines)
 
 
-def test_a_version_that_is_not_installed_comes_from_the_constraints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_is_not_installed_comes_from_the_constraints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "constraints.txt").write_text("# x\nsome.thing==1.2.3+cpu ; python_version > '3'\n")
     assert "some-thing==1.2.3" in job_requirements("", ["some-thing"], tmp_path)
     with pytest.raises(UserError, match="nowhere: is not installed"):

@@ -27,19 +27,28 @@ def test_a_secret_is_named_by_line_and_never_shown(what: str, text: str) -> None
     assert problem == f"conf/data/mine.yaml:2 looks like {what}"
 
 
-@pytest.mark.parametrize("name", [".env", "src/.env.production", "conf/key.pem", "id_rsa", ".netrc", "credentials", "src/x.key"])
+@pytest.mark.parametrize(
+    "name", [".env", "src/.env.production", "conf/key.pem", "id_rsa", ".netrc", "credentials", "src/x.key"]
+)
 def test_a_file_of_secrets_is_known_by_its_name(name: str) -> None:
     assert list(found_secrets(name, b"")) == [f"{name} looks like a file of secrets"]
 
 
-@pytest.mark.parametrize("text", ["password: ???", "https://user@example.com/x", "s3://bucket/key", "AKIA", "task-force-" * 9, ""])
+@pytest.mark.parametrize(
+    "text", ["password: ???", "https://user@example.com/x", "s3://bucket/key", "AKIA", "task-force-" * 9, ""]
+)
 def test_what_only_resembles_a_secret_is_sent(text: str) -> None:
     assert list(found_secrets("conf/x.yaml", text.encode())) == []
     assert list(found_secrets(".env.example", text.encode())) == []
 
 
 def test_no_source_file_is_refused() -> None:
-    files = [path for part in ("src", "conf") for path in (ROOT / part).rglob("*") if path.suffix in (".py", ".yaml", ".json")]
+    files = [
+        path
+        for part in ("src", "conf")
+        for path in (ROOT / part).rglob("*")
+        if path.suffix in (".py", ".yaml", ".json")
+    ]
     assert [problem for path in files for problem in found_secrets(path.name, path.read_bytes())] == []
 
 

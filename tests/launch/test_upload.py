@@ -95,7 +95,9 @@ def test_digest_is_of_names_and_contents(tiny_data: Path, tmp_path: Path) -> Non
     assert planned(f"data.train={copy}").digest in digests
     one = tmp_path / "any name.parq"
     one.write_bytes(train)
-    assert planned(f'data.train="{one}"').digest == planned(f"data.train={tiny_data}/train/train.parquet").digest
+    plain = planned(f"data.train={tiny_data}/train/train.parquet").digest
+    assert planned(f'data.train="{one}"').digest == plain
+    assert planned(f"data.train='file://{tiny_data}/train/train.parquet'").digest == plain
 
 
 @pytest.mark.parametrize(

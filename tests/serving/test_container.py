@@ -21,6 +21,8 @@ import tabstep
 # What an inference image lacks and requirements.txt does not bring: importing it there would be an error.
 ABSENT = ("lightning", "torchmetrics", "hydra", "omegaconf", "rich", "sagemaker", "boto3", "sklearn")
 
+SERVING = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+
 BARE = f"""
 import sys
 class Absent:
@@ -73,7 +75,7 @@ for content_type, body in json.load(sys.stdin):
 
 
 def in_container(model_dir: Path, program: str, body: bytes) -> bytes:
-    environment = {**os.environ, "PYTHONPATH": str(model_dir / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, **SERVING, "PYTHONPATH": str(model_dir / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program, str(model_dir)],
         input=body,

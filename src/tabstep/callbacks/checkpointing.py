@@ -74,6 +74,8 @@ class Checkpointer(Checkpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, Classifier)
         pl_module.epoch_listeners.append(lambda row: self._decide(trainer, pl_module))
+        # Lightning sets its own after this hook, and takes them back before teardown.
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -90,11 +92,13 @@ class Checkpointer(Checkpoint):
             self.signum = signum
             signal.signal(signum, signal.SIG_DFL if signum == signal.SIGTERM else signal.default_int_handler)
 
-        self._handlers = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in self._handlers:
+            signal.signal(number, catch)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
         self._handlers = {}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:

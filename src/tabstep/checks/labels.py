@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from tabstep.checks.findings import Finding, Severity
 from tabstep.checks.profile import Label, Profile
+from tabstep.labels import MAX_CLASSES
 
 _Problem = tuple[Severity, str]
 
@@ -13,12 +14,18 @@ _Problem = tuple[Severity, str]
 def label_sets(profiles: Mapping[str, Profile]) -> Iterator[Finding]:
     """Yield an error for labels that cannot be learned or scored, and a warning for classes that a split lacks."""
     train = profiles["train"].labels
+    several = len(train) > 1
+    usable = {
+        name
+        for name, label in train.items()
+        if label.counts and all(severity != "error" for severity, _ in _own(label, several))
+    }
     for split, found in profiles.items():
         for name, label in found.labels.items():
             problems = list(_missing(label, found.scanned))
             if split == "train":
-                problems += _own_classes(label, several=len(train) > 1)
-            elif label.complete and train[name].complete:
+                problems += _own(label, several)
+            elif name in usable and label.complete:
                 problems += _against_train(label, train[name])
             for severity, message in problems:
                 yield Finding(
@@ -32,9 +39,12 @@ def _missing(label: Label, rows: int) -> Iterator[_Problem]:
         yield "error", f"{label.missing:,} of {rows:,} are missing, first in row {first}: remove those rows"
 
 
-def _own_classes(label: Label, *, several: bool) -> Iterator[_Problem]:
-    if not label.complete:
-        yield "error", f"more than {len(label.counts) - 1:,} distinct values: is it an id or a number to regress on?"
+def _own(label: Label, several: bool) -> Iterator[_Problem]:
+    if label.fraction is not None and not several:
+        row = label.first_row.get(label.fraction, 0)
+        yield "error", f"{label.fraction} in row {row} is no integer: a label is a class; cut a quantity into classes"
+    elif len(label.counts) > MAX_CLASSES:
+        yield "error", f"more than {MAX_CLASSES:,} classes: is it an id or a quantity? set schema.label"
     elif len(label.counts) == 1:
         severity: Severity = "warning" if several else "error"
         yield severity, f"every row is {next(iter(label.counts))!r}: at least two classes are needed"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tabstep.checks.row_hash import hash_categories, hash_ids, hash_numbers, mix
-from tabstep.columns import to_float64, to_text
+from tabstep.columns import is_number, to_float64, to_text, value_type
 from tabstep.schema import Schema
 from tabstep.source import ParquetSource
 
@@ -83,6 +83,7 @@ class Label:
     counts: dict[str, int] = field(default_factory=dict)
     first_row: dict[str | None, int] = field(default_factory=dict)
     missing: int = 0
+    fraction: str | None = None  # the first value of a numeric column that is no integer
 
     def add(self, array: pa.Array, start: int) -> None:
         """Count a batch that begins at row ``start``."""
@@ -90,6 +91,8 @@ class Label:
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         distinct, first, counts = np.unique(codes, return_index=True, return_counts=True)
         texts: list[str | None] = [*encoded.dictionary.to_pylist(), None]
+        if self.fraction is None and is_number(value_type(array.type)):
+            self.fraction = next((text for text in texts[:-1] if text and not text.lstrip("-").isdecimal()), None)
         for code, row, count in zip(distinct.tolist(), first.tolist(), counts.tolist(), strict=True):
             text = texts[code]
             if text is None:

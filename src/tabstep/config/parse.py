@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from tabstep.config import fields
 from tabstep.config.rules import broken_rules
+from tabstep.config.secrets import secret_problems
 from tabstep.config.settings import PluginModelSettings, Settings
 from tabstep.errors import ProblemsError, nearest
 
@@ -62,6 +63,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
             parsed[key] = value
     _refuse_unknown(config, Settings, "", problems)
     problems += broken_rules(parsed)
+    problems += secret_problems(config)
     if problems:
         raise ProblemsError([one_line(problem) for problem in problems])
     return Settings(**parsed)

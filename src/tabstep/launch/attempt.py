@@ -101,6 +101,7 @@ def _next(lines: queue.Queue[tuple[str, str | None]], stop_at: float) -> tuple[s
 
 def _read(name: str, process: subprocess.Popen[bytes], lines: queue.Queue[tuple[str, str | None]]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.put((name, line.decode("utf-8", "replace").rstrip("\n")))
+    with process.stdout as log:
+        for line in log:
+            lines.put((name, line.decode("utf-8", "replace").rstrip("\n")))
     lines.put((name, None))

@@ -76,7 +76,9 @@ class Bundle:
 
     def listing(self) -> str:
         """List the files with their sizes, for a person."""
-        lines = [f"{size:>10,}  {name}{' (changed)' if name in self.changed else ''}" for name, size in self.files.items()]
+        lines = [
+            f"{size:>10,}  {name}{' (changed)' if name in self.changed else ''}" for name, size in self.files.items()
+        ]
         return "\n".join([*lines, f"{sum(self.files.values()):>10,}  in all, {len(self.data):,} packed"])
 
 
@@ -213,7 +215,9 @@ def _check_size(contents: Mapping[str, bytes], max_bytes: int) -> None:
 def _check_secrets(contents: Mapping[str, bytes]) -> None:
     found = [problem for name, content in contents.items() for problem in found_secrets(name, content)]
     if found:
-        raise UserError("\n".join(f"launch.source_dir: {problem}: take it out, or name it in .gitignore" for problem in found))
+        raise UserError(
+            "\n".join(f"launch.source_dir: {problem}: take it out, or name it in .gitignore" for problem in found)
+        )
 
 
 def _packed(contents: Mapping[str, bytes]) -> bytes:

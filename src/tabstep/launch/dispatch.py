@@ -103,7 +103,7 @@ def prepare(
         *column_problems(plan, settings.schema),
         *cost.over_budget(spec, remote.max_usd, prices),
     ]
-    request, refused = checked_request(spec, rendered_anyway=not found)
+    request, refused = checked_request(spec, sound=not found)
     if found or refused:
         raise ProblemsError(list(dict.fromkeys([*found, *refused])))
     return Job(
@@ -116,10 +116,10 @@ def prepare(
     )
 
 
-def checked_request(spec: JobSpec, *, rendered_anyway: bool = True) -> tuple[dict[str, Any], list[str]]:
+def checked_request(spec: JobSpec, *, sound: bool = True) -> tuple[dict[str, Any], list[str]]:
     """Return the request of a job and what the service's model refuses in it.
 
-    With ``rendered_anyway`` false, the spec has faults that are known already and what the SDK says of them is left out.
+    Without ``sound``, the spec has known faults, and what the SDK says of them is left out.
 
     Raises:
         UserError: the SDK cannot make a request of it.
@@ -127,15 +127,15 @@ def checked_request(spec: JobSpec, *, rendered_anyway: bool = True) -> tuple[dic
     if not spec.region:
         return {}, []
     try:
-        request = render.request(_sound(spec))
+        request = render.request(_renderable(spec))
     except (ValueError, TypeError) as error:
-        if not rendered_anyway:
+        if not sound:
             return {}, []
         raise UserError(f"launch: the SDK refuses the job: {error}") from error
     return request, limits.violations(request)
 
 
-def _sound(spec: JobSpec) -> JobSpec:
+def _renderable(spec: JobSpec) -> JobSpec:
     """Replace what keeps the SDK from making a request at all, so that its other faults are found too."""
     role = spec.role if validate.is_role(spec.role) else _ANY_ROLE
     versions = spec.framework_version is not None and spec.py_version is not None

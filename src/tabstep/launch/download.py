@@ -36,9 +36,10 @@ def download(artifact: str, client: Any, output: Path, model: Path, show: Callab
         show(f"model:       {model}")
         if _fetch(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output):
             directory = _unpacked(output / _OUTPUT)
-            for path in sorted(directory.iterdir()):
-                _replace(path, output / path.name)
-            directory.rmdir()
+            for path in sorted((_first_host(directory) or directory).iterdir()):
+                if not path.name.startswith(".") and path.suffix != ".log":  # these names are of the launching run
+                    _replace(path, output / path.name)
+            shutil.rmtree(directory)
             show(f"output:      {output}")
     except OSError as error:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
@@ -60,6 +61,12 @@ def _unpacked(archive: Path) -> Path:
         raise UserError(f"{archive}: is damaged ({error}): fetch it again") from error
     archive.unlink()
     return directory
+
+
+def _first_host(directory: Path) -> Path | None:
+    """Return the directory of the first of several instances, which writes all results; None for a single one."""
+    hosts = sorted(path for path in directory.glob("algo-*") if path.is_dir())
+    return hosts[0] if hosts and not (directory / "report.json").exists() else None
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -36,7 +36,9 @@ def state(root: Path, names: Sequence[str]) -> State:
 def _git(root: Path, *arguments: str) -> str | None:
     """Run git without asking anyone anything; None where it fails."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, stdin=subprocess.DEVNULL, check=False
+        )
     except OSError:
         return None
     return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None

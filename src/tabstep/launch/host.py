@@ -6,10 +6,10 @@ moves it), the name ``algo-1`` in its network, and process number 1, which ignor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _PROGRAM: Final = (
     "import signal; signal.signal(signal.SIGTERM, lambda *_: None); "
     "from sagemaker_training.cli.train import main; main()"
 )
-_NVIDIA_SMI: Final = "#!/bin/sh\nfor i in {indexes}; do echo \"GPU $i: rehearsed\"; done\n"
+_NVIDIA_SMI: Final = '#!/bin/sh\nfor i in {indexes}; do echo "GPU $i: rehearsed"; done\n'
 _OUTSIDE: Final = ("SM_", "SAGEMAKER_", "TORCHELASTIC_", "PYTHONPATH", "CA_REPOSITORY_ARN", "MASTER_", "HYDRA_")
 """Beginnings of variables of this machine that a container would not have."""
 
@@ -101,7 +101,9 @@ class Host:
             "inputdataconfig.json": {
                 name: {
                     "TrainingInputMode": each.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"]),
-                    "S3DistributionType": each["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"),
+                    "S3DistributionType": each["DataSource"]["S3DataSource"].get(
+                        "S3DataDistributionType", "FullyReplicated"
+                    ),
                     "RecordWrapperType": each.get("RecordWrapperType", "None"),
                 }
                 for name, each in inputs.items()
@@ -137,16 +139,16 @@ def place(source: Path, target: Path) -> None:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a container: every process below it, in sessions of their own too, as SIGKILL of its cgroup does."""
+    """End a container and wait for its end: every process below it, in a session of its own too."""
     import psutil
 
     try:
         below = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         below = []
-    for each in (process, *below):
-        try:
-            each.send_signal(signal.SIGKILL)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
+    process.kill()
+    for each in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
     process.wait()
+    psutil.wait_procs(below, timeout=10)

@@ -86,17 +86,15 @@ class ModelHyperparameters:
         yield from self._number_problems()
 
     def _feature_problems(self, features: dict[str, Sequence[str]]) -> Iterator[str]:
+        targets = {self.label_name: "the label", self.id_name: "the id"}
         for name, fields in features.items():
             for field in fields:
-                if field == self.label_name:
-                    yield f"{name}: {field!r} is the label, and no feature"
-                elif field == self.id_name:
-                    yield f"{name}: {field!r} is the id, and no feature"
+                if field in targets:
+                    yield f"{name}: {field!r} is {targets[field]}, and no feature"
                 elif field not in self.full_field_list:
                     yield f"{name}: {field!r} is not in full_field_list: {nearest(field, self.full_field_list)}"
-        for field in dict.fromkeys(self.tab_field_list):
-            if field in self.cat_field_list:
-                yield f"tab_field_list, cat_field_list: {field!r} is in both: leave it in one"
+        both = set(self.tab_field_list) & set(self.cat_field_list)
+        yield from (f"tab_field_list, cat_field_list: {field!r} is in both: leave it in one" for field in sorted(both))
         if not self.tab_field_list and not self.cat_field_list:
             yield "tab_field_list, cat_field_list: both are empty: name at least one feature"
         if self.id_name is not None and self.id_name == self.label_name:

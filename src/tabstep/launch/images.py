@@ -26,8 +26,8 @@ def image_uri(torch: str, processor: Processor, region: str) -> str:
     tags = images["torch"].get(torch)
     if tags is None:
         raise UserError(
-            f"launch.torch: there is no image of torch {torch!r} in the table: {nearest(torch, images['torch'])}; for an "
-            "older one set launch.framework_version and launch.py_version, for any other launch.image_uri"
+            f"launch.torch: there is no image of torch {torch!r} in the table: {nearest(torch, images['torch'])}; for "
+            "an older one set launch.framework_version and launch.py_version, for any other launch.image_uri"
         )
     return f"{_registry(region)}/{images['repository']}:{tags[processor]}"
 

@@ -15,8 +15,8 @@ def gpus(instance_type: str) -> int | None:
     >>> gpus("ml.g5.12xlarge"), gpus("ml.m5.xlarge"), gpus("ml.trn1.2xlarge")
     (4, 0, None)
     """
-    family, _, size = instance_type.removeprefix("ml.").partition(".")
-    sizes: dict[str, Any] | None = table("instances").get(family)
+    family, size = _family(instance_type)
+    sizes: dict[str, Any] | None = table("instances")["gpus"].get(family)
     if sizes is None:
         return None if family.startswith(_ACCELERATED) else 0
     count = sizes.get(size, sizes.get("other"))
@@ -26,3 +26,17 @@ def gpus(instance_type: str) -> int | None:
 def is_gpu(instance_type: str) -> bool:
     """Tell whether the job needs an image with CUDA."""
     return gpus(instance_type) != 0
+
+
+def has_local_disk(instance_type: str) -> bool:
+    """Tell whether an instance brings its disk along and takes no other.
+
+    >>> has_local_disk("ml.g5.xlarge"), has_local_disk("ml.m5.xlarge")
+    (True, False)
+    """
+    return _family(instance_type)[0] in table("instances")["local_disks"]
+
+
+def _family(instance_type: str) -> tuple[str, str]:
+    family, _, size = instance_type.removeprefix("ml.").partition(".")
+    return family, size

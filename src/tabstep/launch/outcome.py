@@ -42,7 +42,8 @@ class Outcome:
         definitions = self.request["AlgorithmSpecification"].get("MetricDefinitions", ())
         regexes = {each["Name"]: re.compile(each["Regex"]) for each in definitions}
         return {
-            name: [float(match[1]) for line in self.log if (match := regex.search(line))] for name, regex in regexes.items()
+            name: [float(match[1]) for line in self.log if (match := regex.search(line))]
+            for name, regex in regexes.items()
         }
 
     def remarks(self) -> list[str]:
@@ -58,7 +59,9 @@ class Outcome:
 
     def table(self) -> Table:
         """Return all of it for a person."""
-        table = Table(title=f"{self.request['TrainingJobName']}, as the service would have shown it", title_justify="left")
+        table = Table(
+            title=f"{self.request['TrainingJobName']}, as the service would have shown it", title_justify="left"
+        )
         table.add_column("")
         table.add_column("", overflow="fold")
         for name, text in [*self._job(), *self._input(), *self._metrics(), *self._output()]:
@@ -84,14 +87,20 @@ class Outcome:
         return rows
 
     def _metrics(self) -> list[tuple[str, str]]:
-        shown = {name: f"{len(values)} values, the last {number(values[-1])}" for name, values in self.metrics.items() if values}
+        shown = {
+            name: f"{len(values)} values, the last {number(values[-1])}"
+            for name, values in self.metrics.items()
+            if values
+        }
         return [(name, shown.get(name, "no value")) for name in self.metrics]
 
     def _output(self) -> list[tuple[str, str]]:
         rows = [(f"{Path(address).name}", f"{address}, {_bytes([file])}") for address, file in self.places.items()]
         config = self.request.get("CheckpointConfig", {})
         if config:
-            rows.append(("checkpoints", f"{config['S3Uri']}, {len(self.checkpoints)} files, {_bytes(self.checkpoints)}"))
+            rows.append(
+                ("checkpoints", f"{config['S3Uri']}, {len(self.checkpoints)} files, {_bytes(self.checkpoints)}")
+            )
         return [*rows, ("log", f"{len(self.log):,} lines")]
 
 

@@ -45,9 +45,7 @@ def pack(overrides: Sequence[str]) -> dict[str, str]:
     ordered = _ordered(overrides)
     for text in overrides:
         match = _READABLE.fullmatch(text)
-        if match is None or text in ordered or _NOT_OURS.fullmatch(match[1]) or match[1] == PACKED_KEY:
-            packed.append(text)
-        elif len(readable) == MAX_KEYS or len(match[1]) > MAX_READABLE:
+        if match is None or text in ordered or _NOT_OURS.fullmatch(match[1]) or match[1] == PACKED_KEY or len(readable) == MAX_KEYS or len(match[1]) > MAX_READABLE:
             packed.append(text)
         else:
             readable[match[1]] = _plain_number(match[2])
@@ -163,7 +161,9 @@ def _packed(packed: str | None, directory: Path | None) -> list[str]:
     try:
         content = ((directory or Path()) / named[1]).read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{PACKED_KEY}: {named[1]} is not in the bundle: launch from the configuration again") from error
+        raise UserError(
+            f"{PACKED_KEY}: {named[1]} is not in the bundle: launch from the configuration again"
+        ) from error
     if _digest(content) != named[2]:
         raise UserError(f"{PACKED_KEY}: {named[1]} was changed: launch from the configuration again")
     return _texts(content)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tabstep.errors import ProblemsError
 from tabstep.exits import say
-from tabstep.launch import registration, render, sdk
+from tabstep.launch import render, sdk
 from tabstep.launch.hyperparameters import ModelHyperparameters
+from tabstep.launch.registration import Registration, register_step
 from tabstep.launch.spec import split_uri
 from tabstep.launch.step import Step, job_overrides, prepare_step
 from tabstep.launch.transfer import put_bytes
@@ -23,9 +23,10 @@ Address = Any  # a text, a parameter of the pipeline, or what an earlier step pu
 class PytorchTrainingConfig:
     """A training job in a pipeline; the defaults are those of conf/launch/sagemaker.yaml.
 
-    Paths, instance type and count may be parameters of the pipeline, and paths the output of an earlier step too; the
-    input path then must not end in a slash, or it is a mapping of the splits to places of their own. ``hyperparameters`` is a ``ModelHyperparameters``, the name of an
-    experiment in conf/, or a list of overrides.
+    Paths, instance type and count may be parameters of the pipeline, and paths the output of an earlier step too. An
+    input path that is known only then must not end in a slash; it may also be a mapping of the splits to places of
+    their own. ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, or a list of
+    overrides.
 
     ``settings`` takes every other key of ``launch``: ``{"volume_kms_key": …, "torch": "2.12"}``.
 
@@ -127,10 +128,7 @@ class PyTorchTrainingStepBuilder:
             put_bytes(session.boto_session.client("s3"), step.bundle.data, bucket, key)
         chosen = self._unique(name or step.name)
         self._made[chosen] = step
-        with sdk.quiet(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Running within a PipelineSession")  # as it is meant
-            # It fears a rule with a timestamp, which the SDK of today no longer adds.
-            warnings.filterwarnings("ignore", message="Profiling is enabled on the provided estimator")
+        with sdk.quiet():
             from sagemaker.workflow.steps import TrainingStep
 
             arguments = render.estimator(step.spec, session, step.late).fit(inputs=render.inputs(step.spec, step.late))
@@ -148,18 +146,18 @@ class PyTorchTrainingStepBuilder:
         """Return a ``ModelStep`` that registers what a step of this builder trains, with its scores.
 
         Args:
-            options: of ``tabstep.launch.registration.register_step``, such as ``approval_status``.
+            options: fields of ``tabstep.launch.registration.Registration``, such as ``approval_status``.
         """
         step = self._made[training_step.name]
         _, session = self._region_and_session()
-        return registration.register_step(
+        return register_step(
             training_step,
+            Registration(
+                model_package_group_name=model_package_group_name, statistics_uri=step.statistics_uri(), **options
+            ),
             session,
-            spec=step.spec,
-            statistics_uri=step.statistics_uri(),
-            model_package_group_name=model_package_group_name,
+            role=step.spec.role,
             name=name or f"{training_step.name}-Register",
-            **options,
         )
 
     def _prepared(self, *, cached: bool) -> tuple[Step, Any]:

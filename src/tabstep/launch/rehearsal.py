@@ -49,7 +49,9 @@ def rehearse(settings: Settings, job: Job) -> float | None:
     directory = output / "rehearsal"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    channels = {split: {source.name: source.path for source in sources} for split, sources in job.plan.files.items()}
+    channels: dict[str, Files] = {
+        split: {source.name: source.path for source in sources} for split, sources in job.plan.files.items()
+    }
     channels |= fetched(job.request, directory / "fetched", without=channels)
     outcome = run_request(
         job.request,
@@ -135,11 +137,15 @@ def require_toolkit() -> None:
     Raises:
         UserError: it is not; says how to install it.
     """
-    missing = [name for name in ("sagemaker_training", "sagemaker_pytorch_container", "psutil") if find_spec(name) is None]
+    missing = [
+        name for name in ("sagemaker_training", "sagemaker_pytorch_container", "psutil") if find_spec(name) is None
+    ]
     if missing:
         raise UserError(f"launch=rehearsal: {' and '.join(missing)} cannot be imported: {INSTALL}")
     if find_spec("pip") is None:
-        raise UserError("launch=rehearsal: the toolkit installs requirements.txt with pip, which is not here: install pip")
+        raise UserError(
+            "launch=rehearsal: the toolkit installs requirements.txt with pip, which is not here: install pip"
+        )
 
 
 def fetched(request: Mapping[str, Any], directory: Path, *, without: Mapping[str, Files]) -> dict[str, Files]:
@@ -177,7 +183,8 @@ def _echo(line: str) -> None:
 
 def _changes(settings: Settings) -> dict[str, str]:
     """Return what this machine needs otherwise: no GPU is asked for where there is none."""
-    return {"trainer.accelerator": "cpu"} if settings.trainer.accelerator == "gpu" and which("nvidia-smi") is None else {}
+    no_gpu = settings.trainer.accelerator == "gpu" and which("nvidia-smi") is None
+    return {"trainer.accelerator": "cpu"} if no_gpu else {}
 
 
 def _hosts(request: Mapping[str, Any], directory: Path) -> list[Host]:
@@ -216,7 +223,9 @@ def _collect(outcome: Outcome, hosts: Sequence[Host], directory: Path, *, out_of
     if outcome.status == "Failed":
         texts = [file.read_text("utf-8", "replace")[:MAX_REASON] for file in reasons if file.is_file()]
         outcome.failure = next(iter(texts), f"AlgorithmError: exit code {outcome.exit_codes[failed[0].name]}")
-    base = f"{outcome.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{outcome.request['TrainingJobName']}/output"
+    base = (
+        f"{outcome.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{outcome.request['TrainingJobName']}/output"
+    )
     for name, below in (("model.tar.gz", "model"), ("output.tar.gz", "output/data")):
         trees = [host.base / below for host in hosts if any((host.base / below).iterdir())]
         if trees:

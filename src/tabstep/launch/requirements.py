@@ -15,7 +15,8 @@ REQUIREMENTS: Final = "requirements.txt"
 PACKAGES: Final = ("hydra-core", "lightning", "omegaconf", "rich", "safetensors", "torchmetrics")
 """Distributions that SageMaker's PyTorch images do not hold, or not in the version that is needed."""
 OF_THE_IMAGE: Final = re.compile(
-    r"torch|torchvision|torchaudio|torchtext|torchdata|numpy|pandas|pyarrow|triton|nvidia-.*|cuda-.*|sagemaker.*", re.IGNORECASE
+    r"torch|torchvision|torchaudio|torchtext|torchdata|numpy|pandas|pyarrow|triton|nvidia-.*|cuda-.*|sagemaker.*",
+    re.IGNORECASE,
 )
 """Distributions that belong to the image: another version of one breaks its CUDA, its toolkit or this package."""
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
@@ -44,10 +45,14 @@ def job_requirements(given: str, packages: Sequence[str], root: Path | None) -> 
     named = {_normal(match[1]): line for line in given.splitlines() if (match := _NAME.match(line))}
     for name, line in named.items():
         if OF_THE_IMAGE.fullmatch(name):
-            raise UserError(f"launch.source_dir: {REQUIREMENTS}: {line.strip()!r} would change the image: leave {name} out")
+            raise UserError(
+                f"launch.source_dir: {REQUIREMENTS}: {line.strip()!r} would change the image: leave {name} out"
+            )
     pins = [f"{name}=={_version(name, root)}" for name in (*PACKAGES, *packages) if _normal(name) not in named]
     kept = [line for line in given.splitlines() if line.strip()]
-    return "\n".join([*kept, "# what runs where the job was launched; torch and what belongs to it stay the image's", *pins, ""])
+    return "\n".join(
+        [*kept, "# what runs where the job was launched; torch and what belongs to it stay the image's", *pins, ""]
+    )
 
 
 def _version(name: str, root: Path | None) -> str:

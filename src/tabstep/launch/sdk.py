@@ -6,9 +6,9 @@ import contextlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 from tabstep.errors import UserError
@@ -32,19 +32,20 @@ def require(*modules: str) -> None:
 
 @contextlib.contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Keep what the SDK prints off stdout, its hook for exceptions out of the interpreter, and its log at ``level``."""
+    """Keep the SDK's prints off stdout, its warnings and its hook for exceptions out, and its log at ``level``."""
     hook = sys.excepthook
     os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
     for name in ("sagemaker", "sagemaker.config", "botocore.credentials"):
         logging.getLogger(name).setLevel(level)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own age, and of what is meant
             yield
     finally:
         sys.excepthook = hook
 
 
-def sagemaker() -> ModuleType:
+def sagemaker() -> Any:
     """Import the SDK.
 
     Raises:

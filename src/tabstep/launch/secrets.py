@@ -6,7 +6,9 @@ import re
 
 from tabstep.launch.source_secrets import secret_in
 
-_NAME = re.compile(r"(?i)(?:^|[_.-])(?:password|passwd|secret|token|(?:api|access|private)[_-]?key|credentials?)(?:$|[_.-])")
+_NAME = re.compile(
+    r"(?i)(?:^|[_.-])(?:password|passwd|secret|token|(?:api|access|private)[_-]?key|credentials?)(?:$|[_.-])"
+)
 _REFERENCE = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|true|false|null|none|[0-9.]*")
 
 

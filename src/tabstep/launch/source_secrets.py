@@ -7,24 +7,18 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
 
+from tabstep.config.secrets import PATTERNS
+
 MAX_SCANNED: Final = 2 * 2**20
 _FILES: Final = (
     ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519",
     ".netrc", ".pypirc", ".npmrc", ".pgpass", "credentials", "credentials.json", "service_account*.json", "*.kdbx",
 )  # fmt: skip
 _HARMLESS: Final = ("*.example", "*.sample", "*.template")
-_CONTENTS: Final = {
-    "an AWS access key": rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "an AWS secret key": rb"(?i)aws_?(?:secret|session)\w{0,20}['\"]?\s*[:=]\s*['\"]?[A-Za-z0-9/+]{40}",
-    "a private key": rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
-    "a GitHub token": rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22,})",
-    "a GitLab token": rb"\bglpat-[\w-]{20}",
-    "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{34}\b",
-    "a Slack token": rb"\bxox[abprs]-[0-9]{8,}-[\w-]{10,}",
-    "an API key": rb"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{32,}",
-    "a password in an address": rb"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]+:[^\s/:@'\"{}<>$]{3,}@[\w.-]+\.\w",
+_CONTENTS: Final = PATTERNS | {
+    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]+:[^\s/:@'\"{}<>$]{3,}@[\w.-]+\.\w",
 }
-_PATTERNS = {what: re.compile(pattern) for what, pattern in _CONTENTS.items()}
+_PATTERNS = {what: re.compile(pattern.encode()) for what, pattern in _CONTENTS.items()}
 
 
 def found_secrets(name: str, content: bytes) -> Iterator[str]:

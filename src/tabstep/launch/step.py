@@ -1,4 +1,4 @@
-"""A job that a pipeline runs later: the same checks as for one that is sent now, with stand-ins for what is not known."""
+"""A job that a pipeline runs later: checked like one that is sent now, with stand-ins for what is not known."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Settings:
 
 
 def _apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what is known, with a parameter's default or a stand-in for the rest; and the rest, by field of the spec."""
+    """Return the values with a default or a stand-in for each variable, and the variables, by field of the spec."""
     values = dict(launch)
     if isinstance(values["input_path"], Mapping):
         values |= {f"channels.{split}": value for split, value in values.pop("input_path").items()}
@@ -131,7 +131,7 @@ def _check(spec: JobSpec, settings: Settings, late: Mapping[str, Any]) -> None:
     found = validate.problems(spec, remote, settings.trainer)
     if "input_path" in late and (spec.input_path or "").endswith("/"):
         found.append("input_path: the parameter's default ends in a slash: leave it out, channels are joined with one")
-    _, refused = checked_request(spec, rendered_anyway=not found)
+    _, refused = checked_request(spec, sound=not found)
     if found or refused:
         raise ProblemsError(list(dict.fromkeys([*found, *refused])))
 

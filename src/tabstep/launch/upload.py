@@ -16,11 +16,13 @@ from typing import Any, Final
 
 from tabstep.config.settings import DataSettings, RemoteSettings
 from tabstep.errors import ProblemsError, UserError
+from tabstep.exits import say
 from tabstep.launch.spec import split_uri
 from tabstep.launch.transfer import Progress, Source, Target, put, stored_digests
 from tabstep.schema import SPLITS, Split
 
 _SUFFIXES: Final = (".parquet", ".parq", ".pq")
+_LONG: Final = 2**31  # bytes that take more than a moment to read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +70,18 @@ def plan(data: DataSettings, launch: RemoteSettings) -> UploadPlan:
     remote |= {split: _channel(split, location) for split, location in named.items() if is_remote(location)}
     local = {split: location for split, location in named.items() if not is_remote(location)}
     located = _located(data, remote, local)
+    found: dict[str, list[tuple[str, Path]]] = {split: _files(split, location) for split, location in located.items()}
+    size = sum(path.stat().st_size for named_paths in found.values() for _, path in named_paths)
+    if size > _LONG:
+        say(f"data: reading {_amount(size)} for its digest")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files: dict[str, tuple[Source, ...]] = {
-            split: tuple(pool.map(_hashed, _files(split, location))) for split, location in located.items()
-        }
+        files = {split: tuple(pool.map(_hashed, named_paths)) for split, named_paths in found.items()}
     return UploadPlan(channels={split: uri for split, uri in remote.items() if split not in files}, files=files)
 
 
 def is_remote(location: str) -> bool:
-    """Whether a location is an address and no path."""
-    return "://" in location
+    """Whether a location is an address that is not of this machine."""
+    return "://" in location and not location.startswith("file://")
 
 
 def upload(plan: UploadPlan, channels: Mapping[str, str], client: Any, show: Callable[[str], None]) -> None:
@@ -154,7 +158,7 @@ def _files(split: str, location: str) -> list[tuple[str, Path]]:
     from tabstep.locations import find_files
 
     found = find_files(location, where=f"data.{split}")
-    if len(found.paths) == 1 and Path(location).is_file():
+    if found.paths == (location.removeprefix("file://"),) or (len(found.paths) == 1 and Path(location).is_file()):
         return [(f"{split}.parquet", Path(found.paths[0]))]
     names = [found.name(path) for path in found.paths]
     odd = [name for name in names if not name.isprintable()]

@@ -10,7 +10,7 @@ from tabstep.config.settings import RemoteSettings, TrainerSettings
 from tabstep.errors import UserError, nearest
 from tabstep.launch.addresses import place_problems
 from tabstep.launch.images import end_of_patch, image_uri, regions
-from tabstep.launch.instances import gpus, is_gpu
+from tabstep.launch.instances import gpus, has_local_disk, is_gpu
 from tabstep.launch.limits import instance_types
 from tabstep.launch.secrets import looks_secret
 from tabstep.launch.spec import JobSpec
@@ -18,6 +18,7 @@ from tabstep.launch.spec import JobSpec
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _REPOSITORY = re.compile(r"arn:aws[a-z-]*:codeartifact:[a-z0-9-]+:\d{12}:repository/[\w.-]+/[\w.-]+", re.ASCII)
 _MOST_TAGS = 50
+_DEFAULT_VOLUME = 30
 
 
 def problems(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings) -> list[str]:
@@ -37,7 +38,7 @@ def warnings(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings, to
     """Return one line for each thing that works, but probably not as it was meant."""
     return [
         *_patch_warning(spec, today),
-        *_idle_warning(spec, trainer),
+        *_instance_warnings(spec, trainer),
         *_ignored_warning(spec, launch),
     ]
 
@@ -45,8 +46,8 @@ def warnings(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings, to
 def _identity(spec: JobSpec) -> Iterator[str]:
     if not spec.role:
         yield (
-            "launch.role: is missing: set it, or the environment variable SAGEMAKER_ROLE, to the ARN of the job's role, "
-            "arn:aws:iam::ACCOUNT:role/NAME"
+            "launch.role: is missing: set it, or the environment variable SAGEMAKER_ROLE, to the ARN of the job's "
+            "role, arn:aws:iam::ACCOUNT:role/NAME"
         )
     elif not is_role(spec.role):
         hint = f": `aws iam get-role --role-name {spec.role}` prints it" if re.fullmatch(r"[\w-]+", spec.role) else ""
@@ -61,11 +62,11 @@ def _times(spec: JobSpec) -> Iterator[str]:
     if spec.max_wait is not None and not spec.spot:
         yield "launch.max_wait: is for spot capacity: set launch.spot=true, or launch.max_wait=null"
     if spec.spot and spec.max_wait is not None and spec.max_wait < spec.max_run:
-        yield f"launch.max_wait: {spec.max_wait} is less than launch.max_run={spec.max_run}: it counts waiting and running"
+        yield f"launch.max_wait: {spec.max_wait} is less than launch.max_run={spec.max_run}: it counts both"
     if spec.spot and spec.checkpoint_path is None:
         yield "launch.spot: needs checkpoints, or an interruption costs the whole run: set launch.checkpoint_path=null"
     if spec.spot and spec.keep_alive:
-        yield "launch.keep_alive: a warm pool cannot hold spot capacity: set launch.keep_alive=null or launch.spot=false"
+        yield "launch.keep_alive: a warm pool cannot hold spot capacity: set launch.keep_alive=null"
 
 
 def _network(spec: JobSpec) -> Iterator[str]:
@@ -74,8 +75,8 @@ def _network(spec: JobSpec) -> Iterator[str]:
     own = spec.image_uri is not None and "/pytorch" not in spec.image_uri
     if spec.network_isolation and not own:
         yield (
-            "launch.network_isolation: AWS's images lack hydra-core and lightning, and without a network they cannot be "
-            "installed: set launch.image_uri to an image that has them"
+            "launch.network_isolation: AWS's images lack hydra-core and lightning, and without a network they cannot "
+            "be installed: set launch.image_uri to an image that has them"
         )
 
 
@@ -112,8 +113,8 @@ def _secrets(spec: JobSpec) -> Iterator[str]:
         for name, text in values.items():
             if why := looks_secret(name, text):
                 yield (
-                    f"{kind} {name}: looks like a secret ({why}), and everyone who may see the job can read it: keep it "
-                    "in Secrets Manager and let the job's role fetch it"
+                    f"{kind} {name}: looks like a secret ({why}), and everyone who may see the job can read it: keep "
+                    "it in Secrets Manager and let the job's role fetch it"
                 )
 
 
@@ -121,11 +122,22 @@ def _instances(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]:
     known = instance_types()
     count = gpus(spec.instance_type)
     if spec.instance_type not in known:
-        yield f"launch.instance_type: no such training instance: {spec.instance_type!r}: {nearest(spec.instance_type, known)}"
+        near = nearest(spec.instance_type, known)
+        yield f"launch.instance_type: no such training instance: {spec.instance_type!r}: {near}"
     elif spec.instance_type.startswith(("ml.trn", "ml.inf")):
         yield f"launch.instance_type: {spec.instance_type} has no GPU that torch's images can use: take ml.g5.xlarge"
     elif count is not None:
         yield from _fit(spec, trainer, count)
+    if spec.volume_kms_key is not None and has_local_disk(spec.instance_type):
+        yield (
+            f"launch.volume_kms_key: {spec.instance_type} has a disk of its own, which is always encrypted, and the "
+            "service takes no key for it: set launch.volume_kms_key=null"
+        )
+    if spec.sharded and spec.entry_point == "train.py":
+        yield (
+            "launch.sharded: train.py gives each process its rows of the whole table, and each instance would have "
+            "only its own files: set launch.sharded=false (launch.input_mode=FastFile copies nothing either)"
+        )
 
 
 def _fit(spec: JobSpec, trainer: TrainerSettings, count: int) -> Iterator[str]:
@@ -152,13 +164,15 @@ def _patch_warning(spec: JobSpec, today: datetime.date) -> Iterator[str]:
         yield f"launch.image_uri: {image} gets no security patches since {date}: launch.torch has newer ones"
 
 
-def _idle_warning(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]:
+def _instance_warnings(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]:
     count = gpus(spec.instance_type) or 0
     if count > 1 and trainer.devices == 1 and spec.instance_count == 1:
         yield (
             f"launch.instance_type: {spec.instance_type} has {count} GPUs and trainer.devices=1 uses one: "
             "set trainer.devices=auto, or take a type with one GPU, such as ml.g5.xlarge"
         )
+    if spec.volume_size != _DEFAULT_VOLUME and has_local_disk(spec.instance_type):
+        yield f"launch.volume_size: has no effect: {spec.instance_type} has a disk of its own"
     if count and trainer.accelerator == "cpu":
         yield f"launch.instance_type: {spec.instance_type} has GPUs, but trainer.accelerator=cpu: take ml.m5.xlarge"
 

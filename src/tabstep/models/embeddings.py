@@ -1,4 +1,4 @@
-"""Columns become one vector a row: piecewise-linear numbers and looked-up categories, with no loop over columns."""
+"""Columns become one vector a row: numbers through piecewise-linear functions, categories through a table."""
 
 from __future__ import annotations
 
@@ -8,54 +8,41 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-
-def normal_knots(num_bins: int) -> Tensor:
-    """Return the ``num_bins + 1`` edges of bins that hold equal shares of a standard normal variable.
-
-    The outer edges, infinite in theory, leave a tenth of a bin's share beyond them.
-
-    **Shape** ``(num_bins + 1,)``, increasing.
-
-    >>> [round(knot, 3) for knot in normal_knots(4).tolist()]
-    [-1.96, -0.674, 0.0, 0.674, 1.96]
-    """
-    shares = torch.arange(num_bins + 1, dtype=torch.float64) / num_bins
-    tail = 0.1 / num_bins
-    knots: Tensor = torch.special.ndtri(shares.clamp(tail, 1.0 - tail))
-    return knots.float()
+SPAN = 3.0
+"""Normal scores beyond which a numeric embedding is constant: one row of 740 lies there."""
+MAX_INPUTS = 16_384
+"""Inputs of the first layer, whatever the number of columns: the sizes of the embeddings shrink above it."""
 
 
-class PiecewiseLinear(nn.Module):
-    """Encode a number as itself and its position in each of ``num_bins`` bins: 0 below the bin, 1 above it.
+class NumericEmbedding(nn.Module):
+    """Embed each number by a piecewise-linear function of its own, then ReLU; no loop over columns.
 
-    Gorishniy et al. 2022 (arXiv:2203.05556), section 3.2, with two changes: inputs arrive as normal scores, so that
-    the knots are the normal distribution's quantiles and nothing has to be fitted; and the number itself stands beside
-    the bins, so that what lies beyond the outer knots is still told apart.
+    Gorishniy et al. 2022 (arXiv:2203.05556), section 3.2 and figure 1 ("PLR" with "Q"): a number is encoded as its
+    position in each of ``num_bins`` bins, 0 below the bin and 1 above it, and each column has its own linear layer.
+    Two changes: inputs arrive as normal scores, so that knots at equal distances between -3 and 3 need no fitting and
+    leave bins to the tails; and the number itself stands beside the bins.
 
-    **Shape** ``(B, n)`` to ``(B, n * (1 + num_bins))``; ``num_bins=0`` is the identity.
+    **Shape** ``(B, n)`` to ``(B, n * dim)``.
 
-    >>> PiecewiseLinear(2, num_bins=4)(torch.zeros(1, 2)).round(decimals=3)
-    tensor([[0., 0., 1., 1., 0., 0., 1., 1., 0., 0.]])
+    >>> NumericEmbedding(2, num_bins=4, dim=8)(torch.zeros(5, 2)).shape
+    torch.Size([5, 16])
     """
 
     knots: Tensor
-    scale: Tensor
 
-    def __init__(self, num_numeric: int, *, num_bins: int) -> None:
+    def __init__(self, num_numeric: int, *, num_bins: int, dim: int) -> None:
         super().__init__()
-        self.num_bins = num_bins
-        self.output_dim = num_numeric * (1 + num_bins)
-        if num_bins:
-            knots = normal_knots(num_bins)
-            self.register_buffer("knots", knots[:-1], persistent=False)
-            self.register_buffer("scale", 1.0 / (knots[1:] - knots[:-1]), persistent=False)
+        self.output_dim = num_numeric * dim
+        self.scale = num_bins / (2.0 * SPAN)
+        self.register_buffer("knots", torch.arange(num_bins) - 0.5 * num_bins, persistent=False)
+        self.weight = nn.Parameter(torch.randn(num_numeric, num_bins + 1, dim) * 0.5 * (num_bins + 1) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(num_numeric, 1, dim))
 
     def forward(self, x_num: Tensor) -> Tensor:
-        if not self.num_bins:
-            return x_num
-        x = x_num.unsqueeze(-1)
-        bins = ((x - self.knots) * self.scale).clamp_(0.0, 1.0)
-        return torch.cat([x_num, bins.flatten(1)], dim=1)
+        columns = x_num.t().unsqueeze(2)
+        bins = (columns * self.scale - self.knots).clamp_(0.0, 1.0)
+        embedded = torch.baddbmm(self.bias, torch.cat([columns, bins], dim=2), self.weight)
+        return embedded.relu().transpose(0, 1).flatten(1)
 
 
 class CategoricalEmbedding(nn.Module):
@@ -85,6 +72,9 @@ class CategoricalEmbedding(nn.Module):
 class FeatureEmbedding(nn.Module):
     """Join numeric and categorical columns into one vector a row; either kind may have no column.
 
+    ``embedding_dim`` numbers a column, fewer where there are so many columns that ``MAX_INPUTS`` would be exceeded.
+    ``num_bins=0`` passes numbers on as they are.
+
     **Shape** ``x_num (B, n)``, ``x_cat (B, c)`` to ``(B, output_dim)``.
 
     >>> features = FeatureEmbedding(2, [3, 5], num_bins=4, embedding_dim=8)
@@ -94,20 +84,22 @@ class FeatureEmbedding(nn.Module):
 
     def __init__(self, num_numeric: int, cardinalities: Sequence[int], *, num_bins: int, embedding_dim: int) -> None:
         super().__init__()
-        if num_numeric + len(cardinalities) == 0:
+        self.num_numeric, self.num_categorical = num_numeric, len(cardinalities)
+        if self.num_numeric + self.num_categorical == 0:
             raise ValueError("a model needs at least one numeric or categorical column")
         if bad := [size for size in cardinalities if size < 1]:
             raise ValueError(f"cardinalities must be at least 1, got {bad[0]}")
-        self.num_numeric, self.num_categorical = num_numeric, len(cardinalities)
-        self.numeric = PiecewiseLinear(num_numeric, num_bins=num_bins) if num_numeric else None
-        self.categorical = CategoricalEmbedding(cardinalities, dim=embedding_dim) if cardinalities else None
-        self.output_dim = sum(part.output_dim for part in (self.numeric, self.categorical) if part is not None)
+        embedded = self.num_categorical + (num_numeric if num_bins else 0)
+        dim = max(1, min(embedding_dim, MAX_INPUTS // max(1, embedded)))
+        self.numeric = NumericEmbedding(num_numeric, num_bins=num_bins, dim=dim) if num_bins and num_numeric else None
+        self.categorical = CategoricalEmbedding(cardinalities, dim=dim) if cardinalities else None
+        self.output_dim = embedded * dim + (0 if num_bins else num_numeric)
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         self._check(x_num, x_cat)
         parts = []
-        if self.numeric is not None:
-            parts.append(self.numeric(x_num))
+        if self.num_numeric:
+            parts.append(x_num if self.numeric is None else self.numeric(x_num))
         if self.categorical is not None:
             parts.append(self.categorical(x_cat))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -16,6 +16,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from tabstep.durable import write_durably
 from tabstep.errors import RetryError, UserError
+from tabstep.orphans import is_alive
 
 FORMAT = 1
 HEADER, TRIALS, POINTER, PROGRESS, LOCK = "sweep.json", "trials", "trial.json", "progress.json", ".sweep.lock"
@@ -108,7 +109,9 @@ def read_sweep(directory: Path) -> Ledger:
     """
     file = directory / HEADER
     if not file.is_file():
-        raise UserError(f"{directory}: holds no sweep (there is no {HEADER}): name the directory hydra.sweep.dir of one")
+        raise UserError(
+            f"{directory}: holds no sweep (there is no {HEADER}): name the directory hydra.sweep.dir of one"
+        )
     try:
         header = _load(Header, file)
         if header.format != FORMAT:
@@ -126,8 +129,13 @@ def read_sweep(directory: Path) -> Ledger:
 def create_sweep(directory: Path, header: Header) -> Ledger:
     """Start a sweep in a directory; the header is written last."""
     (directory / TRIALS).mkdir(exist_ok=True)
-    write_durably(directory / HEADER, _dump(dataclasses.asdict(header)))
+    write_header(directory, header)
     return Ledger(directory, header, [])
+
+
+def write_header(directory: Path, header: Header) -> None:
+    """Write what the trials have in common."""
+    write_durably(directory / HEADER, _dump(dataclasses.asdict(header)))
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -192,23 +200,8 @@ def _acquire(file: IO[str], directory: Path, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that is dead and not yet waited for does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:  # no Linux
-        return True
-    return state not in "ZX"
-
-
 def _dump(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, indent=1, allow_nan=False).encode()
+    return json.dumps(values, indent=1, allow_nan=False, default=str).encode()
 
 
 def _load(cls: type[T], file: Path) -> T:

@@ -12,7 +12,8 @@ from tabstep.sweep.ledger import Direction
 
 SAMPLERS: Final = ("tpe", "random", "grid", "cmaes", "nsgaii")
 PRUNERS: Final = ("none", "median", "hyperband")
-OBJECTIVES: Final = (*get_args(Metric), "seconds", "epochs")
+MEASURES: Final = ("seconds", "epochs")
+OBJECTIVES: Final = (*get_args(Metric), *MEASURES)
 DIRECTIONS: Final = get_args(Direction)
 
 
@@ -27,6 +28,7 @@ class Options:
         timeout: seconds of this call after which no trial begins.
         max_failures: failed trials that are tolerated; None is any number.
         storage: of Optuna, as an URL; None is a journal in the sweep's directory.
+        retry_failed: run failed trials of earlier calls again.
     """
 
     sampler: str
@@ -36,6 +38,7 @@ class Options:
     max_failures: int | None
     seed: int
     storage: str | None
+    retry_failed: bool
     objectives: tuple[str, ...]
     directions: tuple[Direction, ...]
 
@@ -67,6 +70,7 @@ def parse_options(raw: Mapping[str, Any], *, objective: str, seed: int) -> Optio
         max_failures=raw.get("max_failures"),
         seed=seed if raw.get("seed") is None else raw["seed"],
         storage=raw.get("storage"),
+        retry_failed=bool(raw.get("retry_failed")),
         objectives=tuple(objectives),
         directions=cast(tuple[Direction, ...], tuple(directions)),
     )
@@ -78,7 +82,7 @@ def default_direction(objective: str) -> Direction:
     >>> default_direction("val_auroc"), default_direction("val_log_loss"), default_direction("seconds")
     ('maximize', 'minimize', 'minimize')
     """
-    return "minimize" if objective.endswith("loss") or objective in ("seconds", "epochs") else "maximize"
+    return "minimize" if objective.endswith("loss") or objective in MEASURES else "maximize"
 
 
 def _problems(raw: Mapping[str, Any], objectives: Sequence[str]) -> Iterator[str]:
@@ -89,6 +93,8 @@ def _problems(raw: Mapping[str, Any], objectives: Sequence[str]) -> Iterator[str
         yield f"pruner: no such pruner, {pruner!r}: {nearest(str(pruner), PRUNERS)}"
     elif pruner != "none" and len(objectives) > 1:
         yield f"pruner: {pruner} compares trials by one objective, but there are {len(objectives)}: set it to none"
+    elif pruner != "none" and objectives[0] in MEASURES:
+        yield f"pruner: {pruner} looks at each epoch, but {objectives[0]} is known at the end: set it to none"
     yield from _numbers(raw)
     yield from _objectives(objectives)
     yield from _directions(raw.get("directions"), objectives)
@@ -125,6 +131,9 @@ def _directions(directions: Sequence[str] | None, objectives: Sequence[str]) -> 
     for name in directions:
         if name not in DIRECTIONS:
             yield f"directions: expected maximize or minimize, got {name!r}"
+    for name, direction in zip(objectives, directions, strict=False):
+        if direction in DIRECTIONS and name in OBJECTIVES[: -len(MEASURES)] and direction != default_direction(name):
+            yield f"directions: {direction} {name}: the best checkpoint of a run is chosen the other way round"
     for name in objectives[len(directions) :]:
         yield f"directions: is missing for {name}: give one for each objective, or null"
     if len(directions) > len(objectives):

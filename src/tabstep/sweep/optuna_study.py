@@ -7,7 +7,6 @@ whether the sweep was killed in between or not, however fast its trials are and 
 
 from __future__ import annotations
 
-import datetime
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +31,9 @@ except ModuleNotFoundError as error:
         f"hydra.sweeper: a search or a pruner needs the package {error.name}: pip install 'tabstep[sweep]'"
     ) from error
 
+__all__ = ["TrialState", "distribution", "frozen", "make_pruner", "make_study", "optuna", "quiet", "to_text"]
+
 NAME = "tabstep"  # Hyperband draws a trial's bracket from the study's name and the trial's number
-EPOCH = datetime.datetime(2000, 1, 1)  # Optuna wants times, and nothing hangs on them
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

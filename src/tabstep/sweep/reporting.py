@@ -8,16 +8,20 @@ ranks of a trial agree.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tabstep.durable import write_durably
 from tabstep.errors import UserError
 from tabstep.lines import number
+from tabstep.stopping import Row, is_better
 from tabstep.sweep.ledger import POINTER, PROGRESS, Direction, Ledger, Trial, finite, read_json, read_sweep
-from tabstep.stopping import Row, StopRule, is_better
+
+if TYPE_CHECKING:
+    from tabstep.callbacks.checkpointing import Checkpointer
+    from tabstep.classifier import Classifier
 
 PRUNED = "pruned"
 """How the stop reason of a pruned trial begins."""
@@ -39,20 +43,11 @@ class Pointer:
         write_durably(directory / POINTER, json.dumps(vars(self), indent=1).encode())
 
 
-class Stopper(Protocol):
-    """What decides when a run ends."""
-
-    stop_rule: StopRule
-
-
-def attach(directory: Path, listeners: list[Callable[[Row], None]], history: Callable[[], Sequence[Row]],
-           stopper: Stopper, *, reports: bool) -> None:
+def attach(directory: Path, classifier: Classifier, checkpointer: Checkpointer, *, reports: bool) -> None:
     """Make a run in the directory of a trial report to its sweep; any other run is left as it is.
 
     Args:
-        listeners: called with the row of each epoch.
-        history: returns the rows up to now.
-        stopper: its rule gets the pruner's judgement.
+        checkpointer: its rule gets the pruner's judgement.
         reports: whether this process writes: one rank does.
 
     Raises:
@@ -67,10 +62,10 @@ def attach(directory: Path, listeners: list[Callable[[Row], None]], history: Cal
         raise UserError(f"{file}: cannot be read: {error}: the sweep that made it writes it anew") from error
     judge = None
     if pointer.pruner != "none":
-        judge = Judge(pointer, read_sweep(directory / pointer.sweep), stopper.stop_rule.max_epochs)
-        stopper.stop_rule = replace(stopper.stop_rule, judge=judge)
+        judge = Judge(pointer, read_sweep(directory / pointer.sweep), checkpointer.stop_rule.max_epochs)
+        checkpointer.stop_rule = replace(checkpointer.stop_rule, judge=judge)
     if reports:
-        listeners.append(lambda _row: _report(directory, pointer, history(), judge))
+        classifier.epoch_listeners.append(lambda _row: _report(directory, pointer, classifier.progress.history, judge))
 
 
 def best_so_far(history: Sequence[Mapping[str, float]], objective: str) -> list[float | None]:

@@ -58,15 +58,17 @@ class Numbers:
         return f"tag(log,{inner})" if self.log else inner
 
     def text(self, value: float) -> str:
-        """Write a value as it stands behind the ``=`` of an override; what lies between two steps is rounded.
+        """Write a value as it stands behind the ``=`` of an override: six digits, or a whole number of steps.
 
         >>> Numbers(low=0.1, high=0.5, step=0.1).text(0.30000000000000004)
         '0.3'
+        >>> Numbers(low=1e-4, high=1e-2).text(0.00034599600269489693)
+        '0.000345996'
         """
         if self.integer:
             return str(round(value))
         if self.step is None:
-            return repr(float(value))
+            return repr(min(max(float(f"{value:.6g}"), float(self.low)), float(self.high)))
         steps = round((value - self.low) / self.step)
         return repr(float(Decimal(repr(self.low)) + steps * Decimal(repr(self.step))))
 

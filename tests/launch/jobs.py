@@ -1,0 +1,55 @@
+"""Specs that do not depend on the day, the machine or the checkout."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from tabstep.config.compose import composed
+from tabstep.config.parse import parse
+from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.entry import config_dir
+from tabstep.launch.spec import JobSpec, Payload, job_spec
+from tabstep.launch.validate import distributed
+
+ROLE = "arn:aws:iam::123456789012:role/job"
+NOW = datetime.datetime(2026, 11, 21, 8, 5, 9, 42000, tzinfo=datetime.UTC)
+PAYLOAD = Payload(
+    bundle_digest="b" * 64,
+    hyperparameters={"model": "resnet", "optimizer.lr": "0.0003"},
+    local=("train", "val", "test"),
+    data_digest="d" * 64,
+    tags={"tabstep:commit": "c" * 40, "tabstep:changes": "none"},
+)
+
+
+def settings_of(*overrides: str, **launch: Any) -> Settings:
+    """Return settings of a job in eu-west-1 with a role and a bucket."""
+    settings = _composed(overrides)
+    assert isinstance(settings.launch, RemoteSettings)
+    own = {"role": ROLE, "region": "eu-west-1", "bucket": "my-bucket", **launch}
+    return replace(settings, launch=replace(settings.launch, **own))
+
+
+def remote_of(settings: Settings) -> RemoteSettings:
+    assert isinstance(settings.launch, RemoteSettings)
+    return settings.launch
+
+
+def spec_of(settings: Settings, payload: Payload = PAYLOAD) -> JobSpec:
+    remote = remote_of(settings)
+    return job_spec(
+        remote,
+        payload,
+        model=settings.model.name,
+        distributed=distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
+        region=remote.region or "",
+        now=NOW,
+    )
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Settings:
+    return parse(composed(["launch=dry_run", *overrides], [config_dir()]))

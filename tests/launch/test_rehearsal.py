@@ -1,0 +1,151 @@
+"""The real toolkit on the real bundle and request: a few epochs of a small table each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tabstep import load
+from tabstep.errors import UserError
+from tabstep.launch import rehearsal
+from tabstep.lines import parse_line
+
+pytest.importorskip("sagemaker")
+pytest.importorskip("sagemaker_training")
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["data.builtin_rows=2000", "trainer.max_epochs=3", "trainer=cpu", "data.batch_size=128", "tags=[a, 'b c']"]
+FEW_SAVES = ["callbacks.checkpoint.every_n_steps=3"]
+
+
+def train(directory: Path, *overrides: str, expected: int = 0, **environment: str) -> str:
+    """Run train.py as a person does, and return what it printed."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SAGEMAKER_", "SM_"))}
+    command = [sys.executable, str(ROOT / "train.py"), *overrides, f"paths.output_dir={directory}"]
+    done = subprocess.run(
+        command, cwd=directory.parent, env={**own, "XDG_CACHE_HOME": str(directory.parent / "cache"), **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == expected, done.stdout
+    return done.stdout
+
+
+def report(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "report.json").read_text())
+    return {key: value for key, value in found.items() if key != "seconds"}
+
+
+def weights(directory: Path) -> str:
+    return hashlib.sha256((directory / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def golden(directory: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(directory / "model" / "golden.parquet").to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("local") / "run"
+    train(directory, *SMALL, *FEW_SAVES)
+    return directory
+
+
+@pytest.mark.slow
+def test_a_rehearsal_ends_with_what_the_local_run_has(local: Path, tmp_path: Path) -> None:
+    shown = train(tmp_path / "run", "launch=rehearsal", *SMALL, *FEW_SAVES)
+    assert report(tmp_path / "run") == report(local)
+    assert golden(tmp_path / "run") == golden(local)
+    assert weights(tmp_path / "run") == weights(local)
+    assert (tmp_path / "run" / "predictions" / "test.parquet").is_file()
+    load(tmp_path / "run" / "model")
+    assert "Completed" in shown
+    assert shown.count("Train Loss: ") == 3, "the epoch lines come as they do in a local run"
+    log = (tmp_path / "run" / "rehearsal" / "job.log").read_text()
+    assert log.count("Requirement already satisfied: lightning==") == 1
+    assert "\r" not in log
+    assert [parse_line(line)["epoch"] for line in log.splitlines() if "train_loss" in parse_line(line)] == [1, 2, 3]
+    (packed,) = (tmp_path / "run" / "rehearsal" / "s3").rglob("model.tar.gz")
+    with tarfile.open(packed) as tar:
+        assert {"model.safetensors", "manifest.json", "golden.parquet"} <= set(tar.getnames())
+
+
+@pytest.mark.slow
+def test_an_interrupted_job_ends_with_the_same_weights(local: Path, tmp_path: Path) -> None:
+    shown = train(tmp_path / "run", "launch=rehearsal", "launch.interrupt_after=1", *SMALL, *FEW_SAVES)
+    assert "Interrupted" in shown
+    assert "resume: going on from " in shown
+    assert weights(tmp_path / "run") == weights(local)
+    assert report(tmp_path / "run") == report(local)
+
+
+@pytest.mark.slow
+def test_a_failed_job_says_why_as_the_service_would(tmp_path: Path) -> None:
+    shown = train(tmp_path / "run", "launch=rehearsal", "schema.label=churn", *SMALL, expected=2)
+    reason = "schema.label: data.train has no column 'churn': did you mean 'churned'?"
+    assert shown.splitlines()[-1] == reason
+    assert (tmp_path / "run/rehearsal/algo-1/ml/output/failure").read_text() == reason
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_several_devices_and_hosts_through_torchrun(hosts: int, tmp_path: Path) -> None:
+    """With one host as many processes as this machine has cores, with two of them one each."""
+    shown = train(
+        tmp_path / "run", "launch=rehearsal", "trainer=ddp", f"trainer.num_nodes={hosts}", f"launch.instance_count={hosts}",
+        "launch.interrupt_after=1", "model.dropout=0", *SMALL[:2], *SMALL[3:], *FEW_SAVES,
+    )  # fmt: skip
+    log = (tmp_path / "run" / "rehearsal" / "job.log").read_text()
+    assert f"torchrun --nnodes {hosts} --nproc_per_node" in log
+    assert "resume: going on from " in shown
+    assert report(tmp_path / "run")["epochs"] == 3
+    assert shown.count("Train Loss: ") == 3, "one rank prints"
+    load(tmp_path / "run" / "model")
+
+
+@pytest.mark.slow
+def test_local_tables_are_the_channels(tmp_path: Path) -> None:
+    tables = ROOT.parent / "shared" / "data" / "bank"
+    if not tables.is_dir():
+        from tabstep.builtin_table import write_builtin_table
+
+        tables = Path(write_builtin_table(tmp_path / "tables", rows=2000).path)
+    overrides = [f"data.path={tables}", "trainer=cpu", "trainer.max_epochs=1", "data.batch_size=1024"]
+    overrides += ["schema.label=deposit"] if tables.name == "bank" else []
+    train(tmp_path / "local", *overrides)
+    shown = train(tmp_path / "run", "launch=rehearsal", *overrides)
+    assert report(tmp_path / "run") == report(tmp_path / "local")
+    assert golden(tmp_path / "run") == golden(tmp_path / "local")
+    assert all(f"channel {split}" in shown for split in ("train", "val", "test"))
+
+
+@pytest.mark.slow
+def test_the_builtin_table_is_rehearsed_in_under_a_minute(tmp_path: Path) -> None:
+    """Processor time of all processes: the clock of a machine that does other things says little."""
+    before = os.times()
+    started = time.monotonic()
+    train(tmp_path / "run", "launch=rehearsal")
+    after = os.times()
+    seconds = min(time.monotonic() - started, sum(after[2:4]) - sum(before[2:4]))
+    assert seconds < 60
+
+
+def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rehearsal.find_spec
+    monkeypatch.setattr(rehearsal, "find_spec", lambda name: None if name == "sagemaker_training" else found(name))
+    with pytest.raises(UserError, match=r'sagemaker_training cannot be imported: pip install "tabstep\[rehearsal\]"'):
+        rehearsal.require_toolkit()
+    monkeypatch.setattr(rehearsal, "find_spec", lambda name: None if name == "pip" else found(name))
+    with pytest.raises(UserError, match="with pip, which is not here"):
+        rehearsal.require_toolkit()

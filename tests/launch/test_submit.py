@@ -1,0 +1,155 @@
+"""The real SDK sends a job to moto: what dry_run prints, once, after its source and data; and the way back."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import tabstep
+from tabstep.config.compose import composed
+from tabstep.config.parse import parse
+from tabstep.config.settings import Settings
+from tabstep.entry import config_dir
+from tabstep.errors import ProblemsError, UserError
+from tabstep.launch import dispatch, sdk
+
+BUCKET, REGION = "tabstep-test", "eu-central-1"
+ROLE = "arn:aws:iam::111122223333:role/training"
+
+
+def settings_of(overrides: Sequence[str]) -> Settings:
+    return parse(composed(overrides, [config_dir()]))
+
+
+@pytest.fixture
+def overrides(aws: str, tiny_data: Path, tmp_path: Path) -> list[str]:
+    return [
+        "launch=sagemaker",
+        f"launch.role={ROLE}",
+        f"launch.bucket={BUCKET}",
+        f"launch.output_path=s3://{BUCKET}/out",
+        "launch.job_name=job-1",
+        "launch.instance_type=ml.m5.xlarge",
+        f"data.path={tiny_data}",
+        f"paths.output_dir={tmp_path}/run",
+        "trainer.max_epochs=1",
+        "model.width=8",
+        "model.depth=1",
+    ]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The CreateTrainingJob requests that leave this process."""
+    requests: list[dict[str, Any]] = []
+    make = sdk.session
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        session = make(*arguments, **options)
+        if not options.get("offline"):
+            events = session.sagemaker_client.meta.events
+            events.register(
+                "before-parameter-build.sagemaker.CreateTrainingJob", lambda params, **_: requests.append(dict(params))
+            )
+        return session
+
+    monkeypatch.setattr(sdk, "session", recorded)
+    return requests
+
+
+def keys(s3: Any) -> set[str]:
+    return {item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])}
+
+
+def launch(overrides: Sequence[str], *more: str) -> float | None:
+    given = [*overrides, *more]
+    return dispatch.launch(settings_of(given), given)
+
+
+def test_sends_what_a_dry_run_prints(
+    overrides: list[str], sent: list[dict[str, Any]], s3: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(overrides, "launch=dry_run")
+    printed = json.loads(capsys.readouterr().out)
+    assert keys(s3) == set()
+    assert launch(overrides, "launch.wait=false") is None
+    assert sent == [printed]
+    said = capsys.readouterr().err
+    assert "launch.attach=job-1" in said
+    assert f"s3://{BUCKET}/out/job-1/output/model.tar.gz" in said
+    uris = {channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in printed["InputDataConfig"]}
+    source = json.loads(printed["HyperParameters"]["sagemaker_submit_directory"])
+    for uri in (*uris, source):
+        assert any(f"s3://{BUCKET}/{key}".startswith(uri) for key in keys(s3))
+    assert len(keys(s3)) == 4
+
+
+def test_second_launch_sends_only_the_request(
+    overrides: list[str], s3: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(overrides, "launch.wait=false")
+    before = {key: s3.head_object(Bucket=BUCKET, Key=key)["LastModified"] for key in keys(s3)}
+    launch(overrides, "launch.wait=false", "launch.job_name=job-2")
+    assert {key: s3.head_object(Bucket=BUCKET, Key=key)["LastModified"] for key in keys(s3)} == before
+    said = capsys.readouterr().err
+    assert "are already at" in said
+    assert "are on S3 already" in said
+
+
+def test_too_dear_a_job_sends_nothing(overrides: list[str], s3: Any, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(f"{REGION}: {{ml.m5.xlarge: 1.0}}")
+    with pytest.raises(ProblemsError, match=r"launch\.max_usd: the job could cost \$24\.00"):
+        launch(overrides, "launch.max_usd=5", f"launch.prices={prices}")
+    assert keys(s3) == set()
+
+
+def test_bucket_that_is_missing(overrides: list[str], sent: list[dict[str, Any]]) -> None:
+    with pytest.raises(UserError, match=r"AWS refuses .*: create it"):
+        launch(overrides, "launch.bucket=no-such-bucket", "launch.output_path=null")
+    assert sent == []
+
+
+@pytest.mark.slow
+def test_there_and_back(
+    overrides: list[str],
+    sent: list[dict[str, Any]],
+    s3: Any,
+    tmp_path: Path,
+    tiny_data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The request and the source that were sent are run here; what comes out is put where the service puts it."""
+    pytest.importorskip("sagemaker_training")
+    from tabstep.launch.rehearsal import fetched, run_request
+
+    launch(overrides, "launch.wait=false")
+    (request,) = sent
+    bucket, _, key = json.loads(request["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
+    bundle = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    work = tmp_path / "service"
+    work.mkdir()
+    outcome = run_request(request, bundle, fetched(request, work / "fetched", without={}), work)
+    assert outcome.status == "Completed", "\n".join(outcome.log[-20:])
+    for address, file in outcome.places.items():
+        place, _, name = address[5:].partition("/")
+        s3.put_object(Bucket=place, Key=name, Body=file.read_bytes())
+    capsys.readouterr()
+    value = launch(["launch=sagemaker", "launch.attach=job-1", f"paths.output_dir={tmp_path}/run"])
+    run = tmp_path / "run"
+    report = json.loads((run / "report.json").read_text())
+    assert value == report["val_auroc"]
+    test = tiny_data / "test" / "test.parquet"
+    predicted = tabstep.load(run / "model").predict(test)
+    truth = pq.read_table(run / "predictions" / "test.parquet")
+    assert predicted["row_id"].to_pylist() == truth["row_id"].to_pylist()
+    assert predicted["prob_yes"].to_pylist() == pytest.approx(truth["prob_yes"].to_pylist(), abs=1e-6)
+    assert f"model:       {run}/model" in capsys.readouterr().out
+    with tarfile.open(next(path for uri, path in outcome.places.items() if uri.endswith("model.tar.gz"))) as tar:
+        assert "code/inference.py" in {name.removeprefix("./") for name in tar.getnames()}

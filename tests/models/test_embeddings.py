@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tabstep.models.embeddings import MAX_INPUTS, SPAN, CategoricalEmbedding, FeatureEmbedding, NumericEmbedding
+
+
+def piecewise(x: Tensor, num_bins: int) -> Tensor:
+    """The paper's encoding of one column, by the letter: a loop over bins."""
+    edges = torch.linspace(-SPAN, SPAN, num_bins + 1)
+    parts = [x]
+    for low, high in pairwise(edges):
+        parts.append(((x - low) / (high - low)).clamp(0.0, 1.0))
+    return torch.stack(parts, dim=1)
+
+
+@pytest.mark.parametrize("num_bins", [1, 2, 7, 32])
+def test_numbers_equal_a_loop_over_columns(num_bins: int) -> None:
+    torch.manual_seed(0)
+    module = NumericEmbedding(3, num_bins=num_bins, dim=5)
+    torch.nn.init.normal_(module.bias)
+    x = 2.0 * torch.randn(11, 3)
+    columns = [piecewise(x[:, j], num_bins) @ module.weight[j] + module.bias[j] for j in range(3)]
+    torch.testing.assert_close(module(x), torch.cat(columns, dim=1).relu(), rtol=1e-5, atol=1e-5)
+
+
+def test_categories_equal_a_loop_over_columns() -> None:
+    torch.manual_seed(0)
+    cardinalities = [3, 7, 4]
+    module = CategoricalEmbedding(cardinalities, dim=5)
+    x_cat = torch.stack([torch.randint(0, size, (13,)) for size in cardinalities], dim=1)
+    tables = module.table.weight.split(cardinalities)
+    expected = torch.cat([F.embedding(x_cat[:, j], table) for j, table in enumerate(tables)], dim=1)
+    torch.testing.assert_close(module(x_cat), expected)
+    torch.testing.assert_close(module(x_cat.int()), expected)
+
+
+@pytest.mark.parametrize("num_bins", [0, 4])
+@pytest.mark.parametrize(("num_numeric", "cardinalities"), [(3, [4, 5]), (0, [4, 5]), (3, [])])
+def test_either_kind_may_have_no_column(num_numeric: int, cardinalities: list[int], num_bins: int) -> None:
+    module = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=6)
+    x_cat = torch.zeros(9, len(cardinalities), dtype=torch.int32)
+    assert module(torch.randn(9, num_numeric), x_cat).shape == (9, module.output_dim)
+
+
+def test_many_columns_share_a_bounded_number_of_inputs() -> None:
+    module = FeatureEmbedding(3000, [4] * 2000, num_bins=4, embedding_dim=16)
+    assert module.output_dim == 5000 * (MAX_INPUTS // 5000)
+    assert FeatureEmbedding(30_000, [], num_bins=4, embedding_dim=16).output_dim == 30_000
+
+
+def test_no_column_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one numeric or categorical column"):
+        FeatureEmbedding(0, [], num_bins=4, embedding_dim=8)
+
+
+def test_an_empty_cardinality_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        FeatureEmbedding(1, [3, 0], num_bins=4, embedding_dim=8)
+
+
+@pytest.mark.parametrize(
+    ("x_num", "x_cat"),
+    [
+        (torch.zeros(4, 2), torch.zeros(4, 1, dtype=torch.int32)),
+        (torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.int32)),
+        (torch.zeros(3), torch.zeros(1, dtype=torch.int32)),
+    ],
+)
+def test_another_number_of_columns_is_refused(x_num: Tensor, x_cat: Tensor) -> None:
+    module = FeatureEmbedding(3, [4], num_bins=4, embedding_dim=8)
+    with pytest.raises(ValueError, match=r"built for x_num \(B, 3\) and x_cat \(B, 1\)"):
+        module(x_num, x_cat)
+
+
+def test_a_code_out_of_range_is_no_code_of_the_next_column() -> None:
+    module = CategoricalEmbedding([3, 4], dim=2)
+    with pytest.raises(IndexError):
+        module(torch.tensor([[0, 4]]))
