@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from tabstep.callbacks.checkpointing import Checkpointer, SaveRule
@@ -60,6 +61,7 @@ def classifier(
     *,
     class_weights: list[float] | None = None,
     scheduler: dict[str, Any] | None = None,
+    fused: bool | None = None,
     **options: Any,
 ) -> Classifier:
     steps = math.ceil(num_batches(ROWS, BATCH) / 1)
@@ -69,7 +71,7 @@ def classifier(
         {split: EpochScores(build_metrics("binary", 1), "binary", binned=False) for split in ("train", "val")},
         target=Target(task="binary", num_outputs=1, input_names=("a", "b", "c")),
         options=StepOptions(**{"seed": 7, "batch_size": BATCH, "max_epochs": EPOCHS, "max_norm": 0.5, **options}),
-        make_optimizer=new_optimizer,
+        make_optimizer=partial(new_optimizer, fused=fused),
         make_schedule=lambda optimizer: build_scheduler(
             **(scheduler or {"name": "cosine", "warmup": 0.2, "final_ratio": 0.1}),
             optimizer=optimizer,
@@ -79,12 +81,14 @@ def classifier(
     )
 
 
-new_optimizer: Callable[[nn.Module], torch.optim.Optimizer] = partial(
+new_optimizer: Callable[..., torch.optim.Optimizer] = partial(
     build_optimizer, "adamw", lr=0.01, weight_decay=0.1, betas=[0.9, 0.99]
 )
 
 
-def fit(module: Classifier, tmp_path: Path, *, batch_size: int = BATCH, accumulate: int = 1) -> Classifier:
+def fit(
+    module: Classifier, tmp_path: Path, *, batch_size: int = BATCH, accumulate: int = 1, plugins: Sequence[Any] = ()
+) -> Classifier:
     batching = Batching(batch_size=batch_size, eval_batch_size=40, shuffle_window=10_000, seed=7)
     checkpointer = Checkpointer(
         CheckpointStore(tmp_path / "checkpoints"),
@@ -98,7 +102,7 @@ def fit(module: Classifier, tmp_path: Path, *, batch_size: int = BATCH, accumula
         max_epochs=EPOCHS,
         accumulate_grad_batches=accumulate,
         callbacks=[checkpointer],
-        plugins=[checkpointer.store],
+        plugins=[checkpointer.store, *plugins],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -207,6 +211,23 @@ def test_plateau_follows_the_monitored_loss_once_an_epoch(tmp_path: Path) -> Non
     fit(module, tmp_path)
     worse = seen[1] >= seen[0] * (1 - 1e-4)
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == (0.005 if worse else 0.01)
+
+
+def test_steps_that_the_grad_scaler_leaves_out_are_counted_and_harm_nothing(tmp_path: Path) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
+    module = fit(
+        classifier(new_model(), ema_decay=0.9, fused=False),
+        tmp_path,
+        plugins=[MixedPrecision("16-mixed", "cpu", scaler=scaler)],
+    )
+    skipped = module.progress.skipped
+    assert 0 < skipped < module.progress.step == 14
+    assert scaler.get_scale() == 2.0 ** (26 - skipped)
+    assert module.progress.history[-1]["skipped_steps"] == skipped
+    assert module.progress.history[-1]["train_loss"] < 0.8
+    state = CheckpointStore(tmp_path / "checkpoints").newest()
+    assert state is not None
+    assert state[1]["MixedPrecision"]["scale"] == scaler.get_scale()
 
 
 class Broken(nn.Module):

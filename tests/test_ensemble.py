@@ -28,6 +28,7 @@ from tabstep.serving import inference
 from tabstep.source import open_source
 from tabstep.stored_predictions import METRICS
 from tabstep.stored_runs import MODEL, PREDICTIONS, REPORT, StoredRun
+from tabstep.sweep.ledger import Header, create_sweep
 
 SCALINGS = ("quantile", "standard", "quantile")
 SCHEMAS: dict[Task, Schema] = {
@@ -338,6 +339,20 @@ def test_val_loss_is_not_known_from_predictions(sweep: Path, capsys: pytest.Capt
     ensemble = build_ensemble(sweep, sweep / "ensemble", objective="val_loss")
     assert ensemble.objective == "val_log_loss"
     assert "val_log_loss, without weights and smoothing, takes its place" in capsys.readouterr().out
+
+
+def test_objective_of_a_sweep_is_what_it_searched_by(sweep: Path) -> None:
+    header = Header(
+        objectives=("seconds", "val_f1"),
+        directions=("minimize", "maximize"),
+        space={},
+        sampler="nsgaii",
+        pruner="none",
+        seed=0,
+        study="",
+    )
+    create_sweep(sweep, header)
+    assert build_ensemble(sweep, sweep / "ensemble").objective == "val_f1"
 
 
 def test_nan_predictions_are_never_chosen(sweep: Path) -> None:

@@ -75,11 +75,11 @@ class ProcessLauncher(Launcher):
         """Keep what ``launch`` needs."""
         self.hydra_context, self.config = hydra_context, config
 
-    def runner(self, composer: Any, descriptor: int) -> Any:
+    def runner(self, descriptor: int) -> Any:
         """Return what starts and watches the processes for tabstep's sweeper, one by one."""
         from tabstep.sweep.launchers import process_runner
 
-        return process_runner(composer, self.n_jobs, descriptor)
+        return process_runner(self.n_jobs, descriptor)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch for another sweeper than tabstep's own, which starts the processes itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from pyarrow import types
 from tabstep.columns import is_number, is_text, to_float64, to_text, value_type
 from tabstep.errors import UserError, nearest
 
+_CELLS: Final = 2**22
 T = TypeVar("T")
 ValueKind = Literal["text", "number", "boolean", "time", "nothing"]
 
@@ -30,6 +31,15 @@ def value_kind(dtype: pa.DataType) -> ValueKind:
     if types.is_null(values):
         return "nothing"
     return "boolean" if types.is_boolean(values) else "time"
+
+
+def bounded_rows(rows: int, columns: int) -> int:
+    """Return how many of ``rows`` rows to hold at a time: fewer for very wide tables, whose cells count.
+
+    >>> bounded_rows(65_536, 20), bounded_rows(65_536, 5_000)
+    (65536, 838)
+    """
+    return max(1, min(rows, max(256, _CELLS // max(1, columns))))
 
 
 def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -203,8 +203,9 @@ class Classifier(L.LightningModule):
         if options.max_norm is None and options.max_grad_norm is None:
             return
         norm = torch.nn.utils.get_total_norm(gradients)
-        # A look at the norm waits for the device, so on a GPU the guard rests on the loss instead.
-        if self.device.type == "cpu":
+        # A look at the norm waits for the device, so on a GPU the guard rests on the loss instead; a GradScaler finds
+        # infinite gradients by itself and leaves the step out.
+        if self.device.type == "cpu" and self.trainer.precision != "16-mixed":
             where = f"epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1}"
             self._check_gradients(norm, where)
             guards.check_gradient_norm(float(norm), options.max_grad_norm or math.inf, where, self._lr)
@@ -216,8 +217,8 @@ class Classifier(L.LightningModule):
         if not math.isfinite(float(norm)):
             names = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise UserError(
-                f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the loss "
-                f"is: lower optimizer.lr (now {self._lr:g}), or use trainer.precision=32-true"
+                f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the "
+                f"loss is: lower optimizer.lr (now {self._lr:g}), or use trainer.precision=32-true"
             )
 
     def _window_factor(self) -> Tensor:
@@ -233,8 +234,10 @@ class Classifier(L.LightningModule):
         taken = self._taken
         super().optimizer_step(*args, **kwargs)
         self.progress.step += 1
-        self.progress.skipped += self._taken == taken  # the GradScaler found an infinity and left the step out
-        if self.ema is not None and self._taken > taken:
+        if self._taken == taken:  # the GradScaler found an infinity and left the step out
+            self.progress.skipped += 1
+            return
+        if self.ema is not None:
             self.ema.update(self.model, self.progress.step - self.progress.skipped - 1)
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()

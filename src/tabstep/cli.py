@@ -186,6 +186,25 @@ def _ensemble(options: Namespace) -> None:
     print(f"model:       {out / 'model'}")
 
 
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "directory", metavar="SWEEP_DIR", help="directory of a sweep, which gets report.html and plots/"
+    )
+
+
+def _report(options: Namespace) -> None:
+    from pathlib import Path
+
+    from tabstep.sweep.importance import importances
+    from tabstep.sweep.ledger import read_sweep
+    from tabstep.sweep.page import write_report
+    from tabstep.sweep.space import parse_space
+
+    ledger = read_sweep(Path(options.directory))
+    dimensions = parse_space([f"{key}={text}" for key, text in ledger.header.space.items()]).dimensions
+    print(f"report: {write_report(ledger, dimensions, importances(ledger, dimensions))}")
+
+
 def _config_schema(options: Namespace) -> None:
     from tabstep.config.json_schema import json_schema
 
@@ -208,6 +227,7 @@ COMMANDS = {
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
+    "report": Command("draw the trials of a sweep, as pictures and as one HTML page", _report_arguments, _report),
     "config-schema": Command("print the JSON Schema of the configuration", _no_arguments, _config_schema),
 }
 

@@ -120,7 +120,8 @@ def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
     """Yield tables of at most ``width`` columns of characters: runs that do not fit beside each other go below."""
     longest = max((len(text) for row in comparison.config.values() for text in row), default=0)
     widest = min(_CELL, max([10, longest, *map(len, comparison.names)]))
-    few = max(1, (width - _KEY - 4) // (widest + 3))
+    keys = min(_KEY, max(map(len, (*comparison.config, *comparison.metrics)), default=0))
+    few = max(1, (width - keys - 4) // (widest + 3))
     for start in range(0, len(comparison.names), few):
         part = slice(start, start + few)
         names = comparison.names[part]

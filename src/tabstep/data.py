@@ -10,13 +10,14 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from tabstep.batches import bounded_rows
 from tabstep.order import EpochOrder
 from tabstep.schema import Split
 from tabstep.table import EncodedTable
 
 
 class Batch(NamedTuple):
-    """One batch: ``x_num`` (B, num_numeric) float32, ``x_cat`` (B, num_categorical) int32, ``y`` (B,) or (B, labels)."""
+    """``x_num`` (B, num_numeric) float32, ``x_cat`` (B, num_categorical) int32, ``y`` (B,) or (B, labels)."""
 
     x_num: Tensor
     x_cat: Tensor
@@ -127,7 +128,7 @@ class TableDataModule(L.LightningDataModule):
         self._tensors = {split: self._limited(split, as_tensors(table)) for split, table in tables.items()}
 
     def _limited(self, split: Split, tensors: Batch) -> Batch:
-        """Keep the rows of the first ``limit_batches`` batches: the same ones in each epoch, so that they can be overfit."""
+        """Keep the rows of the first ``limit_batches`` batches: the same in each epoch, so that they can be overfit."""
         limit, batching = self.batching.limit_batches, self.batching
         if limit is None:
             return tensors
@@ -168,9 +169,10 @@ class TableDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> EvalLoader:
         assert self.trainer is not None
+        tensors = self._tensors["val"]
         return EvalLoader(
-            self._tensors["val"],
-            batch_size=self.batching.eval_batch_size,
+            tensors,
+            batch_size=bounded_rows(self.batching.eval_batch_size, tensors.x_num.shape[1] + tensors.x_cat.shape[1]),
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )

@@ -21,6 +21,7 @@ from tabstep.predictor import Predictor, write_batches
 from tabstep.selection import select
 from tabstep.stored_predictions import METRICS, Candidate, Split, check_fit
 from tabstep.stored_runs import MODEL, PREDICTIONS, REPORT, find_runs, read_run, short_names
+from tabstep.sweep.ledger import HEADER, read_sweep
 
 ROUNDS: Final = 50
 Say = Callable[[str], None]
@@ -69,7 +70,7 @@ def build_ensemble(
     ``out`` gets ``model/`` (for ``tabstep.load``), ``predictions/`` and ``report.json``.
 
     Args:
-        objective: a score of val; None takes that of the runs.
+        objective: a score of val; None takes that of the sweep or, for any other runs, theirs.
         say: takes a line about each run that is left out.
 
     Raises:
@@ -77,7 +78,7 @@ def build_ensemble(
     """
     _check_out(out)
     candidates = _candidates(directory, say)
-    objective = _objective(objective, candidates, say)
+    objective = _objective(objective or _of_sweep(directory), candidates, say)
     val = Split(candidates, "val")
     singles = {candidate.name: val.score(val.probs[candidate.name], objective) for candidate in candidates}
     names = sorted(singles, key=lambda name: -_signed(singles[name], objective))
@@ -136,6 +137,12 @@ def _candidates(directory: Path, say: Say) -> list[Candidate]:
     for candidate in found[1:]:
         check_fit(candidate, found[0])
     return found
+
+
+def _of_sweep(directory: Path) -> str | None:
+    """Return the first objective of a sweep that predictions can be scored by; None where there is none."""
+    objectives = read_sweep(directory).header.objectives if (directory / HEADER).is_file() else ()
+    return next((name for name in objectives if name in (*METRICS, "val_loss")), None)
 
 
 def _objective(wanted: str | None, candidates: Sequence[Candidate], say: Say) -> str:

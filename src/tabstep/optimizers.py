@@ -14,16 +14,18 @@ FUSED_DEVICES = frozenset({"cpu", "cuda"})
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trained parameters: matrices decay; biases, norms and other vectors do not.
+    """Split the trained parameters: weight matrices and embeddings decay; biases, norms and other vectors do not.
 
     The groups come in the order of ``module.named_parameters()``, so that a checkpoint fits the module it came from.
 
     >>> [len(group["params"]) for group in parameter_groups(nn.Linear(2, 3), 0.1)]
     [1, 1]
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter.ndim >= 2]
-    others = [parameter for parameter in trained if parameter.ndim < 2]
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (others if parameter.ndim < 2 or name.endswith("bias") else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 

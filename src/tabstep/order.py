@@ -1,4 +1,4 @@
-"""The order of an epoch's rows and the seeds of its batches, pure functions of (seed, epoch): a position is an integer."""
+"""The order of an epoch's rows and the seeds of its batches: pure functions, so that a position is one integer."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tabstep.batches import bounded_rows
 from tabstep.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.exits import writing
@@ -41,12 +42,13 @@ class Member:
     def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
         """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device."""
         device = next(self.model.parameters()).device
+        size = bounded_rows(CHUNK_ROWS, x_num.shape[1] + x_cat.shape[1])
         parts = [
             self.model(
-                torch.from_numpy(x_num[start : start + CHUNK_ROWS]).to(device),
-                torch.from_numpy(x_cat[start : start + CHUNK_ROWS]).to(device),
+                torch.from_numpy(x_num[start : start + size]).to(device),
+                torch.from_numpy(x_cat[start : start + size]).to(device),
             ).float()
-            for start in range(0, max(len(x_num), 1), CHUNK_ROWS)
+            for start in range(0, max(len(x_num), 1), size)
         ]
         return torch.cat(parts)
 

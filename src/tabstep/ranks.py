@@ -20,7 +20,6 @@ import yaml
 
 from tabstep.errors import EXIT_USER, RetryError, StoppedError, UserError
 
-
 EXIT_FILE = "exit_code"
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from tabstep.batches import bounded_rows
 from tabstep.losses import Loss
 from tabstep.predictor import CHUNK_ROWS, Member, Predictor, write_batches
 from tabstep.scores import EpochScores
@@ -32,12 +33,13 @@ def evaluate(
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows = table.rows()
-        for start in range(0, table.num_rows, CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
+        size = bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
+        for start in range(0, table.num_rows, size):
+            part = slice(start, start + size)
             logits = member.logits(table.x_num[part], table.x_cat[part])
             y = torch.from_numpy(table.y[part]).to(device)
             scores.add(logits, y, *_loss_sums(loss, logits, y))
-            yield predictor.result(rows.slice(start, CHUNK_ROWS), member.spread(logits))
+            yield predictor.result(rows.slice(start, size), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
     temporary = predictions.with_name(f".{predictions.name}.tmp")

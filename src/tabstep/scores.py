@@ -1,4 +1,4 @@
-"""Loss and metrics of one split over one epoch: a mean over rows, the same on any number of ranks, saved in mid-epoch."""
+"""Loss and metrics of one split over one epoch: over rows, the same on any number of ranks, saved in mid-epoch."""
 
 from __future__ import annotations
 

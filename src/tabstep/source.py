@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tabstep.batches import bounded_rows
 from tabstep.columns import is_text, value_type
 from tabstep.errors import ProblemsError, RetryError, UserError, nearest
 from tabstep.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.locations import Location, find_files, first_line
 from tabstep.schema import SPLITS
 
-_CELLS_PER_BATCH: Final = 2**22  # bounds a batch of a very wide table to about 32 MB
 _BUFFER_BYTES: Final = (2**14, 2**20)  # of one column's reader; all readers together stay below _ALL_BUFFERS
 _ALL_BUFFERS: Final = 2**26
 _SAMPLED_BLOCKS: Final = 64
@@ -141,7 +141,7 @@ class ParquetSource:
         """
         self.check_columns(columns)
         schema = pa.schema([self.arrow_schema.field(name) for name in columns])
-        rows = max(1, min(rows, max(256, _CELLS_PER_BATCH // max(1, len(columns)))))
+        rows = bounded_rows(rows, len(columns))
         start = 0
         for footer in self._footers:
             stop = start + footer.num_rows

@@ -1,9 +1,9 @@
 """Numeric columns that hold one value most of the time: their few other values become codes as well.
 
 A scaling by ranks puts all of such a column's mass on one point and squeezes what is left into its tail, where single
-values (a tax bracket, a count of one) can mean a lot. Measured on the tables of the README, with a multilayer perceptron
-over piecewise-linear embeddings: test AUROC on adult, two of whose columns are zero for over 90 % of the rows, rises from
-0.916 to 0.928; the others stay as they are.
+values (a tax bracket, a count of one) can mean a lot. Measured with a multilayer perceptron over piecewise-linear
+embeddings: test AUROC on adult, two of whose columns are zero for over 90 % of the rows, rises from 0.916 to 0.928; on
+bank, credit_default and students it moves by less than 0.003 either way.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import yaml
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.exits import exit_code
+from tabstep.launch.container import reporting
 from tabstep.orphans import end_with
 from tabstep.ranks import EXIT_FILE
-from tabstep.launch.container import reporting
 
 
 def main(file: str) -> None:

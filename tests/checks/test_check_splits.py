@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Callable[[dict[str, Table]], Any], tuple[str, str, str], 
     "labels of another kind": (
         set_column("train", "y", lambda t: [f"u{number % 3}" for number in range(1200)]),
         ("labels", "val", "error"),
-        "label 'y': 'no' and 1 more not in train",
+        "label 'y': 'yes' and 1 more not in train",
     ),
     "an id as label": (
         set_column("train", "y", lambda t: [f"u{number}" for number in range(1200)]),

@@ -11,11 +11,13 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.entry import config_dir
+from tabstep.launch.bundle import Bundle
 from tabstep.launch.spec import JobSpec, Payload, job_spec
 from tabstep.launch.validate import distributed
 
 ROLE = "arn:aws:iam::123456789012:role/job"
 NOW = datetime.datetime(2026, 11, 21, 8, 5, 9, 42000, tzinfo=datetime.UTC)
+BUNDLE = Bundle(data=b"x", files={"train.py": 1}, digest="b" * 64, commit="c" * 40, changed=(), changes_digest=None)
 PAYLOAD = Payload(
     bundle_digest="b" * 64,
     hyperparameters={"model": "resnet", "optimizer.lr": "0.0003"},

@@ -18,6 +18,7 @@ from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError
 from tabstep.launch import container
 from tabstep.launch.container import MAX_REASON, Container, reason
+from tabstep.launch.overrides import for_job, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,6 +84,37 @@ def test_wrong_channels_are_named(tmp_path: Path) -> None:
         "channel 'vall': is no split: did you mean 'val'?",
         "channel 'train': is missing; the job has training, vall",
     )
+
+
+def test_hosts_with_parts_of_a_table_are_refused(tmp_path: Path) -> None:
+    job = tree(tmp_path, {}, ("train", "val"), hosts=2)
+    file = tmp_path / "input" / "config" / "inputdataconfig.json"
+    file.write_text(json.dumps({"train": {"S3DistributionType": "ShardedByS3Key"}}))
+    with pytest.raises(UserError, match=r"channel 'train': each of the 2 hosts has its own part"):
+        job.arguments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given_overrides",
+    [
+        ["model=resnet", "optimizer=sgd", "optimizer.lr=3e-4"],
+        ["experiment=example", "seed=12"],
+        ["experiment=imbalanced", "schema.label=[a,'b, c']", "schema.drop=['x y']", "tags=['3', \"it's\"]"],
+        ["experiment=large_batch", "data.encoder={max_categories: 5}", "trainer.max_time=1.5", "trainer.max_epochs=3"],
+        ["debug=overfit", "loss=focal", "scheduler=one_cycle", "callbacks=ema", "logger=many", "trainer=ddp_sim"],
+        ["trainer.max_epochs=1", "trainer={max_epochs: 2}", "trainer.max_epochs=3", "schema.id=null"],
+    ],
+)
+def test_a_job_composes_what_runs_here_but_for_places(given_overrides: list[str], tmp_path: Path) -> None:
+    here = composed(given_overrides, [config_dir()])
+    sent = {name: json.dumps(value) for name, value in pack(for_job(["launch=sagemaker", *given_overrides])).items()}
+    command = Command.split(tree(tmp_path, sent, ("train", "val", "test")).arguments(tmp_path))
+    there = composed(command.overrides, [config_dir()])
+    for key in ("path", "train", "val", "test"):
+        del here["data"][key], there["data"][key]
+    for config in (here, there):
+        del config["paths"], config["launch"], config["callbacks"]["progress"]
+    assert there == here
 
 
 def test_hosts_do_not_share_an_output_directory(tmp_path: Path) -> None:
@@ -153,10 +185,9 @@ def test_a_stop_that_saved_the_state_is_no_failure(in_container: Container) -> N
 
 
 def test_a_fault_says_what_and_where() -> None:
-    try:
+    with pytest.raises(IndexError) as caught:
         [][1]
-    except IndexError as error:
-        assert reason(error).startswith("IndexError: list index out of range (test_container.py:")
+    assert reason(caught.value).startswith("IndexError: list index out of range (test_container.py:")
     assert "has no package 'hydra'" in reason(ModuleNotFoundError("No module named 'hydra'", name="hydra"))
     assert reason(type("OutOfMemoryError", (RuntimeError,), {})("CUDA")).startswith(
         "the GPU's memory is full: lower data.batch_size"
@@ -196,7 +227,8 @@ def test_the_script_of_a_job_writes_its_failure(tmp_path: Path) -> None:
 def test_launching_and_starting_a_job_import_neither_torch_nor_an_sdk() -> None:
     code = (
         "import sys; import tabstep.entry, tabstep.launch.container, tabstep.launch.overrides\n"
-        "print(sorted({'torch', 'lightning', 'pyarrow', 'numpy', 'sagemaker', 'boto3', 'hydra', 'yaml'} & set(sys.modules)))"
+        "heavy = {'torch', 'lightning', 'pyarrow', 'numpy', 'sagemaker', 'boto3', 'hydra', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tabstep.entry import main
 from tabstep.errors import ProblemsError
 from tabstep.launch import dispatch, limits
-from tests.launch.jobs import NOW, ROLE, settings_of
+from tests.launch.jobs import BUNDLE, NOW, ROLE, settings_of
 
 SOURCE = Path(__file__).resolve().parents[2]
 DRY_RUN = ["launch=dry_run", f"launch.role={ROLE}", "launch.region=eu-west-1", "launch.bucket=my-bucket"]
@@ -67,7 +67,7 @@ def test_local_data_becomes_channels(capsys: pytest.CaptureFixture[str], tiny_da
 
 
 def test_data_on_s3_is_used_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*DRY_RUN, "data.path=s3://other/dt=2025-01-01/", "launch.channels=[train,val]"]) == 0
+    assert main([*DRY_RUN, "data.path='s3://other/dt=2025-01-01/'", "launch.channels=[train,val]"]) == 0
     request = json.loads(capsys.readouterr().out)
     uris = [each["DataSource"]["S3DataSource"]["S3Uri"] for each in request["InputDataConfig"]]
     assert uris == ["s3://other/dt=2025-01-01/train/", "s3://other/dt=2025-01-01/val/"]
@@ -123,7 +123,8 @@ def test_columns_are_looked_up_in_the_footers(tmp_path: Path) -> None:
     ]
 
 
-def test_the_same_settings_give_the_same_request() -> None:
+def test_the_same_settings_give_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: BUNDLE)
     first, second = (dispatch.prepare(settings_of(), ["seed=3"], now=NOW) for _ in range(2))
     assert first.request == second.request
     assert first.spec.hyperparameters == {"seed": "3"}

@@ -5,9 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ from tabstep.launch.follow import attach, follow
 from tabstep.launch.job_log import GROUP, JobLog
 from tabstep.lines import epoch_line
 
+ROOT = Path(__file__).parents[2]
 NAME, BUCKET, REGION = "tabstep-mlp-1", "tabstep-test", "eu-central-1"
 OUTPUT = f"s3://{BUCKET}/tabstep/output"
 ARTIFACT = f"{OUTPUT}/{NAME}/output/model.tar.gz"
@@ -316,3 +323,55 @@ def test_several_instances_and_long_logs(log: Callable[..., None], aws: str) -> 
     log(line(3))
     assert list(found.epoch_lines()) == [line(3)]
     assert found.tail[-1] == "noise 299"
+
+
+class Forever(BaseHTTPRequestHandler):
+    """A service whose job never ends."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        answers = {
+            "DescribeTrainingJob": description(3),
+            "DescribeLogStreams": {"logStreams": []},
+        }
+        data = json.dumps(answers[self.headers["X-Amz-Target"].rpartition(".")[2]], default=datetime_seconds).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def datetime_seconds(value: dt.datetime) -> float:
+    return value.timestamp()
+
+
+def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("sagemaker")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forever)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [sys.executable, str(ROOT / "train.py"), "launch=sagemaker", f"launch.attach={NAME}"]
+    places = [f"launch.region={REGION}", f"paths.output_dir={tmp_path}/run"]
+    with subprocess.Popen(
+        [*command, *places], env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        while "Training: " not in (shown := process.stdout.readline()):
+            assert shown, process.communicate()[1]
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    server.shutdown()
+    server.server_close()
+    assert process.returncode == 130
+    assert f"launch.attach={NAME}" in errors
+    assert "Traceback" not in errors

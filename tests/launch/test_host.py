@@ -187,8 +187,9 @@ def test_the_table_shows_what_the_service_would(tmp_path: Path) -> None:
     with console.file:
         console.print(outcome.table())
     shown = console.export_text()
-    for text in ("Failed (Downloading 0.5 s, Training 61.0 s, Interrupted)", "data.train: is empty", "1 file, 2.5 MB",
-                 "2 values, the last 0.2500", "no value", "s3://b/out/job-1/output/model.tar.gz", "3 of 100"):  # fmt: skip
+    assert "Failed (Downloading 0.5 s, Training 61.0 s, Interrupted)" in shown
+    assert "s3://b/out/job-1/output/model.tar.gz" in shown
+    for text in ("data.train: is empty", "1 file, 2.5 MB", "2 values, the last 0.2500", "no value", "3 of 100"):
         assert text in shown
 
 

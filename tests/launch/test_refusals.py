@@ -19,7 +19,11 @@ def answered(code: str, message: str = "Because.") -> Exception:
 @pytest.mark.parametrize(
     ("error", "exit_code", "text"),
     [
-        (answered("AccessDenied"), EXIT_USER, "job a: AWS refuses CreateTrainingJob: Because: the policy in"),
+        (
+            answered("AccessDenied"),
+            EXIT_USER,
+            "job a: AWS refuses CreateTrainingJob: Because: the policy for launching users",
+        ),
         (answered("ExpiredTokenException"), EXIT_USER, "sign in again"),
         (answered("ResourceInUse"), EXIT_USER, "set launch.job_name to another one, or null"),
         (answered("ResourceLimitExceeded"), EXIT_USER, "Service Quotas"),

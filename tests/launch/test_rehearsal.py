@@ -33,9 +33,14 @@ def train(directory: Path, *overrides: str, expected: int = 0, **environment: st
     own = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SAGEMAKER_", "SM_"))}
     command = [sys.executable, str(ROOT / "train.py"), *overrides, f"paths.output_dir={directory}"]
     done = subprocess.run(
-        command, cwd=directory.parent, env={**own, "XDG_CACHE_HOME": str(directory.parent / "cache"), **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
-    )  # fmt: skip
+        command,
+        cwd=directory.parent,
+        env={**own, "XDG_CACHE_HOME": str(directory.parent / "cache"), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == expected, done.stdout
     return done.stdout
 
@@ -103,9 +108,17 @@ def test_a_failed_job_says_why_as_the_service_would(tmp_path: Path) -> None:
 def test_several_devices_and_hosts_through_torchrun(hosts: int, tmp_path: Path) -> None:
     """With one host as many processes as this machine has cores, with two of them one each."""
     shown = train(
-        tmp_path / "run", "launch=rehearsal", "trainer=ddp", f"trainer.num_nodes={hosts}", f"launch.instance_count={hosts}",
-        "launch.interrupt_after=1", "model.dropout=0", *SMALL[:2], *SMALL[3:], *FEW_SAVES,
-    )  # fmt: skip
+        tmp_path / "run",
+        "launch=rehearsal",
+        "trainer=ddp",
+        f"trainer.num_nodes={hosts}",
+        f"launch.instance_count={hosts}",
+        "launch.interrupt_after=1",
+        "model.dropout=0",
+        *SMALL[:2],
+        *SMALL[3:],
+        *FEW_SAVES,
+    )
     log = (tmp_path / "run" / "rehearsal" / "job.log").read_text()
     assert f"torchrun --nnodes {hosts} --nproc_per_node" in log
     assert "resume: going on from " in shown
@@ -147,5 +160,5 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r'sagemaker_training cannot be imported: pip install "tabstep\[rehearsal\]"'):
         rehearsal.require_toolkit()
     monkeypatch.setattr(rehearsal, "find_spec", lambda name: None if name == "pip" else found(name))
-    with pytest.raises(UserError, match="with pip, which is not here"):
+    with pytest.raises(UserError, match="with pip: install pip"):
         rehearsal.require_toolkit()

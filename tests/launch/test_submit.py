@@ -18,6 +18,7 @@ from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
 from tabstep.launch import dispatch, sdk
+from tabstep.launch.bundle import Bundle, build_bundle
 
 BUCKET, REGION = "tabstep-test", "eu-central-1"
 ROLE = "arn:aws:iam::111122223333:role/training"
@@ -27,8 +28,15 @@ def settings_of(overrides: Sequence[str]) -> Settings:
     return parse(composed(overrides, [config_dir()]))
 
 
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return build_bundle()
+
+
 @pytest.fixture
-def overrides(aws: str, tiny_data: Path, tmp_path: Path) -> list[str]:
+def overrides(aws: str, tiny_data: Path, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    # One bundle for all: an edit of the checkout while the tests run would make another.
+    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: bundle)
     return [
         "launch=sagemaker",
         f"launch.role={ROLE}",
@@ -127,7 +135,8 @@ def test_there_and_back(
 ) -> None:
     """The request and the source that were sent are run here; what comes out is put where the service puts it."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal import fetched, run_request
+    from tabstep.launch.service import run_request
+    from tabstep.launch.storage import fetch
 
     launch(overrides, "launch.wait=false")
     (request,) = sent
@@ -135,7 +144,7 @@ def test_there_and_back(
     bundle = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     work = tmp_path / "service"
     work.mkdir()
-    outcome = run_request(request, bundle, fetched(request, work / "fetched", without={}), work)
+    outcome = run_request(request, bundle, fetch(request, work / "fetched", without={}), work)
     assert outcome.status == "Completed", "\n".join(outcome.log[-20:])
     for address, file in outcome.places.items():
         place, _, name = address[5:].partition("/")

@@ -179,6 +179,8 @@ def _complete(contents: dict[str, bytes], entry_point: str) -> None:
             name = path.relative_to(package)
             if path.is_file() and name.parts[0] != "conf" and not _is_never(PurePosixPath(name)):
                 contents[f"{_PACKAGE}/{name.as_posix()}"] = path.read_bytes()
+        for path in sorted((package.parent / "hydra_plugins").glob("tabstep_*.py")):
+            contents[f"src/hydra_plugins/{path.name}"] = path.read_bytes()
     if "conf/train.yaml" not in contents:
         files = [path for path in sorted(conf.rglob("*.yaml")) if path.parent != conf / "local"]
         contents |= {f"conf/{path.relative_to(conf).as_posix()}": path.read_bytes() for path in files}

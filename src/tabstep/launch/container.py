@@ -64,7 +64,7 @@ class Container:
 
         Raises:
             ProblemsError: a channel has a name that no split has, or there is none for the train split.
-            UserError: the hyperparameters cannot be read.
+            UserError: the hyperparameters cannot be read, or hosts have different parts of a table.
         """
         given = for_job(unpack(self._config("hyperparameters.json"), bundle))
         resume = "must" if "resume=must" in given else "auto"
@@ -85,6 +85,7 @@ class Container:
         channels = self.channels
         if channels:
             _check_channels(channels)
+            self._check_sharding()
             found = {split: _quoted(str(channels[split])) if split in channels else "null" for split in SPLITS}
             texts += ["data.path=null", *(f"data.{split}={text}" for split, text in found.items())]
         return texts
@@ -101,6 +102,16 @@ class Container:
             pass
         finally:
             temporary.unlink()
+
+    def _check_sharding(self) -> None:
+        """Refuse what would fit another encoder and train on other rows on each host, without any error."""
+        hosts = self._config("resourceconfig.json").get("hosts", ())
+        for name, channel in self._config("inputdataconfig.json").items():
+            if len(hosts) > 1 and channel.get("S3DistributionType") == "ShardedByS3Key":
+                raise UserError(
+                    f"channel {name!r}: each of the {len(hosts)} hosts has its own part of the table, but an encoder is "
+                    "fitted on all of it: set launch.sharded=false"
+                )
 
     def _config(self, name: str) -> dict[str, Any]:
         file = self.base / "input" / "config" / name

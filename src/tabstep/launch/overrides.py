@@ -23,10 +23,14 @@ from tabstep.errors import UserError
 
 PACKED_KEY: Final = "packed_overrides"
 MAX_PACKED: Final = 2_400  # the service takes 2,500 characters; the SDK adds two quotation marks
-MAX_READABLE: Final = 200  # characters of a value that a person reads in a table
+MAX_READABLE: Final = 200  # characters of a key or a value that a person reads in a table
 MAX_KEYS: Final = 80  # the service takes 100; the SDK and a tuner add theirs
 
-_READABLE = re.compile(rf"([A-Za-z_]\w*(?:\.\w+)*)=([\w./:@%+-]{{1,{MAX_READABLE}}})", re.ASCII)
+_READABLE = re.compile(
+    rf"(?!sagemaker_|_tuning_objective_metric|{PACKED_KEY})(?=[^=]{{1,{MAX_READABLE}}}=)"
+    rf"([A-Za-z_]\w*(?:\.\w+)*)=([\w./:@%+-]{{1,{MAX_READABLE}}})",
+    re.ASCII,
+)
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?=[.eE])(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _FILE = re.compile(r"file:(overrides-([0-9a-f]{16})\.json)")
 _NOT_OURS = re.compile(r"sagemaker_.*|_tuning_objective_metric")
@@ -45,7 +49,7 @@ def pack(overrides: Sequence[str]) -> dict[str, str]:
     ordered = _ordered(overrides)
     for text in overrides:
         match = _READABLE.fullmatch(text)
-        if match is None or text in ordered or _NOT_OURS.fullmatch(match[1]) or match[1] == PACKED_KEY or len(readable) == MAX_KEYS or len(match[1]) > MAX_READABLE:
+        if match is None or text in ordered or len(readable) == MAX_KEYS:
             packed.append(text)
         else:
             readable[match[1]] = _plain_number(match[2])

@@ -120,7 +120,8 @@ class PyTorchTrainingStepBuilder:
         Raises:
             ProblemsError: everything that is wrong with the job, one line each.
         """
-        step, session = self._prepared(cached=cache_config is not None)
+        step = self._step(cached=cache_config is not None)
+        session = self._session(step)
         for line in step.warnings:
             say(f"warning: {line}")
         if self._upload:
@@ -149,34 +150,29 @@ class PyTorchTrainingStepBuilder:
             options: fields of ``tabstep.launch.registration.Registration``, such as ``approval_status``.
         """
         step = self._made[training_step.name]
-        _, session = self._region_and_session()
         return register_step(
             training_step,
             Registration(
                 model_package_group_name=model_package_group_name, statistics_uri=step.statistics_uri(), **options
             ),
-            session,
+            self._session(step),
             role=step.spec.role,
             name=name or f"{training_step.name}-Register",
         )
 
-    def _prepared(self, *, cached: bool) -> tuple[Step, Any]:
-        region, session = self._region_and_session()
-        overrides, settings = self.config.to_overrides(), self.config.launch_settings()
+    def _step(self, *, cached: bool) -> Step:
+        settings = self.config.launch_settings()
         if self._role is not None:
             settings["role"] = self._role
-        return prepare_step(overrides, settings, region=region, cached=cached), session
-
-    def _region_and_session(self) -> tuple[str, Any]:
-        paths = (self.config.output_path, self.config.input_path, self.config.checkpoint_path)
-        named = [split_uri(path)[0] for path in paths if isinstance(path, str) and path.startswith("s3://")]
-        bucket = next(iter(named), None)
         if self._given is not None:
-            return self._given.boto_region_name, sdk.pipeline_session(self._given, bucket=bucket)
-        region = self.config.settings.get("region") or sdk.configured_region()
-        if not region:
-            raise ProblemsError(["launch.region: is missing: give a sagemaker_session, or set AWS_REGION"])
-        return region, sdk.session(region, pipeline=True, bucket=bucket)
+            settings["region"] = self._given.boto_region_name
+        return prepare_step(self.config.to_overrides(), settings, cached=cached)
+
+    def _session(self, step: Step) -> Any:
+        bucket, _ = split_uri(step.spec.bundle_uri)
+        if self._given is not None:
+            return sdk.pipeline_session(self._given, bucket=bucket)
+        return sdk.session(step.spec.region, pipeline=True, bucket=bucket)
 
     def _unique(self, name: str) -> str:
         if name not in self._made:

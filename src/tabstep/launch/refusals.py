@@ -9,10 +9,11 @@ from typing import Any, Final
 from tabstep.errors import RetryError, UserError
 
 _SIGN_IN: Final = "sign in again (`aws sso login`, or `aws configure`), or set AWS_PROFILE"
+_POLICY: Final = "the policy for launching users, in policies/ of tabstep.launch, holds what is needed"
 _REMEDIES: Final = {
-    "AccessDenied": "the policy in launch/policies/user.json holds what is needed",
-    "AccessDeniedException": "the policy in launch/policies/user.json holds what is needed",
-    "403": "the policy in launch/policies/user.json holds what is needed",
+    "AccessDenied": _POLICY,
+    "AccessDeniedException": _POLICY,
+    "403": _POLICY,
     "ExpiredToken": _SIGN_IN,
     "ExpiredTokenException": _SIGN_IN,
     "InvalidAccessKeyId": _SIGN_IN,

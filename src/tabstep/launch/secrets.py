@@ -15,7 +15,7 @@ _REFERENCE = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|true|false|null|none|[0-9.]*
 def looks_secret(name: str, text: str) -> str | None:
     """Return why a value seems to be a secret, or None; what refers to one, as an ARN does, is none.
 
-    >>> looks_secret("DB_PASSWORD", "hunter22"), looks_secret("TOKEN_ARN", "arn:aws:secretsmanager:eu-west-1:1:secret:x")
+    >>> looks_secret("DB_PASSWORD", "hunter22"), looks_secret("TOKEN_ARN", "arn:aws:ssm:eu-west-1:1:parameter/x")
     ('its name', None)
     """
     if what := secret_in(text.encode()):

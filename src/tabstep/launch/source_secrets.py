@@ -32,7 +32,7 @@ def found_secrets(name: str, content: bytes) -> Iterator[str]:
 
 
 def secret_in(content: bytes) -> tuple[str, int] | None:
-    """Return what the first secret is, and its line.
+    r"""Return what the first secret is, and its line.
 
     >>> secret_in(b"a: 1\n-----BEGIN " + b"PRIVATE KEY-----")
     ('a private key', 2)

@@ -63,7 +63,7 @@ def job_overrides(hyperparameters: ModelHyperparameters | str | Sequence[str]) -
     return [f"experiment={hyperparameters}"] if isinstance(hyperparameters, str) else list(hyperparameters)
 
 
-def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, region: str, cached: bool) -> Step:
+def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached: bool) -> Step:
     """Check a job and pack its source.
 
     Args:
@@ -88,7 +88,14 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, region:
         bundle_digest=bundle.digest, hyperparameters=hyperparameters, channels=channels, tags=bundle.tags()
     )
     distributed = validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices)
-    spec = job_spec(remote, payload, model=settings.model.name, distributed=distributed, region=region, now=_NO_TIME)
+    spec = job_spec(
+        remote,
+        payload,
+        model=settings.model.name,
+        distributed=distributed,
+        region=remote.region or sdk.configured_region() or "",
+        now=_NO_TIME,
+    )
     _check(spec, settings, late)
     name = f"PyTorchTraining-{_digest(spec, late)[:8]}"
     today = datetime.datetime.now(datetime.UTC).date()

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 SPAN = 3.0
-"""Normal scores beyond which a numeric embedding is constant: one row of 740 lies there."""
+"""Normal scores that the bins cover; one row of 370 lies beyond, where the embedding is linear."""
+NO_BOUND = 1e30
+"""In place of infinity, which an average of two buffers would turn into nan."""
 MAX_INPUTS = 16_384
 """Inputs of the first layer, whatever the number of columns: the sizes of the embeddings shrink above it."""
 
@@ -28,20 +30,26 @@ class NumericEmbedding(nn.Module):
     torch.Size([5, 16])
     """
 
-    knots: Tensor
+    shifts: Tensor
+    scales: Tensor
+    bounds: Tensor
 
     def __init__(self, num_numeric: int, *, num_bins: int, dim: int) -> None:
         super().__init__()
         self.output_dim = num_numeric * dim
-        self.scale = num_bins / (2.0 * SPAN)
-        self.register_buffer("knots", torch.arange(num_bins) - 0.5 * num_bins, persistent=False)
+        # The number itself comes first, as a bin without bounds: no copy joins it to the others.
+        bounds = torch.tensor([[-NO_BOUND, NO_BOUND]] + [[0.0, 1.0]] * num_bins)
+        shifts = 0.5 * num_bins - torch.arange(num_bins)
+        scales = torch.full((num_bins,), num_bins / (2.0 * SPAN))
+        self.register_buffer("bounds", bounds.t().contiguous(), persistent=False)
+        self.register_buffer("shifts", torch.cat([torch.zeros(1), shifts]), persistent=False)
+        self.register_buffer("scales", torch.cat([torch.ones(1), scales]), persistent=False)
         self.weight = nn.Parameter(torch.randn(num_numeric, num_bins + 1, dim) * 0.5 * (num_bins + 1) ** -0.5)
         self.bias = nn.Parameter(torch.zeros(num_numeric, 1, dim))
 
     def forward(self, x_num: Tensor) -> Tensor:
-        columns = x_num.t().unsqueeze(2)
-        bins = (columns * self.scale - self.knots).clamp_(0.0, 1.0)
-        embedded = torch.baddbmm(self.bias, torch.cat([columns, bins], dim=2), self.weight)
+        encoded = torch.addcmul(self.shifts, x_num.t().unsqueeze(2), self.scales).clamp_(*self.bounds)
+        embedded = torch.baddbmm(self.bias, encoded, self.weight)
         return embedded.relu().transpose(0, 1).flatten(1)
 
 

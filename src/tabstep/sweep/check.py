@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tabstep.config.overrides import check_overrides
 from tabstep.errors import ProblemsError, UserError
+from tabstep.sweep.dimensions import Numbers, Values
 from tabstep.sweep.jobs import Composer, settings_of
 from tabstep.sweep.ledger import Header
-from tabstep.sweep.space import Numbers, Space, Values
+from tabstep.sweep.space import Space
 
 PASSWORD = re.compile(r"[^:/]+://[^/@]*:[^/@]+@")
-MOST_JOBS = 24
-"""Combinations up to which all of them are composed; of more, each value is composed once."""
+MOST_JOBS, MOST_OPTIONS = 8, 24
+"""Combinations up to which all of them are composed beforehand, which takes 0.15 s each; combinations of options."""
 FREE = (
     "paths",
     "logger",
@@ -85,7 +88,7 @@ def _ends(dimension: Numbers) -> tuple[str, ...]:
 def _check_jobs(space: Space, composer: Composer) -> bool:
     problems: list[str] = []
     several = False
-    for params in _sample(space):
+    for params in _sample(space, composer.conf_dirs):
         try:
             trainer = settings_of(composer.compose(space.overrides(params), 0)).trainer
         except UserError as error:
@@ -98,22 +101,24 @@ def _check_jobs(space: Space, composer: Composer) -> bool:
     return several
 
 
-def _sample(space: Space) -> Iterator[dict[str, str]]:
-    """Return values for a few trials: all combinations of a few, else each value once beside the first others."""
+def _sample(space: Space, conf_dirs: Sequence[Path]) -> Iterator[dict[str, str]]:
+    """Return values for a few trials: all combinations of a few; else those of the groups, and the last of all values.
+
+    The value of a key is judged by itself before; what is composed matters most for the options of groups.
+    """
     columns = {
         key: dimension.texts if isinstance(dimension, Values) else _ends(dimension)
         for key, dimension in space.dimensions.items()
     }
-    total = 1
-    for texts in columns.values():
-        total *= len(texts)
-    if total <= MOST_JOBS:
-        yield from (dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values()))
-        return
-    first = {key: texts[0] for key, texts in columns.items()}
-    for key, texts in columns.items():
-        for text in texts[:MOST_JOBS]:
-            yield {**first, key: text}
+    yield {key: texts[-1] for key, texts in columns.items()}
+    if math.prod(len(texts) for texts in columns.values()) > MOST_JOBS:
+        columns = {key: texts if _is_group(key, conf_dirs) else texts[:1] for key, texts in columns.items()}
+    for row in itertools.islice(itertools.product(*columns.values()), MOST_OPTIONS):
+        yield dict(zip(columns, row, strict=True))
+
+
+def _is_group(key: str, conf_dirs: Sequence[Path]) -> bool:
+    return any((directory / key.lstrip("+")).is_dir() for directory in conf_dirs)
 
 
 def check_same(before: Header, now: Header) -> None:

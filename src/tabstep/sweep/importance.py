@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from tabstep.errors import UserError
+from tabstep.sweep.dimensions import Dimension
 from tabstep.sweep.ledger import Ledger, Trial
-from tabstep.sweep.space import Dimension
 
 LEAST = 4
 """Finished trials below which nothing is said."""

@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 from tabstep.config.parse import parse
 from tabstep.config.resolve import composition_problem, plain
 from tabstep.config.settings import Settings
-from tabstep.errors import UserError
 from tabstep.sweep.runner import Job
 
 HYDRA_FILES = ("config.yaml", "hydra.yaml", "overrides.yaml")
@@ -57,32 +56,26 @@ class Composer:
                 directory = self.sweep_dir / str(cfg.hydra.sweep.subdir)
                 with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
                     cfg.hydra.runtime.output_dir = str(directory)
-                return Job(number, tuple(overrides), directory, _plain_task(cfg, directory))
+                return Job(number, tuple(overrides), directory, _plain_task(cfg, directory), cfg)
         except (HydraException, OmegaConfBaseException) as error:
             raise composition_problem(error) from error
-
-    def directory(self, overrides: Sequence[str], number: int) -> Path:
-        """Return where a job would run; below the sweep's own directory where it cannot be composed."""
-        try:
-            return self.compose(overrides, number).directory
-        except UserError:
-            return self.sweep_dir / str(number)
 
     def base(self) -> dict[str, Any]:
         """Return the configuration that the trials change."""
         with _current(self.master):
             return _plain_task(self.master, self.sweep_dir)
 
-    def write_hydra_files(self, job: Job) -> None:
-        """Leave what Hydra's own launcher leaves of a job in its directory."""
-        cfg = self.loader.load_sweep_config(self.master, list(job.overrides))
-        folder = job.directory / str(cfg.hydra.output_subdir or ".hydra")
-        folder.mkdir(parents=True, exist_ok=True)
-        overrides = cfg.hydra.overrides.task
-        hydra = OmegaConf.masked_copy(cfg, "hydra")
-        task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        for name, part in zip(HYDRA_FILES, (task, hydra, overrides), strict=True):
-            (folder / name).write_text(OmegaConf.to_yaml(part), encoding="utf-8")
+
+def write_hydra_files(job: Job) -> None:
+    """Leave what Hydra's own launcher leaves of a job in its directory."""
+    cfg = job.composed
+    folder = job.directory / str(cfg.hydra.output_subdir or ".hydra")
+    folder.mkdir(parents=True, exist_ok=True)
+    task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    for name, part in zip(
+        HYDRA_FILES, (task, OmegaConf.masked_copy(cfg, "hydra"), cfg.hydra.overrides.task), strict=True
+    ):
+        (folder / name).write_text(OmegaConf.to_yaml(part), encoding="utf-8")
 
 
 def settings_of(job: Job) -> Settings:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import tabstep
 from tabstep.errors import EXIT_OK, EXIT_RETRY, EXIT_SIGINT, EXIT_SIGTERM, RetryError, StoppedError, UserError
-from tabstep.sweep.jobs import Composer
+from tabstep.sweep.jobs import Composer, write_hydra_files
 from tabstep.sweep.ledger import read_json
 from tabstep.sweep.runner import Job, Outcome
 
@@ -94,7 +94,6 @@ class ProcessRunner:
         inherited: descriptor of the sweep's lock, which they hold too.
     """
 
-    composer: Composer
     slots: int
     inherited: int | None = None
     children: dict[int, Child] = field(default_factory=dict)
@@ -103,7 +102,7 @@ class ProcessRunner:
     def start(self, job: Job) -> None:
         """Start its process; what it prints goes to files in its directory."""
         job.directory.mkdir(parents=True, exist_ok=True)
-        self.composer.write_hydra_files(job)
+        write_hydra_files(job)
         file = job.directory / CONFIG
         config = {**job.config, "callbacks": {**job.config["callbacks"], "progress": "lines"}}
         file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -158,7 +157,7 @@ class ProcessRunner:
         self.children.clear()
 
 
-def process_runner(composer: Composer, n_jobs: int, inherited: int | None = None) -> ProcessRunner:
+def process_runner(n_jobs: int, inherited: int | None = None) -> ProcessRunner:
     """Build a runner of ``n_jobs`` processes at a time.
 
     Raises:
@@ -166,7 +165,7 @@ def process_runner(composer: Composer, n_jobs: int, inherited: int | None = None
     """
     if n_jobs < 1:
         raise UserError(f"hydra.launcher.n_jobs: expected a whole number >= 1, got {n_jobs}")
-    return ProcessRunner(composer, n_jobs, inherited)
+    return ProcessRunner(n_jobs, inherited)
 
 
 def environment(slots: int, slot: int, config: dict[str, Any]) -> dict[str, str]:
@@ -199,7 +198,7 @@ def launch_processes(
 ) -> list[JobReturn]:
     """Run a batch of jobs in processes for a sweeper other than tabstep's."""
     composer = Composer(context.config_loader, config)
-    runner = ProcessRunner(composer, n_jobs)
+    runner = process_runner(n_jobs)
     jobs = [composer.compose(each, first + index) for index, each in enumerate(overrides)]
     outcomes: dict[int, Outcome] = {}
     waiting = list(jobs)

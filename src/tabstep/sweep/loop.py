@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -63,6 +64,7 @@ class Loop:
     running: dict[int, float] = field(default_factory=dict)  # number: when it was started
     lost: dict[int, int] = field(default_factory=dict)
     ends: float | None = None
+    _jobs: dict[int, Job] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run until all trials have ended, the time is over, or too many have failed.
@@ -97,6 +99,7 @@ class Loop:
             else:
                 break
             self._launch(trial)
+            self._jobs.clear()
         return len(self.running) > begun
 
     def _is_over(self) -> bool:
@@ -116,16 +119,18 @@ class Loop:
         if number >= self.proposer.total or not all(trial.finished for trial in trials[:sees]):
             return None
         proposal = self.proposer.propose(number, trials, sees)
-        overrides = self.space.overrides(proposal.params)
         trial = Trial(
             number=number,
             state="running",
             params=proposal.params,
-            overrides=overrides,
-            directory=os.path.relpath(self.composer.directory(overrides, number), self.ledger.directory),
+            overrides=self.space.overrides(proposal.params),
+            directory=str(number),
             sees=sees,
             memory=proposal.memory,
         )
+        with suppress(UserError):  # said when it is launched
+            directory = os.path.relpath(self._job(trial).directory, self.ledger.directory)
+            trial = replace(trial, directory=directory)
         self._save(trial)
         return trial
 
@@ -152,9 +157,12 @@ class Loop:
         self.runner.start(job)
 
     def _job(self, trial: Trial) -> Job:
-        job = self.composer.compose(trial.overrides, trial.number)
-        settings_of(job)
-        return job
+        """Compose a trial and check it, once while it is being started."""
+        if trial.number not in self._jobs:
+            job = self.composer.compose(trial.overrides, trial.number)
+            settings_of(job)
+            self._jobs[trial.number] = job
+        return self._jobs[trial.number]
 
     def _record(self, outcome: Outcome) -> bool:
         """Keep how a trial ended; False when it has to be started again."""

@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tabstep.errors import UserError
 from tabstep.sweep import optuna_study as advice
+from tabstep.sweep.dimensions import Dimension
 from tabstep.sweep.ledger import Header, Trial
 from tabstep.sweep.optuna_study import optuna
-from tabstep.sweep.space import Dimension
 
 JOURNAL: Final = "optuna.journal"
 FAULTS: Final = (OSError, ImportError, ValueError, KeyError, RuntimeError, OptunaError, SQLAlchemyError)

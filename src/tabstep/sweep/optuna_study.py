@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tabstep.errors import UserError
+from tabstep.sweep.dimensions import Dimension, Numbers, Values
 from tabstep.sweep.ledger import Direction, Trial
-from tabstep.sweep.space import Dimension, Numbers, Values
 
 try:
     import optuna

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial that is ready to be run; ``config`` holds plain containers."""
+    """A trial that is ready to be run; ``config`` holds plain containers, ``composed`` is what Hydra made."""
 
     number: int
     overrides: tuple[str, ...]
     directory: Path
     config: dict[str, Any]
+    composed: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What is searched: Hydra's sweep grammar as dimensions, and the way back from values to overrides."""
+"""The space of a sweep: Hydra's sweep grammar as dimensions, and the way back from values to overrides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,58 +21,9 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from tabstep.errors import UserError, nearest
+from tabstep.sweep.dimensions import Dimension, Numbers, Values, enumerate_values
 
 TAGS = ("log",)
-
-
-@dataclass(frozen=True)
-class Values:
-    """One of several values, each as it stands behind the ``=`` of an override."""
-
-    texts: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Write it in Hydra's grammar."""
-        return f"choice({','.join(self.texts)})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """A number from ``low`` to ``high``, both included, in steps of ``step`` if it has one."""
-
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    integer: bool = False
-
-    def __str__(self) -> str:
-        """Write it in Hydra's grammar."""
-        ends = f"{self.text(self.low)},{self.text(self.high)}"
-        if self.step is None or (self.integer and self.step == 1):
-            inner = f"int(interval({ends}))" if self.integer else f"interval({ends})"
-        else:
-            stop = self.text(float(Decimal(repr(self.high)) + Decimal(repr(self.step))))
-            inner = f"range({self.text(self.low)},{stop},{self.text(self.step)})"
-        return f"tag(log,{inner})" if self.log else inner
-
-    def text(self, value: float) -> str:
-        """Write a value as it stands behind the ``=`` of an override: six digits, or a whole number of steps.
-
-        >>> Numbers(low=0.1, high=0.5, step=0.1).text(0.30000000000000004)
-        '0.3'
-        >>> Numbers(low=1e-4, high=1e-2).text(0.00034599600269489693)
-        '0.000345996'
-        """
-        if self.integer:
-            return str(round(value))
-        if self.step is None:
-            return repr(min(max(float(f"{value:.6g}"), float(self.low)), float(self.high)))
-        steps = round((value - self.low) / self.step)
-        return repr(float(Decimal(repr(self.low)) + steps * Decimal(repr(self.step))))
-
-
-Dimension = Values | Numbers
 
 
 @dataclass(frozen=True)
@@ -137,23 +87,6 @@ def combinations(space: Space) -> Iterator[dict[str, str]]:
 def count(space: Space) -> int:
     """Return the number of combinations."""
     return math.prod(len(enumerate_values(key, dimension)) for key, dimension in space.dimensions.items())
-
-
-def enumerate_values(key: str, dimension: Dimension) -> tuple[str, ...]:
-    """Return the values of a dimension as texts.
-
-    Raises:
-        UserError: it is an interval.
-    """
-    if isinstance(dimension, Values):
-        return dimension.texts
-    if dimension.step is None:
-        raise UserError(
-            f"{key}: {dimension} has no end of values: a grid needs choice(...) or range(...), or choose a sampler, "
-            "as hparams_search=optuna does"
-        )
-    steps = round((dimension.high - dimension.low) / dimension.step)
-    return tuple(dimension.text(dimension.low + index * dimension.step) for index in range(steps + 1))
 
 
 def _dimension(override: Override, seed: int) -> Dimension:

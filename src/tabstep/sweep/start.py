@@ -149,10 +149,10 @@ def _runner(
     basic = str(launcher.get("_target_")) == BASIC
     if basic and several:
         print("hydra/launcher=process: chosen, for a trial uses several devices")
-        return process_runner(composer, 1, descriptor)
+        return process_runner(1, descriptor)
     built = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=composer.master)
     if hasattr(built, "runner"):  # one of tabstep's own, which take trials one by one
-        return cast(Runner, built.runner(composer, descriptor))
+        return cast(Runner, built.runner(descriptor))
     logging.getLogger(type(built).__module__).setLevel(logging.WARNING)  # the sweep says what it starts
     jobs = launcher.get("n_jobs")
     batch = jobs if isinstance(jobs, int) and jobs > 0 else 1 if options.searches else 2**31
