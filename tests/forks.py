@@ -1,9 +1,9 @@
 """Runs commands of tabstep, each in a fork of one process that has imported everything, so that a run costs no import.
 
-Started by test_bad_input.py. Reads one JSON object a line, answers each with one: the exit code, negative for a
-signal, and what the command wrote.
+Started by test_bad_input.py. Reads one JSON object a line and answers each with one: the exit code, negative for a
+signal, what the command wrote, and its peak memory.
 
-    {"program": "train" | "tabstep", "argv": [...], "cwd": "...", "fault": null | {"point", "call", "do"}}
+    {"program": "train" | "tabstep", "argv": [...], "cwd": "...", "environ": {...}, "fault": null | {point, call, do}}
 """
 
 from __future__ import annotations
@@ -24,23 +24,28 @@ import torch
 
 import tabstep.cli
 import tabstep.entry
-import tabstep.run  # noqa: F401 - what a run imports late
+import tabstep.run
 
 
-def no_space(*_: Any, **__: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+def no_space() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-ACTIONS: dict[str, Callable[..., None]] = {
-    "SIGTERM": lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
-    "SIGINT": lambda *_, **__: os.kill(os.getpid(), signal.SIGINT),
-    "SIGKILL": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL),
+def busy() -> None:
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+ACTIONS: dict[str, Callable[[], None]] = {
+    "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "SIGINT": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "ENOSPC": no_space,
+    "EBUSY": busy,
 }
 
 
 def inject(point: str, call: int, do: str) -> None:
-    """Act right before the given call (from 1 on) of a function or method; 0 is every call."""
+    """Act right before the given call, counted from 1, of a function or method; 0 is every call."""
     module_name, _, path = point.partition(":")
     owner: Any = importlib.import_module(module_name)
     *parents, name = path.split(".")
@@ -53,7 +58,7 @@ def inject(point: str, call: int, do: str) -> None:
         nonlocal calls
         calls += 1
         if call in (0, calls):
-            ACTIONS[do](*args, **kwargs)
+            ACTIONS[do]()
         return real(*args, **kwargs)
 
     setattr(owner, name, patched)
@@ -65,17 +70,16 @@ def inject(point: str, call: int, do: str) -> None:
 def work(request: dict[str, Any]) -> int:
     """Do what a request asks for and return the exit code."""
     os.chdir(request["cwd"])
+    os.environ.update(request["environ"])
     if request["fault"] is not None:
         inject(**request["fault"])
     main = tabstep.entry.main if request["program"] == "train" else tabstep.cli.main
-    try:
-        return main(request["argv"])
-    except SystemExit as end:
-        return int(end.code or 0)
+    return main(request["argv"])
 
 
 @contextmanager
 def redirected(descriptor: int) -> Iterator[Any]:
+    """Let what is written to a descriptor go to a file."""
     with tempfile.TemporaryFile() as file:
         before = os.dup(descriptor)
         os.dup2(file.fileno(), descriptor)
@@ -94,11 +98,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             code = 70
             try:
                 code = work(request)
-            except BaseException:
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            finally:
+                if code == 70:
+                    traceback.print_exc()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
         _, status, usage = os.wait4(pid, 0)
         texts = []
         for file in (out, err):
@@ -109,6 +114,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    assert tabstep.run  # imported late by a command, and before the fork here
     torch.set_num_threads(1)
     for line in sys.stdin:
         result = json.dumps(answer(json.loads(line)))

@@ -8,7 +8,6 @@ of kills cost seconds. Prints one JSON object a case.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import json
@@ -115,7 +114,7 @@ def forked(work: Callable[[], None], log: Path) -> int:
         os.dup2(descriptor, 2)
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, it must not run on in the fork
             traceback.print_exc()
             code = 1
         sys.stdout.flush()
@@ -135,7 +134,10 @@ def digest(output: Path) -> str:
         (output / "model" / "model.safetensors").read_bytes(),
         repr(history).encode(),
         json.dumps(report).encode(),
-        *(repr(pq.read_table(path).to_pydict()).encode() for path in sorted((output / "predictions").glob("*.parquet"))),
+        *(
+            repr(pq.read_table(path).to_pydict()).encode()
+            for path in sorted((output / "predictions").glob("*.parquet"))
+        ),
         *tensor_bytes([last["state_dict"], last["optimizer_states"], last["schedule"]]),
     ]
     return hashlib.sha256(b"".join(parts)).hexdigest()
@@ -157,7 +159,9 @@ def main(data: str, out: str, points: list[str]) -> None:
     root = Path(out)
     log = root / "log.txt"
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = plain(compose("train", overrides=[*OVERRIDES, f"data.path={data}", f"paths.cache_dir={root / 'cache'}"]))
+        config = plain(
+            compose("train", overrides=[*OVERRIDES, f"data.path={data}", f"paths.cache_dir={root / 'cache'}"])
+        )
 
     def one_run(output: Path, *kill: Any) -> int:
         settings = parse({**config, "paths": {**config["paths"], "output_dir": str(output)}})

@@ -71,13 +71,15 @@ def test_what_is_saved_predicts_the_same_after_loading(saved: Path, tiny_table: 
 
 def test_order_extra_columns_and_a_missing_label_do_not_matter(saved: Path, tiny_table: pa.Table) -> None:
     model = tabstep.load(saved)
-    shuffled = tiny_table.select(list(reversed(tiny_table.column_names))).append_column("extra", pa.nulls(len(tiny_table)))
+    shuffled = tiny_table.select(tiny_table.column_names[::-1]).append_column("extra", pa.nulls(len(tiny_table)))
     whole = model.predict(tiny_table)
     assert model.predict(shuffled)["prob_yes"].equals(whole["prob_yes"])
     assert model.predict(tiny_table.drop(["label", "row_id"])).column_names == ["prob_no", "prob_yes", "prediction"]
 
 
-def test_a_stream_of_batches_gives_what_the_whole_table_gives(saved: Path, tiny_table: pa.Table, tmp_path: Path) -> None:
+def test_a_stream_of_batches_gives_what_the_whole_table_gives(
+    saved: Path, tiny_table: pa.Table, tmp_path: Path
+) -> None:
     model = tabstep.load(saved)
     pq.write_table(tiny_table, tmp_path / "in.parquet")
     rows = model.predict_file(tmp_path / "in.parquet", tmp_path / "out.parquet", batch_rows=37)

@@ -52,7 +52,7 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path: Path) -> None:
             return os.system, (f"touch {tmp_path / 'gone_off'}",)
 
     write_durably(tmp_path / "bomb.ckpt", dump_state({"state": Bomb()}))
-    with pytest.raises(Exception, match="weights_only|Weights only"):
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
         load_state(tmp_path / "bomb.ckpt")
     assert not (tmp_path / "gone_off").exists()
 
@@ -69,7 +69,7 @@ def test_a_damaged_newest_file_is_passed_over_by_name(tmp_path: Path) -> None:
     for step in (10, 20):
         store.save_checkpoint({"step": step}, store.path("last", step))
     store.path("last", 20).write_bytes(b"torn")
-    with pytest.warns(UserWarning, match="last-00000020.ckpt.*is not a checkpoint"):
+    with pytest.warns(UserWarning, match=r"last-00000020\.ckpt.*is not a checkpoint"):
         found = store.newest()
     assert found is not None
     assert (found[0].name, found[1]["step"]) == ("last-00000010.ckpt", 10)

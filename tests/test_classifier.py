@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,7 +53,11 @@ def new_model() -> nn.Module:
         num_numeric=3,
         cardinalities=[6, 6],
         num_outputs=1,
-        **{"width": 16, "depth": 2, "dropout": 0.2, "num_bins": 4, "embedding_dim": 4},
+        width=16,
+        depth=2,
+        dropout=0.2,
+        num_bins=4,
+        embedding_dim=4,
     )
 
 
@@ -117,7 +122,7 @@ def batches_of(epoch: int, batch_size: int = BATCH) -> list[Batch]:
     order = EpochOrder(ROWS, seed=7, epoch=epoch, window=10_000).rows(0, ROWS)
     part = TABLES["train"]
     edges = [batch_size * index for index in range(num_batches(ROWS, batch_size))] + [ROWS]
-    chosen = [order[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    chosen = [order[start:end] for start, end in itertools.pairwise(edges)]
     return [Batch(*(torch.from_numpy(array[rows]) for array in (part.x_num, part.x_cat, part.y))) for rows in chosen]
 
 
@@ -166,7 +171,8 @@ def test_training_is_that_of_a_bare_loop_bit_for_bit(class_weights: list[float] 
 def test_micro_batches_add_up_to_the_big_batch_exactly_also_with_class_weights(tmp_path: Path) -> None:
     # Without dropout, whose masks depend on the batch. 210 rows: the last window is uneven.
     weights = [1.0, 5.0]
-    whole = fit(_no_dropout(classifier(new_model(), class_weights=weights, batch_size=64)), tmp_path / "a", batch_size=64)
+    big = classifier(new_model(), class_weights=weights, batch_size=64)
+    whole = fit(_no_dropout(big), tmp_path / "a", batch_size=64)
     parts = fit(
         _no_dropout(classifier(new_model(), class_weights=weights, batch_size=16)),
         tmp_path / "b",
@@ -266,9 +272,7 @@ def test_an_exploding_gradient_stops_the_run(tmp_path: Path) -> None:
         fit(classifier(new_model(), max_grad_norm=1e-6), tmp_path)
 
 
-def test_labels_out_of_range_are_refused_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_out_of_range_are_refused_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = TABLES["train"].y.copy()
     bad[:] = 2
     monkeypatch.setitem(vars(TABLES["train"]), "y", bad)

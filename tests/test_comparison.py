@@ -55,6 +55,18 @@ def test_values_of_another_type_differ(tmp_path: Path, one: Any, two: Any, diffe
         assert [yaml.safe_load(text) for text in texts] == [one, two]
 
 
+def test_an_ensemble_lacks_keys_without_a_difference(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, {"seed": 1, "lr": lr}) for name, lr in (("0", 0.1), ("1", 0.2))]
+    weights = {"ensemble": {"weights": {"0": 0.25, "1": 0.75}}}
+    runs.append(make_run(tmp_path / "ensemble", weights))
+    found = compare(runs)
+    assert found.config == {
+        "lr": ("0.1", "0.2", ""),
+        "ensemble.weights.0": ("", "", "0.25"),
+        "ensemble.weights.1": ("", "", "0.75"),
+    }
+
+
 def test_a_run_that_is_not_finished_shows_its_best_epoch(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", None, None)
     (run / ".hydra").mkdir()

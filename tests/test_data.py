@@ -50,7 +50,15 @@ def test_ranks_share_the_global_batch_and_none_goes_without_two_rows(
 
 @pytest.mark.parametrize(
     ("rows", "batch_size", "world_size", "count"),
-    [(100, 100, 1, 1), (101, 100, 1, 1), (102, 100, 1, 2), (103, 100, 2, 1), (104, 100, 2, 2), (1, 100, 1, 1), (3, 1, 1, 3)],
+    [
+        (100, 100, 1, 1),
+        (101, 100, 1, 1),
+        (102, 100, 1, 2),
+        (103, 100, 2, 1),
+        (104, 100, 2, 2),
+        (1, 100, 1, 1),
+        (3, 1, 1, 3),
+    ],
 )
 def test_a_tail_too_short_joins_the_batch_before_it(rows: int, batch_size: int, world_size: int, count: int) -> None:
     assert num_batches(rows, batch_size, world_size) == count

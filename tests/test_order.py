@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ def test_rows_do_not_depend_on_how_they_are_asked_for(cuts: list[int], window: i
     whole = EpochOrder(300, seed=1, epoch=2, window=window, block=7).rows(0, 300)
     asked = EpochOrder(300, seed=1, epoch=2, window=window, block=7)
     edges = [0, *sorted(cuts), 300]
-    parts = [asked.rows(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [asked.rows(start, stop) for start, stop in itertools.pairwise(edges)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 

@@ -85,7 +85,8 @@ def test_ranks_that_are_stopped_go_on_bit_for_bit(
         assert run.poll() is None, "it ended before it could be stopped"
         time.sleep(0.02)
     if how == signal.SIGKILL:  # one rank alone; the launcher then ends the other
-        ranks = [child for child in psutil.Process(run.pid).children(recursive=True) if "tabstep.worker" in child.cmdline()]
+        below = psutil.Process(run.pid).children(recursive=True)
+        ranks = [process for process in below if "--standalone" not in process.cmdline()]
         max(ranks, key=lambda rank: rank.pid).kill()
     else:
         run.send_signal(how)

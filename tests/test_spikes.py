@@ -45,9 +45,7 @@ def test_a_column_let_go_in_one_batch_stays_so() -> None:
     assert fit(many, [0.0] * 100_000) == ()
 
 
-@given(
-    rows=st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.5, -2.0, float("nan")]), max_size=60), cut=st.integers(0, 60)
-)
+@given(rows=st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.5, -2.0, float("nan")]), max_size=60), cut=st.integers(0, 60))
 def test_the_result_depends_neither_on_the_cut_into_batches_nor_on_json(rows: list[float], cut: int) -> None:
     whole = fit(rows)
     assert fit(rows[:cut], rows[cut:]) == whole

@@ -56,19 +56,25 @@ def compare(locations: Sequence[str | os.PathLike[str]]) -> Comparison:
     for index, path in enumerate(resolved):
         if path in resolved[:index]:
             raise UserError(f"compare: {runs[index].path} is given twice")
-    configs = [{key: written(value) for key, value in flat(run.config).items()} for run in runs]
-    keys = dict.fromkeys(key for config in configs for key in config if key not in _PLACES)
-    table = {key: tuple(config.get(key, "") for config in configs) for key in keys}
-    return Comparison(
-        names=tuple(short_names(resolved)),
-        config={key: row for key, row in table.items() if len(set(row)) > 1},
-        metrics=_metrics(runs),
-    )
+    return Comparison(names=tuple(short_names(resolved)), config=_differences(runs), metrics=_metrics(runs))
 
 
 def _runs(location: str | os.PathLike[str]) -> list[StoredRun]:
     below = find_runs(location) if Path(location).is_dir() else []
     return [read_run(path) for path in below] or [read_run(location)]
+
+
+def _differences(runs: Sequence[StoredRun]) -> dict[str, tuple[str, ...]]:
+    configs = [{key: written(value) for key, value in flat(run.config).items()} for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config if key not in _PLACES)
+    table = {key: tuple(config.get(key, "") for config in configs) for key in keys}
+    # An ensemble has none of the keys of its members: that it lacks one is no difference.
+    single = ["ensemble" not in run.config for run in runs]
+    return {
+        key: row
+        for key, row in table.items()
+        if len({text for text, counts in zip(row, single, strict=True) if counts or text}) > 1
+    }
 
 
 def written(value: Any) -> str:

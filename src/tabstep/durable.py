@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tabstep.errors import UserError
-from tabstep.exits import writing
+from tabstep.exits import write_failure
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -40,9 +40,11 @@ def check_writable(directory: Path, what: str) -> None:
     if not place.is_dir():
         raise UserError(f"{what}: cannot be written: {str(place)!r} is a file: name another directory")
     probe = place / f".{os.getpid()}.probe"
-    with writing(f"{what}: cannot be written"):
+    try:
         write_durably(probe, bytes(4096))
         probe.unlink()
+    except OSError as error:
+        raise write_failure(OSError(error.errno, error.strerror, str(place)), f"{what}: cannot be written") from error
 
 
 def sync_directory(directory: Path) -> None:

@@ -118,7 +118,9 @@ class Encoder:
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each column of ``x_cat``: the categorical columns, then the numeric ones with a spike."""
-        return tuple(column.cardinality for column in (*self.categorical, *self.spikes))
+        return tuple(column.cardinality for column in self.categorical) + tuple(
+            column.cardinality for column in self.spikes
+        )
 
     def transform(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return ``x_num`` (n, num_numeric) float32 and ``x_cat`` (n, len(cardinalities)) int32, both C-contiguous.

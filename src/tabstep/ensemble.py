@@ -172,12 +172,13 @@ def _test_split(candidates: Sequence[Candidate], say: Say) -> list[Split]:
 
 def _write(out: Path, ensemble: Ensemble, models: Mapping[str, Path], splits: Sequence[Split]) -> None:
     report = ensemble.report()
+    weights = {name: round(ensemble.weight(name), 6) for name in ensemble.counts}
     with writing("--out: cannot be written"):
         out.mkdir(parents=True, exist_ok=True)
         artifact.save_ensemble(
             out / MODEL,
             members={models[name]: count for name, count in ensemble.counts.items()},
-            config={"ensemble": {key: report[key] for key in ("objective", "candidates", "members")}},
+            config={"ensemble": {"objective": ensemble.objective, "weights": weights}},
             metrics=report,
         )
         predictor = artifact.load(out / MODEL)

@@ -198,4 +198,6 @@ def _launch(settings: Settings) -> float | None:
     sources = {source.provider: Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"}
     if hydra.job.config_name != PRIMARY or sources.get("main") != config_dir():
         raise UserError("--config-name, --config-path: a job has conf/train.yaml of its source: use --config-dir")
-    return launch(settings, list(hydra.overrides.task), [path for name, path in sources.items() if name == "command-line"])
+    return launch(
+        settings, list(hydra.overrides.task), [path for name, path in sources.items() if name == "command-line"]
+    )

@@ -68,7 +68,8 @@ def say(message: str) -> None:
 
 def write_failure(error: OSError, what: str) -> Exception:
     """Return what a failed write means: a full disk may be emptied and tried again, a read-only place may not."""
-    text = f"{what}: {error.strerror or error}" + (f": {error.filename!r}" if error.filename else "")
+    place = error.filename2 or error.filename  # of a copy, the copy
+    text = f"{what}: {error.strerror or error}" + (f": {str(place)!r}" if place else "")
     if error.errno in FULL_DISK:
         return RetryError(f"{text}: free some space, then the same command goes on")
     return UserError(text)

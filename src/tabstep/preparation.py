@@ -89,5 +89,5 @@ def _check(sources: Mapping[Split, ParquetSource], schema: Schema, cache_dir: Pa
     """Run the checks once for the same files and schema; later runs read what they found."""
     facts = [_CHECKS_VERSION, schema.to_dict(), {split: source.fingerprint() for split, source in sources.items()}]
     key = "checks-" + sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    found = cached_json(cache_dir, key, lambda: [asdict(finding) for finding in check_splits({**sources}, schema)])
+    found = cached_json(cache_dir, key, lambda: [asdict(finding) for finding in check_splits(sources, schema)])
     return [Finding(**finding) for finding in found]

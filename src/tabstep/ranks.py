@@ -52,7 +52,8 @@ def agree_on(ranks: Ranks, name: str, value: str) -> str:
         return value
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, is_master=False, timeout=timedelta(minutes=5))
+        address, port, is_master=False, timeout=timedelta(minutes=5)
+    )
     if ranks.rank == 0:
         store.set(f"tabstep/{name}", value)
     return store.get(f"tabstep/{name}").decode()
@@ -74,7 +75,9 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
     file.touch(mode=0o600)  # values of the environment may stand in it
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-    child = subprocess.Popen([*command, "-m", "tabstep.worker", str(file), str(os.getpid())], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    child = subprocess.Popen(
+        [*command, "-m", "tabstep.worker", str(file), str(os.getpid())], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     received: list[int] = []
 
     def pass_on(signum: int, _frame: Any) -> None:

@@ -157,7 +157,8 @@ def _objective(report: Mapping[str, Any], objective: str) -> float:
 def _set_aside(paths: PathSettings, show: Show) -> None:
     """Move what an earlier run left into ``previous-<n>``: starting anew must not destroy it."""
     output = Path(paths.output_dir)
-    old = [path for path in (paths.checkpoints, paths.model, *(output / name for name in _OUTPUTS)) if path.exists()]
+    places = {"checkpoints": paths.checkpoints, "model": paths.model} | {name: output / name for name in _OUTPUTS}
+    old = {name: path for name, path in places.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))}
     if not old:
         return
     number = 1
@@ -165,8 +166,13 @@ def _set_aside(paths: PathSettings, show: Show) -> None:
         number += 1
     target = output / f"previous-{number}"
     target.mkdir()
-    for path in old:
-        shutil.move(path, target / path.name)
+    for name, path in old.items():
+        if path.is_dir():  # one at a time: a container's mounted directory cannot be moved
+            (target / name).mkdir()
+            for entry in path.iterdir():
+                shutil.move(entry, target / name / entry.name)
+        else:
+            shutil.move(path, target / name)
     show(f"resume=never: the earlier run in {output} was moved to {target}")
 
 

@@ -10,7 +10,9 @@ from typing import Final
 
 from tabstep.config.settings import SchemaSettings
 from tabstep.csv_table import CSV_SUFFIXES, CsvTable
+from tabstep.durable import write_durably
 from tabstep.errors import UserError
+from tabstep.exits import writing
 from tabstep.inference import Row, infer_schema
 from tabstep.schema import Schema, Task
 from tabstep.source import TypedTable, open_source
@@ -44,11 +46,9 @@ def write_schema_file(
         raise UserError(f"{path}: exists already: choose another name, or allow it to be overwritten")
     schema, task, rows = infer_schema(open_table(location, where=location), settings)
     text = schema_yaml(schema, rows, task=task, classes=settings.classes)
-    try:
+    with writing(f"{path}: cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        write_durably(path, text.encode())
     return path, rows
 
 

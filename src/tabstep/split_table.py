@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabstep.errors import RetryError, UserError
+from tabstep.errors import UserError
+from tabstep.exits import write_failure
 from tabstep.schema import SPLITS, Split
 from tabstep.schema_file import open_table
 from tabstep.source import TypedTable
@@ -37,7 +38,7 @@ def split_table(
 
     Raises:
         UserError: shares that leave a split without rows, a file that exists, or a table that cannot be read.
-        RetryError: the files cannot be written.
+        RetryError: the disk is full.
     """
     if not (0 <= val_share < 1 and 0 <= test_share < 1 and val_share + test_share < 1):
         raise UserError(f"shares: val {val_share} and test {test_share} must be >= 0 and together below 1")
@@ -75,7 +76,7 @@ def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
             writer.close()
             os.replace(temporary[path], path)
     except OSError as error:
-        raise RetryError(f"{next(iter(paths)).parent.parent}: cannot be written: {error}") from error
+        raise write_failure(error, f"{next(iter(paths)).parent.parent}: cannot be written") from error
     finally:
         for file in temporary.values():
             file.unlink(missing_ok=True)

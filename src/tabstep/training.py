@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tabstep.callbacks.checkpointing import Checkpointer, StopTraining
 from tabstep.checkpoints import CheckpointStore, DamagedError, load_state
 from tabstep.classifier import Classifier
 from tabstep.data import TableDataModule
-from tabstep.errors import ProblemsError, StoppedError, UserError
+from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError
 from tabstep.stopping import selected_row
 
 
@@ -115,19 +116,36 @@ def best_state(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the history row and the saved state of the epoch to export.
 
+    Where a full disk or a flipped bit has cost the best epoch, it is the best of the others, with a warning.
+
     Raises:
-        UserError: its file is gone or damaged.
+        RetryError: the epoch is younger than the last save: the same command runs it again.
+        UserError: no epoch is left.
     """
-    row = selected_row(classifier.progress.history, objective)
-    cause = "is missing"
-    for path in (store.path(kind, int(row["step"])) for kind in ("best", "last")):
+    rows: list[Mapping[str, float]] = list(classifier.progress.history)
+    problem = ""
+    while rows:
+        row = selected_row(rows, objective)
+        state, cause = _saved_state(store, int(row["step"]))
+        if state is not None:
+            if problem:
+                warnings.warn(f"{problem}: epoch {row['epoch']:.0f} is exported instead", stacklevel=2)
+            return dict(row), state
+        if all(path < store.path("last", int(row["step"])) for path in store.files("last")):
+            raise RetryError(f"{cause}: the disk was full: free some space, then the same command goes on")
+        problem = problem or f"{cause}, which has epoch {row['epoch']:.0f}, the best"
+        rows.remove(row)
+    raise UserError(f"{problem}, and no other epoch is left: resume=never trains anew")
+
+
+def _saved_state(store: CheckpointStore, step: int) -> tuple[dict[str, Any] | None, str]:
+    """Return what was saved at a step, or None and why."""
+    cause = f"{store.path('best', step)}: is missing"
+    for path in (store.path(kind, step) for kind in ("best", "last")):
         try:
-            return dict(row), load_state(path)
+            return load_state(path), ""
         except FileNotFoundError:
             continue
         except DamagedError as error:
-            cause = str(error).removeprefix(f"{path}: ")
-    where = store.path("best", int(row["step"]))
-    raise UserError(
-        f"{where}: {cause}: epoch {row['epoch']:.0f}, the best, cannot be exported; resume=never trains anew"
-    )
+            cause = str(error)
+    return None, cause

@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.launch.jobs import settings_of, spec_of
 
 from tabstep.launch.addresses import address_problems, place_problems
-from tests.launch.jobs import settings_of, spec_of
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,11 @@ def test_channels_of_their_own_are_places_too() -> None:
 
 def test_a_wrong_bucket_is_named_once_a_key() -> None:
     found = place_problems(spec_of(settings_of(bucket=None, output_path="s3://B/o")))
-    assert [line.split(":")[0] for line in found] == ["launch.output_path", "launch.checkpoint_path", "launch.input_path"]
-    assert place_problems(spec_of(settings_of(bucket="B", output_path="s3://b-1/o", checkpoint_path="none", input_path="s3://b-1/i")))[
-        0
-    ].startswith("launch.bucket: 'B' cannot be a bucket")
+    assert [line.split(":")[0] for line in found] == [
+        "launch.output_path",
+        "launch.checkpoint_path",
+        "launch.input_path",
+    ]
+    assert place_problems(
+        spec_of(settings_of(bucket="B", output_path="s3://b-1/o", checkpoint_path="none", input_path="s3://b-1/i"))
+    )[0].startswith("launch.bucket: 'B' cannot be a bucket")

@@ -14,11 +14,11 @@ pytest.importorskip("sagemaker")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tests.launch.jobs import BUNDLE, NOW, ROLE, settings_of
 
 from tabstep.entry import main
 from tabstep.errors import ProblemsError
 from tabstep.launch import dispatch, limits
-from tests.launch.jobs import BUNDLE, NOW, ROLE, settings_of
 
 SOURCE = Path(__file__).resolve().parents[2]
 DRY_RUN = ["launch=dry_run", f"launch.role={ROLE}", "launch.region=eu-west-1", "launch.bucket=my-bucket"]
@@ -54,7 +54,8 @@ def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) 
     assert "packed_overrides" in parameters
     assert request["AlgorithmSpecification"]["TrainingImage"].endswith("/pytorch:2.13-cpu-amzn2023-sagemaker")
     assert {tag["Key"] for tag in request["Tags"]} >= {"tabstep:commit"} or "tabstep:source" in str(request["Tags"])
-    assert err == "at most 1.00 instance hours of ml.m5.xlarge; its price in eu-west-1 is unknown: add it to a file and set launch.prices\n"
+    [line] = err.splitlines()
+    assert line.startswith("at most 1.00 instance hours of ml.m5.xlarge; its price in eu-west-1 is unknown: ")
 
 
 def test_local_data_becomes_channels(capsys: pytest.CaptureFixture[str], tiny_data: Path) -> None:
@@ -62,7 +63,9 @@ def test_local_data_becomes_channels(capsys: pytest.CaptureFixture[str], tiny_da
     request = json.loads(capsys.readouterr().out)
     uris = {each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"] for each in request["InputDataConfig"]}
     assert list(uris) == ["train", "val", "test"]
-    assert all(uri.startswith("s3://my-bucket/tabstep/input/") and uri.endswith(f"/{name}/") for name, uri in uris.items())
+    assert all(
+        uri.startswith("s3://my-bucket/tabstep/input/") and uri.endswith(f"/{name}/") for name, uri in uris.items()
+    )
     assert "data.path" not in request["HyperParameters"]
 
 
@@ -166,7 +169,9 @@ def test_launching_never_imports_torch_or_lightning(tmp_path: Path, tiny_data: P
     assert json.loads(done.stdout)["RoleArn"] == ROLE
 
 
-@pytest.mark.parametrize("module", ["tabstep.launch", "tabstep.launch.dispatch", "tabstep.launch.pipeline", "tabstep.entry"])
+@pytest.mark.parametrize(
+    "module", ["tabstep.launch", "tabstep.launch.dispatch", "tabstep.launch.pipeline", "tabstep.entry"]
+)
 def test_the_sdk_is_imported_where_it_is_used(module: str) -> None:
     names = ["sagemaker", "boto3", "botocore", "torch", "lightning"]
     code = f"import sys, {module}; print([n for n in {names} if n in sys.modules])"

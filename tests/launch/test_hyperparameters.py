@@ -44,7 +44,10 @@ def test_what_is_not_given_stays_as_conf_has_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"tab_field_list": ["feature1", "feature9"]}, "tab_field_list: 'feature9' is not in full_field_list: did you mean"),
+        (
+            {"tab_field_list": ["feature1", "feature9"]},
+            "tab_field_list: 'feature9' is not in full_field_list: did you mean",
+        ),
         ({"cat_field_list": ["feature9"]}, "cat_field_list: 'feature9' is not in full_field_list"),
         ({"label_name": "targt"}, "label_name: 'targt' is not in full_field_list: did you mean 'target'?"),
         ({"id_name": "id"}, "id_name: 'id' is not in full_field_list"),
@@ -68,7 +71,9 @@ def test_names_that_do_not_fit(changes: dict[str, Any], line: str) -> None:
 
 def test_all_problems_at_once() -> None:
     with pytest.raises(ProblemsError) as caught:
-        ModelHyperparameters(**{**FIELDS, "label_name": "x", "tab_field_list": ["y"], "cat_field_list": ["y"], "epochs": 0})
+        ModelHyperparameters(
+            **{**FIELDS, "label_name": "x", "tab_field_list": ["y"], "cat_field_list": ["y"], "epochs": 0}
+        )
     assert len(caught.value.problems) == 5
 
 

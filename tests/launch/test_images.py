@@ -18,13 +18,17 @@ def test_default_image_of_each_processor() -> None:
 
 
 def test_china_has_its_own_domain() -> None:
-    assert image_uri("2.13", "cpu", "cn-north-1").startswith("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch:")
+    assert image_uri("2.13", "cpu", "cn-north-1").startswith(
+        "727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/pytorch:"
+    )
 
 
 def test_unknown_torch_and_region() -> None:
     with pytest.raises(UserError, match=r"launch\.torch: there is no image of torch '2\.31' .*did you mean '2\.1"):
         image_uri("2.31", "cpu", "us-east-1")
-    with pytest.raises(UserError, match=r"launch\.region: no image account is known for 'eu-west-11': did you mean 'eu-west-1'"):
+    with pytest.raises(
+        UserError, match=r"launch\.region: no image account is known for 'eu-west-11': did you mean 'eu-west-1'"
+    ):
         image_uri("2.13", "cpu", "eu-west-11")
 
 
@@ -32,7 +36,11 @@ def test_unknown_torch_and_region() -> None:
     ("uri", "version", "date"),
     [
         (image_uri("2.11", "cpu", "eu-west-1"), None, datetime.date(2027, 4, 30)),
-        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.6.0-gpu-py312", None, datetime.date(2026, 8, 6)),
+        (
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.6.0-gpu-py312",
+            None,
+            datetime.date(2026, 8, 6),
+        ),
         (serving_uri("gpu", "eu-west-1"), None, datetime.date(2026, 6, 30)),
         (None, "2.8.0", datetime.date(2026, 8, 6)),
         (None, "1.13", datetime.date(2026, 8, 6)),
@@ -66,7 +74,12 @@ def test_serving_image_is_the_sdks_newest() -> None:
         from sagemaker import image_uris
 
         theirs = image_uris.retrieve(
-            "pytorch", "eu-west-1", version="2.6.0", py_version="py312", instance_type="ml.m5.large", image_scope="inference"
+            "pytorch",
+            "eu-west-1",
+            version="2.6.0",
+            py_version="py312",
+            instance_type="ml.m5.large",
+            image_scope="inference",
         )
     ours = serving_uri("cpu", "eu-west-1")
     assert ours.split(":")[0] == theirs.split(":")[0]

@@ -60,7 +60,11 @@ BROKEN: list[tuple[tuple[Any, ...], Any, str]] = [
     (("VpcConfig",), {"Subnets": ["s"] * 17, "SecurityGroupIds": ["g"]}, "launch.subnets: 17 entries, at most 16"),
     (("VpcConfig",), {"Subnets": ["s"]}, "launch.security_group_ids: is missing"),
     (("InputDataConfig", 0, "ChannelName"), "a b", "launch.input_path[0].ChannelName: 'a b' does not match"),
-    (("InputDataConfig", 0, "InputMode"), "Fast", "launch.input_path[0].InputMode: 'Fast' is none of Pipe, File, FastFile"),
+    (
+        ("InputDataConfig", 0, "InputMode"),
+        "Fast",
+        "launch.input_path[0].InputMode: 'Fast' is none of Pipe, File, FastFile",
+    ),
     (("Tags",), [{"Key": "a", "Value": "b;c"}], "launch.tags[0].Value: 'b;c' does not match the service's pattern"),
     (("Tags",), [{"Key": "a", "Value": LONG}], "launch.tags[0].Value: 3000 characters, at most 256 are allowed"),
     (("Nonsense",), 1, "Nonsense: the service knows no such field"),
@@ -115,7 +119,9 @@ def test_nearly_every_pattern_of_the_request_is_one_that_python_reads() -> None:
     names = reachable("CreateTrainingJobRequest", set())
     patterns = {name: shape["pattern"] for name in names if "pattern" in (shape := limits.shapes()[name])}
     assert len(patterns) > 30
-    assert {name for name, pattern in patterns.items() if limits.readable(pattern) is None} == {"TrainingRepositoryCredentialsProviderArn"}
+    assert {name for name, pattern in patterns.items() if limits.readable(pattern) is None} == {
+        "TrainingRepositoryCredentialsProviderArn"
+    }
 
 
 def test_instance_types_are_the_models() -> None:

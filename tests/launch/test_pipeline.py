@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import pytest
 pytest.importorskip("sagemaker")
 
 import boto3
-
-from tabstep.errors import ProblemsError
-from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, sdk, step
 from tests.launch.conftest import BUCKET, REGION
 from tests.launch.jobs import BUNDLE, ROLE
 from tests.launch.test_render import same_as_golden
+
+from tabstep.errors import ProblemsError
+from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, sdk, step
 
 sdk.sagemaker()
 with sdk.quiet():
@@ -42,10 +41,10 @@ PATHS: dict[str, Any] = {
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
     monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    yield sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
 
 
 @pytest.fixture
@@ -56,7 +55,9 @@ def preprocessing_step(session: Any) -> Any:
             sagemaker_session=session,
         )  # fmt: skip
         output = ProcessingOutput(output_name="data", source="/opt/ml/processing/out", destination="s3://my-bucket/pre")
-        return ProcessingStep(name="Preprocess", step_args=processor.run(code="s3://my-bucket/pre.py", outputs=[output]))
+        return ProcessingStep(
+            name="Preprocess", step_args=processor.run(code="s3://my-bucket/pre.py", outputs=[output])
+        )
 
 
 def builder(session: Any, **changes: Any) -> PyTorchTrainingStepBuilder:
@@ -146,7 +147,10 @@ def test_each_split_at_a_place_of_its_own(session: Any, preprocessing_step: Any)
 
 def test_checkpoints_are_of_one_execution_unless_the_step_is_cached(session: Any) -> None:
     made = builder(session)
-    plain, cached = made.create_step(), made.create_step(cache_config=CacheConfig(enable_caching=True, expire_after="P30D"))
+    plain, cached = (
+        made.create_step(),
+        made.create_step(cache_config=CacheConfig(enable_caching=True, expire_after="P30D")),
+    )
     found = definition(session, plain, cached)
     own = [each["Arguments"]["CheckpointConfig"]["S3Uri"] for each in found.values()]
     assert own[0] == {
@@ -203,13 +207,19 @@ def test_other_settings_reach_the_request(session: Any) -> None:
     ("changes", "lines"),
     [
         ({"hyperparameters": ()}, ["hyperparameters: are missing"]),
-        ({"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": None}, ["launch.output_path", "launch.spot"]),
+        (
+            {"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": None},
+            ["launch.output_path", "launch.spot"],
+        ),
         ({"checkpoint_path": "s3://my-bucket/model-artifacts/c"}, ["launch.checkpoint_path: lies inside"]),
         ({"settings": {"outputkms": 1}}, ["launch.outputkms: no such key"]),
         ({"hyperparameters": ["trainer.max_epochs=0"]}, ["trainer.max_epochs: expected a whole number >= 1"]),
         ({"training_instance_type": "ml.g5.12"}, ["launch.instance_type: no such training instance"]),
         ({"max_run": ParameterInteger("Run")}, ["max_run: has to be known now"]),
-        ({"input_path": ParameterString("In", default_value="s3://b-1/i/")}, ["input_path: the parameter's default ends"]),
+        (
+            {"input_path": ParameterString("In", default_value="s3://b-1/i/")},
+            ["input_path: the parameter's default ends"],
+        ),
     ],
 )
 def test_what_is_wrong_is_found_when_the_step_is_made(session: Any, changes: dict[str, Any], lines: list[str]) -> None:

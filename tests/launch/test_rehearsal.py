@@ -9,8 +9,11 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 import pytest
@@ -94,9 +97,47 @@ def test_an_interrupted_job_ends_with_the_same_weights(local: Path, tmp_path: Pa
     assert report(tmp_path / "run") == report(local)
 
 
+class CodeArtifact(BaseHTTPRequestHandler):
+    """What the toolkit asks for: a token, and the address of the repository's packages."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        address = f"http://127.0.0.1:{self.server.server_address[1]}/pypi/packages/"
+        answer = json.dumps({"authorizationToken": "t", "repositoryEndpoint": address}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def code_artifact() -> Iterator[dict[str, str]]:
+    """Variables of a machine whose jobs install from CodeArtifact."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), CodeArtifact) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield {
+            "CA_REPOSITORY_ARN": "arn:aws:codeartifact:eu-west-1:111122223333:repository/mine/packages",
+            "AWS_ENDPOINT_URL_CODEARTIFACT": f"http://127.0.0.1:{server.server_address[1]}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+        server.shutdown()
+
+
 @pytest.mark.slow
-def test_a_failed_job_says_why_as_the_service_would(tmp_path: Path) -> None:
-    shown = train(tmp_path / "run", "launch=rehearsal", "schema.label=churn", *SMALL, expected=2)
+def test_a_failed_job_says_why_as_the_service_would(tmp_path: Path, code_artifact: dict[str, str]) -> None:
+    shown = train(tmp_path / "run", "launch=rehearsal", "schema.label=churn", *SMALL, expected=2, **code_artifact)
+    assert [path.partition("?")[0] for path in CodeArtifact.asked] == [
+        "/v1/authorization-token",
+        "/v1/repository/endpoint",
+    ]
     reason = "schema.label: data.train has no column 'churn': did you mean 'churned'?"
     assert shown.splitlines()[-1] == reason
     assert (tmp_path / "run/rehearsal/algo-1/ml/output/failure").read_text() == reason

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.launch.jobs import PAYLOAD, settings_of, spec_of
+from tests.launch.jobs import PAYLOAD, remote_of, settings_of, spec_of
 
 pytest.importorskip("sagemaker")
 
 from dataclasses import replace
 
-from tabstep.launch import limits, render, sdk
+from tabstep.launch import limits, render, sdk, validate
 
 GOLDEN = Path(__file__).with_name("golden")
 VPC = {
@@ -62,14 +61,23 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_request_is_the_golden_one(name: str) -> None:
     overrides, launch = JOBS[name]
-    request = render.request(spec_of(settings_of(*overrides, **launch)))
+    settings = settings_of(*overrides, **launch)
+    spec = spec_of(settings)
+    request = render.request(spec)
+    assert validate.problems(spec, remote_of(settings), settings.trainer) == []
     assert limits.violations(request) == []
     same_as_golden(name, request)
 
 
 def test_request_has_only_what_was_asked_for() -> None:
     request = render.request(spec_of(settings_of()))
-    for absent in ("VpcConfig", "DebugHookConfig", "ProfilerRuleConfigurations", "EnableManagedSpotTraining", "Environment"):
+    for absent in (
+        "VpcConfig",
+        "DebugHookConfig",
+        "ProfilerRuleConfigurations",
+        "EnableManagedSpotTraining",
+        "Environment",
+    ):
         assert absent not in request
     assert request["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
     assert request["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is True
@@ -89,8 +97,15 @@ def test_hyperparameters_are_json_texts() -> None:
     spec = spec_of(settings_of(), replace(PAYLOAD, hyperparameters=values))
     sent = {name: text for name, text in render.request(spec)["HyperParameters"].items() if len(name) == 1}
     assert sent == {
-        "a": "0.0003", "b": '"3e-4"', "c": '"resnet"', "d": '"true"', "e": '"007"', "f": "NaN", "g": '"\\"x\\""', "h": "12",
-    }  # fmt: skip
+        "a": "0.0003",
+        "b": '"3e-4"',
+        "c": '"resnet"',
+        "d": '"true"',
+        "e": '"007"',
+        "f": '"NaN"',
+        "g": '"\\"x\\""',
+        "h": "12",
+    }
 
 
 def test_a_job_without_channels() -> None:
@@ -108,7 +123,9 @@ def test_telemetry_is_off_and_the_hook_for_exceptions_stays(monkeypatch: pytest.
     hook = sys.excepthook
     render.request(spec_of(settings_of()))
     assert sys.excepthook is hook
-    assert sdk.session("eu-west-1", offline=True).sagemaker_config["SageMaker"]["PythonSDK"]["Modules"]["TelemetryOptOut"]
+    assert sdk.session("eu-west-1", offline=True).sagemaker_config["SageMaker"]["PythonSDK"]["Modules"][
+        "TelemetryOptOut"
+    ]
 
 
 def test_an_unknown_profile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +134,3 @@ def test_an_unknown_profile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("AWS_PROFILE", "nope")
     with pytest.raises(UserError, match=r"AWS configuration of this machine: .*\(nope\)"):
         sdk.configured_region()
-
-
-def test_a_missing_extra_is_one_line() -> None:
-    from tabstep.errors import UserError
-
-    with pytest.raises(UserError, match=r'no_such_module cannot be imported: pip install "tabstep\[sagemaker\]"$'):
-        sdk.require("no_such_module")

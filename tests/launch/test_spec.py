@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.launch.jobs import PAYLOAD, ROLE, settings_of, spec_of
 
 from tabstep.launch.spec import Payload, generated_name
-from tests.launch.jobs import PAYLOAD, ROLE, settings_of, spec_of
 
 
 def test_generated_paths_are_made_of_bucket_and_date() -> None:
@@ -133,4 +133,3 @@ def test_every_setting_has_an_effect_on_the_spec_or_the_launch() -> None:
         given = {"input_path": "s3://b/in"} if name == "channels" else {}
         before, after = (spec_of(settings_of(**given, **own), payload) for own in ({}, {name: value}))
         assert before != after, name
-

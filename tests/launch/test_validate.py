@@ -9,8 +9,9 @@ pytest.importorskip("botocore")
 
 from dataclasses import replace
 
-from tabstep.launch import validate
 from tests.launch.jobs import NOW, PAYLOAD, remote_of, settings_of, spec_of
+
+from tabstep.launch import validate
 
 TODAY = NOW.date()
 Launch = dict[str, Any]
@@ -37,7 +38,11 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     ((), {"role": "arn:aws:iam::123456789012:user/x"}, "launch.role: expected the ARN of a role"),
     ((), {"region": None}, "launch.region: is missing: set it, or AWS_REGION"),
     ((), {"region": "eu-wst-1"}, "launch.region: no image account is known for 'eu-wst-1': did you mean 'eu-west-1'"),
-    ((), {"region": "eu-wst-1", "image_uri": "x"}, "launch.region: no such region: 'eu-wst-1': did you mean 'eu-west-1'"),
+    (
+        (),
+        {"region": "eu-wst-1", "image_uri": "x"},
+        "launch.region: no such region: 'eu-wst-1': did you mean 'eu-west-1'",
+    ),
     ((), {"torch": "1.9"}, "launch.torch: there is no image of torch '1.9' in the table"),
     ((), {"framework_version": "2.8.0"}, "launch.framework_version, launch.py_version: set both"),
     ((), {"max_wait": 3}, "launch.max_wait: is for spot capacity: set launch.spot=true"),
@@ -47,7 +52,11 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     ((), {"subnets": ["s"]}, "launch.subnets, launch.security_group_ids: a VPC needs both"),
     ((), {"security_group_ids": ["s"]}, "launch.subnets, launch.security_group_ids: a VPC needs both"),
     ((), {"network_isolation": True}, "launch.network_isolation: AWS's images lack hydra-core and lightning"),
-    ((), {"ca_repository_arn": "arn:aws:codeartifact:eu-west-1:1:repository/r"}, "launch.ca_repository_arn: expected arn:"),
+    (
+        (),
+        {"ca_repository_arn": "arn:aws:codeartifact:eu-west-1:1:repository/r"},
+        "launch.ca_repository_arn: expected arn:",
+    ),
     ((), {"tags": {str(i): "" for i in range(49)}}, "launch.tags: 51 tags, at most 50 are allowed"),
     ((), {"environment": {"DB_PASSWORD": "hunter2"}}, "launch.environment DB_PASSWORD: looks like a secret"),
     ((), {"environment": {"A": "AKIA" + "Q" * 16}}, "launch.environment A: looks like a secret"),
@@ -121,6 +130,11 @@ def test_sound_jobs(overrides: tuple[str, ...], launch: Launch) -> None:
     ("overrides", "launch", "line"),
     [
         ((), {}, "launch.instance_type: ml.g5.12xlarge has 4 GPUs and trainer.devices=1 uses one"),
+        (
+            ("trainer.max_time=1",),
+            {"instance_type": "ml.m5.xlarge", "max_run": 3600},
+            "launch.max_run: 3600 s end the job before trainer.max_time=1 h would let it save and stop",
+        ),
         (("trainer=cpu",), {"instance_type": "ml.g5.xlarge"}, "launch.instance_type: ml.g5.xlarge has GPUs, but"),
         ((), {"instance_type": "ml.g5.xlarge", "volume_size": 99}, "launch.volume_size: has no effect"),
         (

@@ -10,14 +10,14 @@ import numpy as np
 from tabstep.checks.findings import Finding
 from tabstep.checks.profile import Profile
 from tabstep.checks.row_hash import distinct
-from tabstep.schema import Schema
+from tabstep.schema import Schema, Split
 from tabstep.source import ParquetSource
 
 MANY_SHARED_IDS: Final = 0.5
 MANY_EQUAL_ROWS: Final = 0.01
 
 
-def shared_files(sources: Mapping[str, ParquetSource]) -> Iterator[Finding]:
+def shared_files(sources: Mapping[Split, ParquetSource]) -> Iterator[Finding]:
     """Yield an error for a file of two splits; the two parts of a held-out share do not count.
 
     A warning where directories look like partitions and are not read as columns.

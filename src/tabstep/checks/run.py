@@ -9,11 +9,13 @@ from tabstep.checks.findings import Finding, about_columns
 from tabstep.checks.profile import Profile, profile
 from tabstep.columns import unify
 from tabstep.errors import nearest
-from tabstep.schema import Schema
+from tabstep.schema import Schema, Split
 from tabstep.source import ParquetSource
 
 
-def check_splits(sources: Mapping[str, ParquetSource], schema: Schema, *, row_limit: int = 5_000_000) -> list[Finding]:
+def check_splits(
+    sources: Mapping[Split, ParquetSource], schema: Schema, *, row_limit: int = 5_000_000
+) -> list[Finding]:
     """Check every split by itself and against train; ``sources`` has train, and val and test where they are.
 
     Of a split with more than ``row_limit`` rows, the first ones are looked at. When columns are missing or of another
@@ -59,7 +61,7 @@ def _ok(check: str, message: str) -> Finding:
     return Finding(check=check, split="all", column=None, severity="ok", message=message)
 
 
-def _schema_findings(sources: Mapping[str, ParquetSource], schema: Schema) -> Iterator[Finding]:
+def _schema_findings(sources: Mapping[Split, ParquetSource], schema: Schema) -> Iterator[Finding]:
     """Yield an error for a column that a split lacks, or has with a type that means something else than in train."""
     train = dict(zip(sources["train"].arrow_schema.names, sources["train"].arrow_schema.types, strict=True))
     for split, source in sources.items():

@@ -22,6 +22,7 @@ Examples:
   python train.py trainer=gpu experiment=example             a GPU; conf/experiment/example.yaml
   python train.py debug=fast                                 one batch through every stage
   python train.py -m seed=1,2,3 model=mlp,resnet             a sweep: six runs
+  python train.py launch=sagemaker launch.role=ARN           the same as a SageMaker job; launch=dry_run shows it first
 
 Flags:
   -m, --multirun          one run for each combination of values

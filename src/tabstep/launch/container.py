@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError, nearest
 from tabstep.launch.overrides import for_job, unpack
+from tabstep.launch.statistics import write_statistics
 from tabstep.schema import SPLITS
 
 MAX_REASON: Final = 1_024
@@ -137,7 +138,12 @@ def command(run: Callable[[Sequence[str]], None], argv: Sequence[str] | None) ->
     container = current() if argv is None else None
     if container is None:
         return lambda: run(sys.argv[1:] if argv is None else argv)
-    return reporting(lambda: run(container.arguments(Path(sys.argv[0]).resolve().parent)))
+
+    def job() -> None:
+        run(container.arguments(Path(sys.argv[0]).resolve().parent))
+        write_statistics(container.output_data / "report.json", container.base / "model", container.base / "checkpoints")
+
+    return reporting(job)
 
 
 def reporting(run: Callable[[], None]) -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,7 +105,7 @@ def _plain(text: str) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if is_number and json.dumps(value) == text else text
 
 

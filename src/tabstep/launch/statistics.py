@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 FILE: Final = "statistics.json"
@@ -31,3 +33,19 @@ def statistics(report: Mapping[str, Any], task: str) -> dict[str, Any]:
         if known:
             return {kind: {name: {"value": value, "standard_deviation": "NaN"} for name, value in known.items()}}
     return {kind: {}}
+
+
+def write_statistics(report: Path, model: Path, checkpoints: Path) -> None:
+    """Put a finished job's scores where a registry can read them; nothing without a report or without checkpoints.
+
+    Args:
+        report: ``report.json``; only one of several ranks or hosts has one.
+        model: the artifact's directory, which knows the task.
+        checkpoints: mirrored to S3 by the service.
+    """
+    if not (report.is_file() and checkpoints.is_dir()):
+        return
+    text = report.read_text(encoding="utf-8")
+    task = json.loads((model / "schema.json").read_text(encoding="utf-8"))["task"]
+    (checkpoints / report.name).write_text(text, encoding="utf-8")
+    (checkpoints / FILE).write_text(json.dumps(statistics(json.loads(text), task), indent=2), encoding="utf-8")

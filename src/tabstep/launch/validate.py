@@ -40,6 +40,7 @@ def warnings(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings, to
         *_patch_warning(spec, today),
         *_instance_warnings(spec, trainer),
         *_ignored_warning(spec, launch),
+        *_time_warning(spec, trainer),
     ]
 
 
@@ -175,6 +176,14 @@ def _instance_warnings(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]
         yield f"launch.volume_size: has no effect: {spec.instance_type} has a disk of its own"
     if count and trainer.accelerator == "cpu":
         yield f"launch.instance_type: {spec.instance_type} has GPUs, but trainer.accelerator=cpu: take ml.m5.xlarge"
+
+
+def _time_warning(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]:
+    if trainer.max_time is not None and trainer.max_time * 3600 >= spec.max_run:
+        yield (
+            f"launch.max_run: {spec.max_run} s end the job before trainer.max_time={trainer.max_time:g} h would let it "
+            "save and stop: set launch.max_run higher"
+        )
 
 
 def _ignored_warning(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:

@@ -7,6 +7,7 @@ A sweep is a directory, ``hydra.sweep.dir``:
 ``trials/000003.json``    ``ledger.Trial``: state, values, scores; whole or as it was before, at any kill
 ``3/``                    the directory of trial 3, as any run leaves it, with ``trial.json`` beside
 ``leaderboard.csv``       one row a trial, best first; ``leaderboard.parquet`` with typed columns
+``report.html``           the same with pictures, one page; ``plots/`` has these as files (extra ``report``)
 ``best.yaml``             the best trial as an experiment; ``experiment/best.yaml`` is where Hydra finds it
 ``best.sh``               the command that runs it again
 ``optuna.journal``        the same trials in Optuna's storage, for its dashboard; made from the files above

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tabstep.cells import printable
 from tabstep.sweep.leaderboard import plain_value
 from tabstep.sweep.ledger import Trial
-from tabstep.sweep.space import Dimension, Numbers
+from tabstep.sweep.dimensions import Dimension, Numbers
 
 _LABELS: Final = 12
 _TICKS: Final = 5
@@ -65,7 +65,7 @@ class Axis:
 def axis_of(key: str, dimension: Dimension, trials: Sequence[Trial]) -> Axis:
     """Return the axis of a key; numbers of a list are sorted and stand at equal distances.
 
-    >>> from tabstep.sweep.space import Values
+    >>> from tabstep.sweep.dimensions import Values
     >>> trials = [
     ...     Trial(number=index, state="complete", params={"width": text}, overrides=(), directory="")
     ...     for index, text in enumerate(["16", "256", "32"])

@@ -92,10 +92,12 @@ class ProcessRunner:
 
     Args:
         inherited: descriptor of the sweep's lock, which they hold too.
+        program: run with the job's configuration file and the number of this process.
     """
 
     slots: int
     inherited: int | None = None
+    program: tuple[str, ...] = (sys.executable, "-m", "tabstep.worker")
     children: dict[int, Child] = field(default_factory=dict)
     stopping: bool = False
 
@@ -109,7 +111,7 @@ class ProcessRunner:
         slot = min(set(range(self.slots)) - {child.slot for child in self.children.values()})
         with open(job.directory / OUTPUT, "ab") as output, open(job.directory / ERRORS, "wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tabstep.worker", str(file), str(os.getpid())],
+                [*self.program, str(file), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

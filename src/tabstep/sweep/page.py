@@ -16,7 +16,7 @@ from tabstep.lines import number
 from tabstep.sweep.leaderboard import best_trial, rows
 from tabstep.sweep.ledger import Ledger
 from tabstep.sweep.plots import figures, to_png
-from tabstep.sweep.space import Dimension
+from tabstep.sweep.dimensions import Dimension
 
 PAGE, PLOTS = "report.html", "plots"
 _MOST_ROWS: Final = 100

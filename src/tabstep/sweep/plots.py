@@ -14,7 +14,7 @@ from tabstep.errors import UserError
 from tabstep.sweep.axes import Axis, axis_of, shorten
 from tabstep.sweep.leaderboard import best_trial, standings
 from tabstep.sweep.ledger import Ledger, Trial
-from tabstep.sweep.space import Dimension
+from tabstep.sweep.dimensions import Dimension
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,9 +106,10 @@ def front(ledger: Ledger) -> Figure:
     figure = _figure(6.0, 4.4)
     axes = figure.add_subplot()
     found = [standing for standing in standings(ledger) if standing.rank is not None]
-    unbeaten = sorted(tuple(standing.trial.values[:2]) for standing in found if standing.front == 1)
-    axes.scatter(*zip(*(standing.trial.values[:2] for standing in found), strict=True), color=_GREY, s=22)
-    axes.plot(*zip(*unbeaten, strict=True), "o-", color=_RED, label="beaten by none")
+    points = [tuple(standing.trial.values[:2]) for standing in found]
+    unbeaten = sorted(point for point, standing in zip(points, found, strict=True) if standing.front == 1)
+    axes.scatter([x for x, _ in points], [y for _, y in points], color=_GREY, s=22)
+    axes.plot([x for x, _ in unbeaten], [y for _, y in unbeaten], "o-", color=_RED, label="beaten by none")
     axes.set(xlabel=ledger.header.objectives[0], ylabel=ledger.header.objectives[1])
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from tabstep.sweep.leaderboard import CSV, best_trial, write_leaderboard
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, locked, read_sweep, write_header
 from tabstep.sweep.loop import Loop
 from tabstep.sweep.options import Options, parse_options
+from tabstep.sweep.page import write_report
 from tabstep.sweep.proposals import Proposer, make_proposer
 from tabstep.sweep.runner import Runner
 from tabstep.sweep.space import Space, parse_space
@@ -214,10 +216,13 @@ def _conclude(ledger: Ledger, space: Space, composer: Composer) -> None:
         if not failed:
             print("no trial has ended: nothing to compare yet")
             return
-        raise UserError(f"trial {failed[-1].number}: {failed[-1].error}\nno trial came to a result")
+        last = " ".join(failed[-1].error.split())
+        raise UserError(f"none of {len(failed)} trials came to a result; trial {failed[-1].number}: {last}")
     shares = importances(ledger, space.dimensions)
     show_leaderboard(ledger, shares)
     print(f"leaderboard: {ledger.directory / CSV}")
+    if find_spec("matplotlib") is not None:
+        print(f"report:      {write_report(ledger, space.dimensions, shares)}")
     print(f"best trial:  {ledger.path(best)}")
     command = command_line(best, composer)
     write_best(best, composer, ledger.directory)

@@ -1,0 +1,82 @@
+"""A sweep without training: a stand-in for ``tabstep.run`` that writes the report a run would."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tabstep import entry
+from tabstep.config.settings import Settings
+from tabstep.sweep.ledger import PROGRESS, Ledger, read_sweep
+
+
+def score(settings: Settings) -> float:
+    """Best at lr 3e-3 and dropout 0.2."""
+    lr, dropout = settings.optimizer.lr, getattr(settings.model, "dropout", 0.0)
+    return 0.9 - 0.05 * abs(math.log10(lr / 3e-3)) - 0.3 * (dropout - 0.2) ** 2
+
+
+@dataclass
+class Runs:
+    """Remembers the settings of each run; ``before`` may raise what a run would."""
+
+    settings: list[Settings] = field(default_factory=list)
+    before: Callable[[Settings, int], None] = lambda settings, number: None
+    report: Callable[[Settings], dict[str, Any]] | None = None
+
+    def run(self, settings: Settings, config: dict[str, Any]) -> float:
+        self.before(settings, len(self.settings))
+        self.settings.append(settings)
+        value = score(settings)
+        output = Path(settings.paths.output_dir)
+        report = {"val_auroc": value, "val_loss": 1 - value, "test_auroc": value - 0.01, "epochs": 2, "seconds": 1.5}
+        report |= {"best_epoch": 2, "stop_reason": "trainer.max_epochs=2 reached"}
+        report = self.report(settings) if self.report is not None else report
+        (output / PROGRESS).write_text(json.dumps({"curve": [value - 0.1, value], "memory": {}}))
+        (output / "report.json").write_text(json.dumps(report))
+        return value
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
+    found = Runs()
+    module = types.ModuleType("tabstep.run")
+    module.run = found.run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tabstep.run", module)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    yield found
+    for handler in {*root.handlers, *logging.getLogger("tabstep").handlers, *logging.getLogger("lightning").handlers}:
+        if handler not in before[0]:
+            handler.close()
+    root.handlers, root.level = before
+    for name in ("tabstep", "lightning"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+@pytest.fixture
+def sweep(runs: Runs) -> Callable[..., int]:
+    """Runs ``train.py -m … hydra.sweep.dir=s`` and returns its exit code."""
+
+    def start(*overrides: str) -> int:
+        return entry.main(["-m", "hydra.sweep.dir=s", *overrides])
+
+    return start
+
+
+@pytest.fixture
+def ledger() -> Callable[[], Ledger]:
+    """Reads the sweep in ``s``."""
+    return lambda: read_sweep(Path("s"))
