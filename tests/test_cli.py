@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,3 +100,14 @@ def test_help_of_every_command(argv: list[str], capsys: pytest.CaptureFixture[st
         cli.main(argv)
     assert ended.value.code == 0
     assert capsys.readouterr().out
+
+
+def test_a_reader_that_ends_early_is_no_fault() -> None:
+    """As ``| head -1``: what is printed next would have a traceback otherwise."""
+    command = [sys.executable, "-c", "import sys; from tabstep import cli; sys.exit(cli.main(['config-schema']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait() == 128 + signal.SIGPIPE

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -67,6 +67,7 @@ def test_names_that_are_no_option_are_refused(tmp_path: Path, name: str) -> None
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=3, unique=True))
+@example(["a", "\\${b}", "\\\\${c}\\"])
 def test_any_name_survives_the_file(names: list[str]) -> None:
     label, *features = names
     schema = Schema(label=(label,), numeric=tuple(features), categorical=())

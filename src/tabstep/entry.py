@@ -135,7 +135,7 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
             raise
         raise composition_problem(error) from error
     except OSError as error:
-        if error in failures:
+        if error in failures or isinstance(error, BrokenPipeError):
             raise
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures and not multirun:  # a sweep records the failures of its trials

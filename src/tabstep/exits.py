@@ -28,6 +28,7 @@ def exit_code(command: Callable[[], None]) -> int:
     try:
         with _ended_by_sigterm():
             command()
+            sys.stdout.flush()  # here, where it is known what a failure means
     except (UserError, RetryError, StoppedError) as error:
         if os.environ.get("TABSTEP_TRACEBACK") == "1":
             traceback.print_exc()
@@ -37,10 +38,22 @@ def exit_code(command: Callable[[], None]) -> int:
         say("interrupted")
         return EXIT_SIGINT
     except Exception as error:  # noqa: BLE001 the outermost frame: nothing is hidden
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + signal.SIGPIPE
         traceback.print_exc()
         say(f"this is a fault of tabstep, not of your input: {type(error).__name__}: {error}")
         return EXIT_INTERNAL
     return EXIT_OK
+
+
+def _nobody_reads() -> bool:
+    """Tell whether the reader of standard output has ended, as ``| head`` does; Python then writes to it no more."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 @contextmanager
@@ -86,6 +99,6 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # not the file system's
+        if error.errno is None or isinstance(error, BrokenPipeError):  # not the file system's
             raise
         raise write_failure(error, what) from error

@@ -152,9 +152,10 @@ def _label(settings: SchemaSettings, types: dict[str, pa.DataType], roles: _Role
         roles[known[0]] = ("label", "its name; schema.label is not set")
         return (known[0],)
     shown = known or [name for name in types if name not in roles]
-    more = f", … ({len(shown)} in all)" if len(shown) > 12 else ""
+    some = shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]]  # a label is often the last column
+    more = f" ({len(shown)} in all)" if len(shown) > 12 else ""
     cause = "several columns could be it" if known else "choose from"
-    raise UserError(f"schema.label: is missing: name the column to predict; {cause}: {', '.join(shown[:12])}{more}")
+    raise UserError(f"schema.label: is missing: name the column to predict; {cause}: {', '.join(some)}{more}")
 
 
 def _infer_id(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) -> str | None:

@@ -43,7 +43,7 @@ def write_schema_file(
         raise UserError(f"schema name {name!r}: use letters, digits, '_' and '-', as in `schema=my_table`")
     path = Path(directory) / f"{name}.yaml"
     if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already: choose another name, or allow it to be overwritten")
+        raise UserError(f"{path}: exists already: choose another name, or replace it with --overwrite")
     schema, task, rows = infer_schema(open_table(location, where=location), settings)
     text = schema_yaml(schema, rows, task=task, classes=settings.classes)
     with writing(f"{path}: cannot be written"):
@@ -85,5 +85,6 @@ def _scalar(name: str | None) -> str:
     """
     if name is None:
         return "null"
-    quoted = json.dumps(name.replace("${", "\\${"), ensure_ascii=False)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", name)  # backslashes count only before what they escape
+    quoted = json.dumps(escaped, ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)

@@ -47,7 +47,7 @@ def split_table(
     paths = {split: Path(out_dir) / split / f"{split}.parquet" for split in wanted}
     existing = [str(path) for path in paths.values() if path.exists()]
     if existing and not overwrite:
-        raise UserError(f"{existing[0]}: exists already: choose another directory, or allow it to be overwritten")
+        raise UserError(f"{existing[0]}: exists already: choose another directory, or replace it with --overwrite")
     table = open_table(location, where=location)
     codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else class_codes(table, label)[0]
     part = draw(codes, [val_share, test_share], seed)

@@ -105,3 +105,8 @@ def test_a_wrong_bucket_is_named_once_a_key() -> None:
     assert place_problems(
         spec_of(settings_of(bucket="B", output_path="s3://b-1/o", checkpoint_path="none", input_path="s3://b-1/i"))
     )[0].startswith("launch.bucket: 'B' cannot be a bucket")
+
+
+@pytest.mark.parametrize("missing", [{"role": None}, {"region": None}, {"role": "job"}])
+def test_a_bucket_that_waits_for_role_or_region_is_no_problem_of_its_own(missing: dict[str, str | None]) -> None:
+    assert place_problems(spec_of(settings_of(bucket=None, **missing))) == []

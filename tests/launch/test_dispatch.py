@@ -178,3 +178,32 @@ def test_the_sdk_is_imported_where_it_is_used(module: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_rehearsal_needs_no_account() -> None:
+    job = dispatch.prepare(settings_of(name="rehearsal", role=None, region=None, bucket=None), [], now=NOW)
+    assert (job.spec.role, job.spec.region) == ("arn:aws:iam::000000000000:role/any", "us-east-1")
+    assert job.spec.bundle_uri.startswith("s3://sagemaker-us-east-1-000000000000/tabstep/")
+    with pytest.raises(ProblemsError, match=r"launch\.role: is missing"):
+        dispatch.prepare(settings_of(role=None), [], now=NOW)
+
+
+def test_columns_of_every_file_and_of_directories_count(tmp_path: Path) -> None:
+    train = tmp_path / "t" / "train"
+    for day, columns in (("2025-01-01", {"a": [1], "b": [1], "y": [0]}), ("2025-01-02", {"a": [1], "y": [0]})):
+        (train / f"day={day}").mkdir(parents=True)
+        pq.write_table(pa.table(columns), train / f"day={day}" / "part.parquet")
+    schema = ["schema.label=y", "schema.numeric=[a,b]", "schema.categorical=[day]"]
+    settings = settings_of(f"data.path={tmp_path / 't'}", "data.partitioning=hive", *schema)
+    with pytest.raises(ProblemsError) as caught:
+        dispatch.prepare(settings, [], now=NOW)
+    assert [line.split(": did")[0] for line in caught.value.problems] == [
+        "schema.numeric: train has no column 'b': choose from: a, y, day"
+    ]
+
+
+def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "train.parquet").write_bytes(b"PAR1nothing")
+    with pytest.raises(ProblemsError, match=r"^data\.train: .*train\.parquet cannot be read: "):
+        dispatch.prepare(settings_of(f"data.path={tmp_path / 't'}"), [], now=NOW)

@@ -33,7 +33,9 @@ Flags:
 
 def help_text(conf_dirs: Sequence[Path]) -> str:
     """Return usage, examples, the options of each group and every key with its meaning."""
-    groups = [f"  {name:<12} {', '.join(options)}" for name, options in group_options(conf_dirs).items()]
+    options = group_options(conf_dirs)
+    width = max(map(len, options), default=0)
+    groups = [f"  {name:<{width}} {', '.join(found)}" for name, found in options.items()]
     keys = [f"  {path:<36} {meaning}" for path, meaning in _keys()]
     return "\n".join([USAGE, "", "Groups:", *groups, "", "Keys:", *keys])
 

@@ -14,11 +14,12 @@ _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
 def place_problems(spec: JobSpec) -> list[str]:
     """Return one line for each address of a job that cannot be used, and for each two that get in each other's way."""
-    places = _places(spec)
+    places = {key: uri for key, uri in _places(spec).items() if not _is_half_known(spec, uri)}
     found = {key: address_problems(key, uri) for key, uri in places.items()}
     sound = {key: uri for key, uri in places.items() if not found[key]}
     wrong = {split_uri(uri)[0] for key, uri in places.items() if found[key]}
-    bundle = [] if split_uri(spec.bundle_uri)[0] in wrong else address_problems("launch.bucket", spec.bundle_uri)
+    known = split_uri(spec.bundle_uri)[0] in wrong or _is_half_known(spec, spec.bundle_uri)
+    bundle = [] if known else address_problems("launch.bucket", spec.bundle_uri)
     return [*(line for lines in found.values() for line in lines), *bundle, *_nesting(sound)]
 
 
@@ -43,6 +44,12 @@ def address_problems(key: str, uri: str) -> list[str]:
     if re.search(r"[\x00-\x1f\x7f\s]", uri) or len(path.encode()) > 1024:
         return [f"{key}: {uri!r} has blanks or control characters, or is longer than S3 allows"]
     return []
+
+
+def _is_half_known(spec: JobSpec, uri: str) -> bool:
+    """Whether an address was made of a region or an account that is missing: that is said of the region or the role."""
+    account = (spec.role.split(":") + [""] * 5)[4]
+    return split_uri(uri)[0] == f"sagemaker-{spec.region}-{account}" and not (spec.region and account)
 
 
 def _places(spec: JobSpec) -> dict[str, str]:

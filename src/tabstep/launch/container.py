@@ -141,7 +141,8 @@ def command(run: Callable[[Sequence[str]], None], argv: Sequence[str] | None) ->
 
     def job() -> None:
         run(container.arguments(Path(sys.argv[0]).resolve().parent))
-        write_statistics(container.output_data / "report.json", container.base / "model", container.base / "checkpoints")
+        base = container.base
+        write_statistics(container.output_data / "report.json", base / "model", base / "checkpoints")
 
     return reporting(job)
 

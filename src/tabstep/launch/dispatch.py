@@ -6,10 +6,11 @@ import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tabstep.config.settings import RemoteSettings, SchemaSettings, Settings
+from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import ProblemsError, UserError
 from tabstep.exits import say
 from tabstep.launch import cost, limits, render, sdk, upload, validate
@@ -75,44 +76,43 @@ def prepare(
     Raises:
         ProblemsError: everything that is wrong with it, one line each.
     """
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
+    assert isinstance(settings.launch, RemoteSettings)
+    remote = _rehearsed(settings.launch) if settings.launch.name == "rehearsal" else settings.launch
     when = now or datetime.datetime.now(datetime.UTC)
     found: list[str] = []
     plan = _found(lambda: upload.plan(settings.data, remote), found) or upload.UploadPlan(channels={}, files={})
     hyperparameters, files = spill(pack(for_job(overrides)))
     bundle = _found(lambda: _bundle(settings, remote, files, conf_dirs), found) or _NO_BUNDLE
-    spec = job_spec(
-        remote,
-        Payload(
-            bundle_digest=bundle.digest,
-            hyperparameters=hyperparameters,
-            channels=plan.channels,
-            local=tuple(plan.splits),
-            data_digest=plan.digest,
-            tags=bundle.tags(),
-        ),
-        model=settings.model.name,
-        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
-        region=remote.region or sdk.configured_region() or "",
-        now=when,
-    )
     prices = _found(lambda: cost.load_prices(remote.prices), found) or {}
-    found += [
-        *validate.problems(spec, remote, settings.trainer),
-        *column_problems(plan, settings.schema),
-        *cost.over_budget(spec, remote.max_usd, prices),
-    ]
+    payload = Payload(
+        bundle_digest=bundle.digest,
+        hyperparameters=hyperparameters,
+        channels=plan.channels,
+        local=tuple(plan.splits),
+        data_digest=plan.digest,
+        tags=bundle.tags(),
+    )
+    spec = completed_spec(settings, remote, payload, when)
+    found += validate.problems(spec, remote, settings.trainer)
+    found += column_problems(plan, settings)
+    found += cost.over_budget(spec, remote.max_usd, prices)
     request, refused = checked_request(spec, sound=not found)
     if found or refused:
         raise ProblemsError(list(dict.fromkeys([*found, *refused])))
-    return Job(
-        spec=spec,
-        request=request,
-        bundle=bundle,
-        plan=plan,
-        ceiling=cost.ceiling(spec, prices),
-        warnings=tuple(validate.warnings(spec, remote, settings.trainer, when.date())),
+    warnings = validate.warnings(spec, remote, settings.trainer, when.date())
+    ceiling = cost.ceiling(spec, prices)
+    return Job(spec=spec, request=request, bundle=bundle, plan=plan, ceiling=ceiling, warnings=tuple(warnings))
+
+
+def completed_spec(settings: Settings, remote: RemoteSettings, payload: Payload, now: datetime.datetime) -> JobSpec:
+    """Return the spec of settings, with what follows from the other groups and from this machine."""
+    return job_spec(
+        remote,
+        payload,
+        model=settings.model.name,
+        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
+        region=remote.region or sdk.configured_region() or "",
+        now=now,
     )
 
 
@@ -143,10 +143,9 @@ def _renderable(spec: JobSpec) -> JobSpec:
     return replace(spec, role=role, image_uri=image)
 
 
-def column_problems(plan: UploadPlan, schema: SchemaSettings) -> list[str]:
-    """Return the declared columns that local files lack, by their footers."""
-    import pyarrow.parquet as pq
-
+def column_problems(plan: UploadPlan, settings: Settings) -> list[str]:
+    """Return the declared columns that a split's local files lack, by their footers; those on S3 are not asked."""
+    schema, hive = settings.schema, settings.data.partitioning == "hive"
     labels = [schema.label] if isinstance(schema.label, str) else schema.label or []
     wanted = {
         "schema.id": [] if schema.id is None else [schema.id],
@@ -154,8 +153,30 @@ def column_problems(plan: UploadPlan, schema: SchemaSettings) -> list[str]:
         "schema.numeric": schema.numeric or [],
         "schema.categorical": schema.categorical or [],
     }
-    columns = {split: list(pq.read_schema(files[0]).names) for split, files in plan.splits.items() if files}
-    return validate.missing_columns(columns, wanted)
+    problems: list[str] = []
+    columns: dict[str, list[str]] = {}
+    for split, files in plan.splits.items():
+        found = [_found(partial(_columns, split, file, hive), problems) for file in files]
+        read = [names for names in found if names is not None]
+        columns |= {split: [name for name in read[0] if all(name in names for names in read)]} if read else {}
+    return problems + validate.missing_columns(columns, wanted)
+
+
+def _columns(split: str, file: Path, hive: bool) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = list(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"data.{split}: {file} cannot be read: {str(error).splitlines()[0]}") from error
+    return names + [part.partition("=")[0] for part in file.parent.parts if hive and "=" in part]
+
+
+def _rehearsed(remote: RemoteSettings) -> RemoteSettings:
+    """Fill in what only AWS looks at: a rehearsal needs no account."""
+    region = remote.region or sdk.configured_region() or "us-east-1"
+    return replace(remote, role=remote.role or _ANY_ROLE, region=region)
 
 
 def _found(make: Callable[[], T], problems: list[str]) -> T | None:

@@ -17,11 +17,11 @@ from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import ProblemsError
 from tabstep.launch import sdk, validate
 from tabstep.launch.bundle import Bundle, build_bundle, checkout
-from tabstep.launch.dispatch import checked_request
+from tabstep.launch.dispatch import checked_request, completed_spec
 from tabstep.launch.hyperparameters import ModelHyperparameters
 from tabstep.launch.overrides import for_job, pack, spill
 from tabstep.launch.requirements import job_packages
-from tabstep.launch.spec import JobSpec, Payload, job_spec
+from tabstep.launch.spec import JobSpec, Payload
 from tabstep.launch.statistics import FILE
 
 # Long ago: no time may enter a step, or its cache never hits.
@@ -87,15 +87,7 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
     payload = Payload(
         bundle_digest=bundle.digest, hyperparameters=hyperparameters, channels=channels, tags=bundle.tags()
     )
-    distributed = validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices)
-    spec = job_spec(
-        remote,
-        payload,
-        model=settings.model.name,
-        distributed=distributed,
-        region=remote.region or sdk.configured_region() or "",
-        now=_NO_TIME,
-    )
+    spec = completed_spec(settings, remote, payload, _NO_TIME)
     _check(spec, settings, late)
     name = f"PyTorchTraining-{_digest(spec, late)[:8]}"
     today = datetime.datetime.now(datetime.UTC).date()

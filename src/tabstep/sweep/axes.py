@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tabstep.cells import printable
+from tabstep.sweep.dimensions import Dimension, Numbers
 from tabstep.sweep.leaderboard import plain_value
 from tabstep.sweep.ledger import Trial
-from tabstep.sweep.dimensions import Dimension, Numbers
 
 _LABELS: Final = 12
 _TICKS: Final = 5
@@ -28,7 +28,7 @@ class Axis:
     def heights(self) -> list[float]:
         """Return the positions between 0 and 1; all at one half where they are equal.
 
-        >>> Axis(key="lr", positions=(1e-4, 1e-2, 1e-3), log=True).heights()
+        >>> Axis(key="lr", positions=(1, 100, 10), log=True).heights()
         [0.0, 1.0, 0.5]
         """
         low, high = self._ends()

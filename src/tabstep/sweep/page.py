@@ -13,10 +13,10 @@ from tabstep.cells import printable
 from tabstep.durable import write_durably
 from tabstep.exits import writing
 from tabstep.lines import number
+from tabstep.sweep.dimensions import Dimension
 from tabstep.sweep.leaderboard import best_trial, rows
 from tabstep.sweep.ledger import Ledger
 from tabstep.sweep.plots import figures, to_png
-from tabstep.sweep.dimensions import Dimension
 
 PAGE, PLOTS = "report.html", "plots"
 _MOST_ROWS: Final = 100
