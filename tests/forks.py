@@ -27,20 +27,21 @@ import tabstep.entry
 import tabstep.run
 
 
-def no_space() -> None:
+def no_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def busy() -> None:
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+def mounted(source: Any, *_: Any) -> None:
+    if os.path.basename(source) == "model":
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
-ACTIONS: dict[str, Callable[[], None]] = {
-    "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
-    "SIGINT": lambda: os.kill(os.getpid(), signal.SIGINT),
-    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+ACTIONS: dict[str, Callable[..., None]] = {
+    "SIGTERM": lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
+    "SIGINT": lambda *_, **__: os.kill(os.getpid(), signal.SIGINT),
+    "SIGKILL": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL),
     "ENOSPC": no_space,
-    "EBUSY": busy,
+    "MOUNTED": mounted,
 }
 
 
@@ -58,7 +59,7 @@ def inject(point: str, call: int, do: str) -> None:
         nonlocal calls
         calls += 1
         if call in (0, calls):
-            ACTIONS[do]()
+            ACTIONS[do](*args, **kwargs)
         return real(*args, **kwargs)
 
     setattr(owner, name, patched)

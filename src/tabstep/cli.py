@@ -205,14 +205,14 @@ def _report(options: Namespace) -> None:
     print(f"report: {write_report(ledger, dimensions, importances(ledger, dimensions))}")
 
 
+def _config_schema_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--experiment", action="store_true", help="of a file in conf/experiment, which sets some keys")
+
+
 def _config_schema(options: Namespace) -> None:
-    from tabstep.config.json_schema import json_schema
+    from tabstep.config.json_schema import experiment_schema, json_schema
 
-    print(json.dumps(json_schema(), indent=2))
-
-
-def _no_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    print(json.dumps(experiment_schema() if options.experiment else json_schema(), indent=2))
 
 
 def _count(text: str) -> int:
@@ -228,7 +228,7 @@ COMMANDS = {
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
     "report": Command("draw the trials of a sweep, as pictures and as one HTML page", _report_arguments, _report),
-    "config-schema": Command("print the JSON Schema of the configuration", _no_arguments, _config_schema),
+    "config-schema": Command("print the JSON Schema of the configuration", _config_schema_arguments, _config_schema),
 }
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
             row = selected_row(built.classifier.progress.history, settings.objective)
             return _objective(dict(row), settings.objective)
         done = _done_text(settings, prepared, built)
-        report = _finished_report(settings.paths, done)
+        report = _finished_report(settings.paths, done, prepared)
         if report is not None:
             show(f"resume: this run is complete ({reason}); resume=never starts anew")
         else:
@@ -126,11 +126,14 @@ def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
     return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
 
 
-def _finished_report(paths: PathSettings, done: str) -> Report | None:
+def _finished_report(paths: PathSettings, done: str, prepared: Prepared) -> Report | None:
     """Return the report where all had been done before and is still there."""
     output = Path(paths.output_dir)
+    predictions = [output / PREDICTIONS / f"{split}.parquet" for split in ("val", "test") if split in prepared.tables]
     try:
-        if (output / DONE).read_text(encoding="utf-8") != done or not (paths.model / "manifest.json").is_file():
+        if (output / DONE).read_text(encoding="utf-8") != done:
+            return None
+        if not all(file.is_file() for file in (paths.model / "manifest.json", *predictions)):
             return None
         report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.config import fields
 from tabstep.config.compose import composed
-from tabstep.config.json_schema import json_schema
+from tabstep.config.json_schema import experiment_schema, json_schema
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
@@ -79,3 +81,15 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         group = group[parent]
     group[leaf] = value
     return config
+
+
+@pytest.mark.parametrize("file", sorted(config_dir().glob("experiment/*.yaml")), ids=lambda file: file.stem)
+def test_experiments_are_valid_parts_of_a_configuration(file: Path) -> None:
+    jsonschema.Draft202012Validator(experiment_schema()).validate(yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"data": {"batchsize": 1}}, {"model": {"widht": 64}}, {"seed": "x"}, {"optimzer": {}}]
+)
+def test_a_mistake_in_an_experiment_is_found(wrong: dict[str, Any]) -> None:
+    assert not jsonschema.Draft202012Validator(experiment_schema()).is_valid(wrong)

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.sweep.conftest import Runs, score
 
 Sweep = Callable[..., int]
 Read = Callable[[], Ledger]
-SEARCH = ("hparams_search=optuna", "hydra.sweeper.n_trials=6", "trainer=cpu")
+SEARCH = ("hparams_search=optuna", "hydra.sweeper.n_trials=3", "trainer=cpu")
 
 
 def rows(file: str = "s/leaderboard.csv") -> list[dict[str, str]]:
@@ -60,20 +61,19 @@ def test_objective_is_that_of_the_report(sweep: Sweep, runs: Runs, ledger: Read)
 def test_finished_trials_are_not_run_twice(sweep: Sweep, runs: Runs, ledger: Read) -> None:
     assert sweep(*SEARCH) == 0
     first = [trial.params for trial in ledger().trials]
-    assert len(runs.settings) == 6
+    assert len(runs.settings) == 3
     assert sweep(*SEARCH) == 0
-    assert len(runs.settings) == 6
-    assert sweep(*SEARCH, "hydra.sweeper.n_trials=8") == 0
-    assert len(runs.settings) == 8
-    assert [trial.params for trial in ledger().trials][:6] == first
-    assert [Path(settings.paths.output_dir).name for settings in runs.settings] == [str(n) for n in range(8)]
+    assert len(runs.settings) == 3
+    assert sweep(*SEARCH, "hydra.sweeper.n_trials=5") == 0
+    assert len(runs.settings) == 5
+    assert [trial.params for trial in ledger().trials][:3] == first
+    assert [Path(settings.paths.output_dir).name for settings in runs.settings] == [str(n) for n in range(5)]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
 def test_stopped_anywhere_it_ends_as_one_that_was_not(
-    sweep: Sweep, runs: Runs, ledger: Read, sampler: str, tmp_path: Path
+    sweep: Sweep, runs: Runs, ledger: Read, tmp_path: Path
 ) -> None:
-    overrides = (*SEARCH, f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.n_trials=14")
+    overrides = (*SEARCH, "hydra.sweeper.n_trials=14")
     assert entry.main(["-m", "hydra.sweep.dir=whole", *overrides]) == 0
     done = len(runs.settings)
 
@@ -180,7 +180,7 @@ def test_two_objectives(sweep: Sweep, runs: Runs, ledger: Read) -> None:
     runs.report = lambda settings: {
         "val_auroc": score(settings), "seconds": getattr(settings.model, "width", 1) / 10, "epochs": 1}
     assert sweep(
-        *SEARCH, "hydra.sweeper.n_trials=12", "hydra.sweeper.pruner=none", "hydra.sweeper.sampler=nsgaii",
+        *SEARCH, "hydra.sweeper.n_trials=8", "hydra.sweeper.pruner=none", "hydra.sweeper.sampler=nsgaii",
         "hydra.sweeper.objectives=[val_auroc,seconds]",
     ) == 0
     found = ledger()
@@ -221,9 +221,9 @@ def test_what_no_result_hangs_on_may_change(sweep: Sweep, runs: Runs) -> None:
 
 def test_another_sampler_may_go_on(sweep: Sweep, ledger: Read, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(*SEARCH) == 0
-    assert sweep(*SEARCH, "hydra.sweeper.n_trials=8", "hydra.sweeper.sampler=random") == 0
+    assert sweep(*SEARCH, "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler=random") == 0
     assert "hydra.sweeper.sampler was tpe, from here on it is random" in capsys.readouterr().out
-    assert len(ledger().trials) == 8
+    assert len(ledger().trials) == 4
 
 
 MISTAKES = [
@@ -271,7 +271,7 @@ def test_mistake_is_one_line(
         ("{optimizer.lrr: 'choice(1,2)'}", "optimizer.lrr: no such key (got 1): did you mean 'optimizer.lr'?"),
         ("{optimizer.lr: [1, 2]}", "hydra.sweeper.params: optimizer.lr: expected text in Hydra's grammar"),
         ("{optimizer: {lr: 'choice(1,2)'}}", "hydra.sweeper.params: optimizer: expected text in Hydra's grammar"),
-        ("{optimizer.lr: 'interval(1'}", "optimizer.lr=interval(1: "),
+        ("{optimizer.lr: 'interval(1'}", "optimizer.lr=interval(1: cannot be read"),
     ],
 )
 def test_mistake_in_an_option_is_one_line(
@@ -286,9 +286,9 @@ def test_mistake_in_an_option_is_one_line(
 
 def test_fewer_trials_than_there_are(sweep: Sweep, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(*SEARCH) == 0
-    assert sweep(*SEARCH, "hydra.sweeper.n_trials=5") == 2
-    assert capsys.readouterr().err.startswith("hydra.sweeper.n_trials: 5 is below the 6 trials that ")
-    assert len(runs.settings) == 6
+    assert sweep(*SEARCH, "hydra.sweeper.n_trials=2") == 2
+    assert capsys.readouterr().err.startswith("hydra.sweeper.n_trials: 2 is below the 3 trials that ")
+    assert len(runs.settings) == 3
 
 
 def test_two_sweeps_in_one_directory(sweep: Sweep, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,21 +319,21 @@ def test_password_of_a_storage_is_never_written(
 ) -> None:
     assert sweep(*SEARCH, "hydra.sweeper.storage='postgresql://me:hunter2@host/db'") == 2
     assert "hunter2" not in capsys.readouterr().err
-    monkeypatch.setenv("STORAGE", "sqlite:///sweeps.db?canary=hunter2")
+    monkeypatch.setenv("STORAGE", "sqlite:///hunter2.db")
     assert sweep(*SEARCH, "hydra.sweeper.storage='${oc.env:STORAGE}'") == 0
     written = [file for file in (tmp_path / "s").rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
     assert written == []
     import optuna
 
-    studies = optuna.get_all_study_summaries("sqlite:///sweeps.db?canary=hunter2")
-    assert [study.n_trials for study in studies] == [6]
+    studies = optuna.get_all_study_summaries("sqlite:///hunter2.db")
+    assert [study.n_trials for study in studies] == [3]
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_grid_and_search_of_one_grammar(sweep: Sweep, ledger: Read, sampler: str) -> None:
     overrides = ["model.width=range(16,65,16)", "optimizer.lr=tag(log,choice)", "model.depth=int(interval(1,3))"]
     overrides[1] = "optimizer.lr=choice(1e-3,2e-3)"
-    assert sweep(*overrides, f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.n_trials=5") == 0
+    assert sweep(*overrides, f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.n_trials=3") == 0
     for trial in ledger().trials:
         assert trial.params["model.width"] in {"16", "32", "48", "64"}
         assert trial.params["optimizer.lr"] in {"0.001", "0.002"}
@@ -355,11 +355,11 @@ def test_experiments_by_a_glob(sweep: Sweep, ledger: Read) -> None:
 
 
 def test_shuffled_grid_goes_on_in_its_order(sweep: Sweep, ledger: Read, runs: Runs) -> None:
-    assert sweep("seed=shuffle(range(8))", "hydra.sweeper.timeout=1e-9") == 0
-    assert sweep("seed=shuffle(range(8))") == 0
+    assert sweep("seed=shuffle(range(4))", "hydra.sweeper.timeout=1e-9") == 0
+    assert sweep("seed=shuffle(range(4))") == 0
     seeds = [settings.seed for settings in runs.settings]
-    assert sorted(seeds) == list(range(8))
-    assert seeds != list(range(8))
+    assert sorted(seeds) == list(range(4))
+    assert seeds != list(range(4))
 
 
 def test_custom_directories_of_trials(sweep: Sweep, ledger: Read) -> None:
@@ -386,8 +386,9 @@ def test_best_trial_can_be_run_again(sweep: Sweep, ledger: Read, overrides: list
     assert sweep(*overrides) == 0
     best = rows()[0]["trial"]
     trial = ledger().trials[int(best)]
-    again = config(trial.overrides if not overrides[0].startswith("hparams") else trial.overrides[:-2])
+    again = config(list(trial.overrides))
     assert config(["experiment=best"]) == again
     assert yaml.safe_load(Path("s/best.yaml").read_text()) is not None
-    command = Path("s/best.sh").read_text().split()
-    assert config([text.strip("'") for text in command[2:]]) == again
+    command = shlex.split(Path("s/best.sh").read_text())
+    assert command[:2] == ["python", "train.py"]
+    assert config(command[2:]) == again

@@ -21,6 +21,24 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def experiment_schema() -> dict[str, Any]:
+    """Return the schema of a file that sets a part of the configuration, as those of conf/experiment/ do.
+
+    No key is required, and Hydra's own ``defaults`` and ``hydra`` may stand at the top.
+    """
+    found = json_schema()
+    _require_nothing(found)
+    found["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
+    return found
+
+
+def _require_nothing(node: Any) -> None:
+    if isinstance(node, dict) and node.get("additionalProperties") is False:  # a plugin's model still needs its name
+        node.pop("required", None)
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _require_nothing(child)
+
+
 def _object(cls: type, other_names: tuple[str, ...]) -> dict[str, Any]:
     if cls is PluginModelSettings:
         name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from tabstep.exits import say
 from tabstep.launch import cost, limits, render, sdk, upload, validate
 from tabstep.launch.bundle import Bundle, build_bundle, extra_conf
 from tabstep.launch.container import EXTRA_CONF
+from tabstep.launch.job import Job
 from tabstep.launch.overrides import for_job, pack, spill
 from tabstep.launch.requirements import job_packages
 from tabstep.launch.spec import JobSpec, Payload, job_spec
@@ -24,18 +25,6 @@ from tabstep.launch.upload import UploadPlan
 T = TypeVar("T")
 _ANY_ROLE = "arn:aws:iam::000000000000:role/any"
 _NO_BUNDLE = Bundle(data=b"", files={}, digest="0" * 64, commit=None, changed=(), changes_digest=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job that is ready to be sent: checked, packed, and nothing of it sent."""
-
-    spec: JobSpec
-    request: Mapping[str, Any]  # of CreateTrainingJob
-    bundle: Bundle
-    plan: UploadPlan
-    ceiling: cost.Cost
-    warnings: tuple[str, ...] = ()
 
 
 def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Path] = ()) -> float | None:

@@ -21,7 +21,7 @@ from tabstep.launch.storage import Files, fetch, unpack
 from tabstep.lines import parse_line
 
 if TYPE_CHECKING:
-    from tabstep.launch.dispatch import Job
+    from tabstep.launch.job import Job
 
 INSTALL: Final = 'pip install "tabstep[rehearsal]"'
 

@@ -13,7 +13,7 @@ from tabstep.launch.transfer import put_bytes
 from tabstep.launch.upload import upload
 
 if TYPE_CHECKING:
-    from tabstep.launch.dispatch import Job
+    from tabstep.launch.job import Job
 
 
 def submit(settings: Settings, job: Job) -> float | None:

@@ -60,7 +60,9 @@ def parse_space(overrides: Sequence[str], loader: ConfigLoader | None = None, *,
     shared: dict[str, str] = {}
     dimensions: dict[str, Dimension] = {}
     order: list[str] = []
-    for text, override in zip(overrides, OverridesParser.create(loader).parse_overrides(list(overrides)), strict=True):
+    parser = OverridesParser.create(loader)
+    for text in overrides:
+        override = _parse(parser, text)
         key = override.get_key_element()
         if key not in order:
             order.append(key)
@@ -71,6 +73,13 @@ def parse_space(overrides: Sequence[str], loader: ConfigLoader | None = None, *,
         else:
             shared[key] = text
     return Space(shared, {key: dimensions[key] for key in order if key in dimensions}, tuple(order))
+
+
+def _parse(parser: OverridesParser, text: str) -> Override:
+    try:
+        return parser.parse_overrides([text])[0]
+    except HydraException as error:
+        raise UserError(f"{text}: cannot be read: {str(error).partition(chr(10))[0]}") from error
 
 
 def combinations(space: Space) -> Iterator[dict[str, str]]:
