@@ -74,7 +74,7 @@ def work(request: dict[str, Any]) -> int:
     os.environ.update(request["environ"])
     if request["fault"] is not None:
         inject(**request["fault"])
-    main = tabstep.entry.main if request["program"] == "train" else tabstep.cli.main
+    main: Callable[[list[str]], int] = tabstep.entry.main if request["program"] == "train" else tabstep.cli.main
     return main(request["argv"])
 
 

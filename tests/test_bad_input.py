@@ -161,7 +161,7 @@ def stored(content: pa.Table) -> bytearray:
     return bytearray(buffer.getvalue())
 
 
-def flipped(content: bytes, position: int) -> bytes:
+def flipped(content: bytes | bytearray, position: int) -> bytes:
     changed = bytearray(content)
     changed[position] ^= 4
     return bytes(changed)
@@ -602,7 +602,10 @@ HANDLED: dict[str, tuple[Change, list[str], list[str]]] = {
     "numbers only": (nothing, ["schema.categorical=[]"], []),
     "categories only": (nothing, ["schema.numeric=[]"], []),
     "whole numbers as ids": (
-        put("row_id", lambda rows, number: pa.array([2**64 - 1 - 1000 * number - row for row in range(rows)], pa.uint64())),
+        put(
+            "row_id",
+            lambda rows, number: pa.array([2**64 - 1 - 1000 * number - row for row in range(rows)], pa.uint64()),
+        ),
         ["schema.id=row_id"],
         [],
     ),
@@ -827,6 +830,27 @@ def test_two_runs_in_one_directory(commands: Commands, run_copy: Path) -> None:
     assert ended.code == 2
     assert re.fullmatch(r"paths\.output_dir: another run is writing to .*: choose another one\n", ended.err)
     assert digests(run_copy) == before
+
+
+def test_two_runs_with_one_directory_of_checkpoints(commands: Commands, run_copy: Path) -> None:
+    shutil.move(run_copy / "out" / "checkpoints", run_copy / "kept")
+    overrides = ["schema.id=row_id", "trainer.max_epochs=3", "paths.output_dir=other", "paths.checkpoint_dir=kept"]
+    before = digests(run_copy)
+    with open(run_copy / "kept" / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ended = commands.train(run_copy, *overrides)
+        assert ended.code == 2
+        assert re.fullmatch(r"paths\.checkpoint_dir: another run is writing to .*: choose another one\n", ended.err)
+        assert digests(run_copy) == before
+    ended = commands.train(run_copy, *overrides)
+    assert (ended.code, ended.err) == (0, "")
+    assert "Epoch: 2 |" not in ended.out
+    ended = commands.train(run_copy, *overrides, "resume=never")
+    assert (ended.code, ended.err) == (0, "")
+    assert {path.name for path in (run_copy / "other" / "previous-1").iterdir()} == {
+        *["DONE", "checkpoints", "metrics.csv", "model", "predictions", "report.json"]
+    }
+    assert (run_copy / "kept" / "last-00000012.ckpt").exists()
 
 
 def checkpoints(root: Path, kind: str) -> list[Path]:

@@ -52,7 +52,7 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path: Path) -> None:
             return os.system, (f"touch {tmp_path / 'gone_off'}",)
 
     write_durably(tmp_path / "bomb.ckpt", dump_state({"state": Bomb()}))
-    with pytest.raises(Exception, match=r"weights_only|Weights only"):
+    with pytest.raises(DamagedError, match="holds more than tensors and values"):
         load_state(tmp_path / "bomb.ckpt")
     assert not (tmp_path / "gone_off").exists()
 
@@ -162,5 +162,5 @@ def test_a_directory_has_one_writer_until_that_one_is_gone(tmp_path: Path) -> No
 
 def test_a_directory_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"paths\.output_dir: cannot write"), exclusive(tmp_path / "file" / "run"):
+    with pytest.raises(UserError, match=r"paths\.output_dir: cannot be written"), exclusive(tmp_path / "file" / "run"):
         pass

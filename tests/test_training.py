@@ -66,12 +66,18 @@ def test_what_was_never_saved_is_run_again(store: CheckpointStore) -> None:
 def test_nothing_is_left(store: CheckpointStore) -> None:
     for path in [*store.files("best"), *store.files("last")]:
         damage(path)
-    with pytest.raises(UserError, match=r"best-0+8\.ckpt: is damaged: .* no other epoch is left: resume=never trains"):
+    with pytest.raises(UserError, match=r"last-0+8\.ckpt: is damaged: .* no other epoch is left: resume=never trains"):
         best(store)
 
 
 def test_differences_are_named() -> None:
-    saved = {"data.train": "0f", "data.encoder": "1f", "seed": 1, "model": {"name": "mlp", "width": 8}, "loss": {"a": 1}}
+    saved = {
+        "data.train": "0f",
+        "data.encoder": "1f",
+        "seed": 1,
+        "model": {"name": "mlp", "width": 8},
+        "loss": {"a": 1},
+    }
     now = {"data.train": "2f", "data.encoder": "3f", "seed": 2, "model": {"name": "mlp", "width": 9}, "loss": {"a": 1}}
     with pytest.raises(ProblemsError) as raised:
         check_fingerprint(saved, now, Path("a.ckpt"))

@@ -7,10 +7,12 @@ scored best. Files are never changed once they have their name.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
 import os
+import pickle
 import re
 import warnings
 from collections.abc import Iterator
@@ -23,12 +25,13 @@ from lightning.fabric.plugins import CheckpointIO
 
 from tabstep.durable import sync_directory, write_durably
 from tabstep.errors import RetryError, UserError
-from tabstep.exits import FULL_DISK
+from tabstep.exits import FULL_DISK, writing
 
 MAGIC = b"tabstep\x01"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"(last|best)-(\d{8,})\.ckpt")
 _MAX_FAILURES = 3
+LOCK = ".lock"
 
 
 class DamagedError(UserError):
@@ -57,7 +60,10 @@ def load_state(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise DamagedError(f"{path}: is not a checkpoint of tabstep")
     if hashlib.sha256(data[head:]).digest() != data[len(MAGIC) : head]:
         raise DamagedError(f"{path}: is damaged: its digest does not fit its {len(data):,} bytes")
-    state: dict[str, Any] = torch.load(io.BytesIO(data[head:]), map_location=map_location, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data[head:]), map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:  # the digest fits, so somebody has made it
+        raise DamagedError(f"{path}: is not a checkpoint of tabstep: it holds more than tensors and values") from error
     return state
 
 
@@ -156,22 +162,24 @@ class CheckpointStore(CheckpointIO):
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` for one process; a killed one lets go of it.
+def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
+    """Hold ``directory``, which ``key`` names, for one process; a killed one lets go of it.
 
     Raises:
         UserError: another process holds it, or it cannot be written.
+        RetryError: the disk is full.
     """
-    try:
+    with writing(f"{key}: cannot be written"):
         directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / ".lock", "w")  # noqa: SIM115 - held until the run ends
+        file = open(directory / LOCK, "w")  # noqa: SIM115 - held until the run ends
         file.write(str(os.getpid()))
         file.flush()
-    except OSError as error:
-        raise UserError(f"paths.output_dir: cannot write to {directory}: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"paths.output_dir: another run is writing to {directory}: choose another one") from error
+            raise UserError(f"{key}: another run is writing to {directory}: choose another one") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
+                raise
         yield

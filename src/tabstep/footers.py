@@ -72,6 +72,8 @@ def _read_footer(location: Location, path: str, *, hive: bool) -> Footer:
             file.seek(0)
             parquet = pq.ParquetFile(file, pre_buffer=False)
             metadata, schema = parquet.metadata, parquet.schema_arrow
+    except PermissionError as error:
+        raise UserError(f"cannot be read: {first_line(error)}: let this user read it") from error
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"cannot be read as parquet: {first_line(error)}: write the file again") from error
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tabstep.artifact import check_place, write_json
 from tabstep.assembly import Assembly, assemble
-from tabstep.checkpoints import exclusive
+from tabstep.checkpoints import LOCK, exclusive
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.durable import check_writable, write_durably
@@ -52,8 +52,19 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
         return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output))
-    with _plain_messages(), exclusive(Path(output)) if ranks.rank == 0 else nullcontext():
+    with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
         return _run_locked(settings, config, machine, ranks)
+
+
+@contextmanager
+def _locked(paths: PathSettings) -> Iterator[None]:
+    with exclusive(Path(paths.output_dir)):
+        if paths.checkpoint_dir is None:
+            yield
+            return
+        check_writable(paths.checkpoints, "paths.checkpoint_dir")
+        with exclusive(paths.checkpoints, "paths.checkpoint_dir"):
+            yield
 
 
 @contextmanager
@@ -113,7 +124,6 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
 def _check_places(paths: PathSettings) -> None:
     """Find in the first second, not after the training, what cannot be written."""
     check_writable(Path(paths.output_dir), "paths.output_dir")
-    check_writable(paths.checkpoints, "paths.checkpoint_dir")
     check_place(paths.model, "paths.model_dir")
     check_writable(paths.model.parent, "paths.model_dir")
 
@@ -161,7 +171,7 @@ def _set_aside(paths: PathSettings, show: Show) -> None:
     """Move what an earlier run left into ``previous-<n>``: starting anew must not destroy it."""
     output = Path(paths.output_dir)
     places = {"checkpoints": paths.checkpoints, "model": paths.model} | {name: output / name for name in _OUTPUTS}
-    old = {name: path for name, path in places.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))}
+    old = {name: _content(path) for name, path in places.items() if _content(path)}
     if not old:
         return
     number = 1
@@ -169,14 +179,19 @@ def _set_aside(paths: PathSettings, show: Show) -> None:
         number += 1
     target = output / f"previous-{number}"
     target.mkdir()
-    for name, path in old.items():
-        if path.is_dir():  # one at a time: a container's mounted directory cannot be moved
-            (target / name).mkdir()
-            for entry in path.iterdir():
-                shutil.move(entry, target / name / entry.name)
-        else:
-            shutil.move(path, target / name)
+    for name, content in old.items():
+        directory = target / name if places[name].is_dir() else target
+        directory.mkdir(exist_ok=True)
+        for path in content:  # one by one: a container's mounted directory cannot be moved itself
+            shutil.move(path, directory / path.name)
     show(f"resume=never: the earlier run in {output} was moved to {target}")
+
+
+def _content(path: Path) -> list[Path]:
+    """Return a file itself, or what is in a directory besides the lock of this run."""
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    return [entry for entry in path.iterdir() if entry.name != LOCK]
 
 
 def _shower(ranks: Ranks) -> Show:

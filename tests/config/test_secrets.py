@@ -28,7 +28,10 @@ HARMLESS = [
 def test_secrets_are_named_and_not_repeated(text: str, what: str) -> None:
     config = {"data": {"train": text}, "tags": ["a", f"x {text}"], "seed": 1}
     found = list(secret_problems(config))
-    assert [line.partition(": it would")[0] for line in found] == [f"data.train: holds {what}", f"tags[1]: holds {what}"]
+    assert [line.partition(": it would")[0] for line in found] == [
+        f"data.train: holds {what}",
+        f"tags[1]: holds {what}",
+    ]
     assert not any(text in line for line in found)
 
 

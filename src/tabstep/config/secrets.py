@@ -20,7 +20,7 @@ PATTERNS: Final = {
 
 _IN_VALUES: Final = PATTERNS | {
     "a password in an address": r"://[^\s/:@]+:[^\s@]{3,}@",
-    "a signed address": r"(?i)[?&](?:x-amz-(?:signature|security-token)|sig(?:nature)?|token|secret|password)=[^&\s]{3,}",
+    "a signed address": r"(?i)[?&](?:x-amz-(?:signature|security-token)|sig(?:nature)?|token|secret|password)=[^&\s]+",
     "a password or key": r"(?i)(?:^|[\s_.-])(?:password|passwd|secret|token|api[ _-]?key)\s*[:=]\s*\S{6,}",
 }
 _COMPILED: Final = {what: re.compile(pattern) for what, pattern in _IN_VALUES.items()}

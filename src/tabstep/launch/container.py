@@ -110,8 +110,8 @@ class Container:
         for name, channel in self._config("inputdataconfig.json").items():
             if len(hosts) > 1 and channel.get("S3DistributionType") == "ShardedByS3Key":
                 raise UserError(
-                    f"channel {name!r}: each of the {len(hosts)} hosts has its own part of the table, but an encoder is "
-                    "fitted on all of it: set launch.sharded=false"
+                    f"channel {name!r}: each of the {len(hosts)} hosts has its own part of the table, but one encoder "
+                    "is fitted on all of it: set launch.sharded=false"
                 )
 
     def _config(self, name: str) -> dict[str, Any]:

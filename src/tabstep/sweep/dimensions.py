@@ -35,8 +35,10 @@ class Numbers:
         if self.step is None or (self.integer and self.step == 1):
             inner = f"int(interval({ends}))" if self.integer else f"interval({ends})"
         else:
-            stop = self.text(float(Decimal(repr(self.high)) + Decimal(repr(self.step))))
-            inner = f"range({self.text(self.low)},{stop},{self.text(self.step)})"
+            step = Decimal(repr(self.step))
+            # A stop between two values: whether Hydra includes one that is a sum of binary fractions depends on them.
+            stop = Decimal(repr(self.high)) + (1 if self.integer else step / 2)
+            inner = f"range({self.text(self.low)},{stop},{step})"
         return f"tag(log,{inner})" if self.log else inner
 
     def text(self, value: float) -> str:

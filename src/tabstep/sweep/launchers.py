@@ -26,6 +26,7 @@ from tabstep.sweep.ledger import read_json
 from tabstep.sweep.runner import Job, Outcome
 
 OUTPUT, ERRORS, CONFIG = "output.log", "errors.log", "job.yaml"
+PROGRAM: tuple[str, ...] = (sys.executable, "-m", "tabstep.worker")
 POLL_SECONDS = 0.1
 
 
@@ -97,7 +98,7 @@ class ProcessRunner:
 
     slots: int
     inherited: int | None = None
-    program: tuple[str, ...] = (sys.executable, "-m", "tabstep.worker")
+    program: tuple[str, ...] = field(default_factory=lambda: PROGRAM)
     children: dict[int, Child] = field(default_factory=dict)
     stopping: bool = False
 

@@ -43,8 +43,8 @@ class Trial:
     overrides: Sequence[str]
     directory: str  # relative to the sweep's
     sees: int = 0
-    values: Sequence[float] = ()
-    curve: Sequence[float | None] = ()
+    values: Sequence[float] = field(default_factory=list)
+    curve: Sequence[float | None] = field(default_factory=list)
     epochs: int = 0
     seconds: float = 0.0
     usd: float | None = None

@@ -110,7 +110,7 @@ def make_pruner(name: str, max_epochs: int) -> optuna.pruners.BasePruner:
     The median pruner spares the first four trials that it sees and the first two epochs of a trial.
     """
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max_epochs, reduction_factor=3)
     return optuna.pruners.NopPruner()

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -133,7 +133,8 @@ def _range(key: str, value: RangeSweep, *, log: bool) -> Numbers | None:
     integer = all(isinstance(number, int) for number in numbers)
     if log and not (integer and value.step == 1 and numbers[0] > 0):
         raise UserError(f"{key}: tag(log, range(...)) needs whole numbers above 0 in steps of 1")
-    return Numbers(low=numbers[0], high=numbers[-1], step=value.step, log=log, integer=integer)
+    found = Numbers(low=numbers[0], high=numbers[-1], step=value.step, log=log, integer=integer)
+    return found if integer else replace(found, high=float(found.text(found.high)))  # without the dust of sums
 
 
 def _choice(override: Override, seed: int) -> Values:
