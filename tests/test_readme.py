@@ -10,6 +10,7 @@ A comment above a block says what is special about it:
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -23,7 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from tabstep.config.overrides import group_options
+from tabstep.config.overrides import check_overrides, group_options
+from tabstep.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -189,8 +191,19 @@ def test_groups_and_options_are_those_of_conf() -> None:
         assert named[group] <= {*options, "default"} if own else named[group] == set(options), group
 
 
+def test_overrides_within_sentences_and_tables_exist() -> None:
+    roots = {*inspect.get_annotations(Settings), "hydra"}
+    for page in PAGES:
+        for span in re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+            texts = re.findall(r"'[^']+'|[^\s']+", span)
+            overrides = [text.strip("'") for text in texts if re.match(r"'?[\w.]+=[^…]+$", text)]
+            known = [text for text in overrides if re.split(r"[.=]", text)[0] in roots]
+            problems, _ = check_overrides(known, [ROOT / "conf"], multirun=True)
+            assert not [problem for problem in problems if "schema: no such option" not in problem], span
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("https://"):
             name, _, anchor = target.partition("#")

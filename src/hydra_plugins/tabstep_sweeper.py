@@ -1,4 +1,4 @@
-"""What Hydra finds of tabstep's sweeps: ``hydra/sweeper=tabstep`` and ``hydra/launcher=process``.
+"""What Hydra finds of tabstep's sweeps: ``hydra/sweeper=tabstep``, ``hydra/launcher=process`` and ``=sagemaker``.
 
 Hydra imports this module at every start, ``--help`` included, so it imports nothing itself that Hydra has not. The
 annotations of the dataclasses are read while this module is not yet in ``sys.modules``: they must not be text.
@@ -42,8 +42,18 @@ class ProcessConf:
     n_jobs: int = 2
 
 
+@dataclass
+class SageMakerConf:
+    """Keys below ``hydra.launcher`` of the launcher that makes a SageMaker job of each trial."""
+
+    _target_: str = "hydra_plugins.tabstep_sweeper.SageMakerLauncher"
+    max_parallel: int = 4
+    max_usd: Optional[float] = None  # noqa: UP045
+
+
 ConfigStore.instance().store(group="hydra/sweeper", name="tabstep", node=SweeperConf, provider="tabstep")
 ConfigStore.instance().store(group="hydra/launcher", name="process", node=ProcessConf, provider="tabstep")
+ConfigStore.instance().store(group="hydra/launcher", name="sagemaker", node=SageMakerConf, provider="tabstep")
 
 
 class TabstepSweeper(Sweeper):
@@ -75,14 +85,37 @@ class ProcessLauncher(Launcher):
         """Keep what ``launch`` needs."""
         self.hydra_context, self.config = hydra_context, config
 
-    def runner(self, descriptor: int) -> Any:
+    def runner(self, surroundings: Any) -> Any:
         """Return what starts and watches the processes for tabstep's sweeper, one by one."""
         from tabstep.sweep.launchers import process_runner
 
-        return process_runner(self.n_jobs, descriptor)
+        return process_runner(self.n_jobs, surroundings.descriptor)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch for another sweeper than tabstep's own, which starts the processes itself."""
         from tabstep.sweep.launchers import launch_processes
 
         return launch_processes(self.hydra_context, self.config, job_overrides, initial_job_idx, self.n_jobs)
+
+
+class SageMakerLauncher(Launcher):
+    """Sends a SageMaker job for each trial, ``max_parallel`` at a time, for at most ``max_usd`` dollars in all."""
+
+    def __init__(self, max_parallel: int, max_usd: Optional[float]) -> None:  # noqa: UP045
+        self.max_parallel, self.max_usd = max_parallel, max_usd
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what ``launch`` needs."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def runner(self, surroundings: Any) -> Any:
+        """Return what sends and follows the jobs for tabstep's sweeper."""
+        from tabstep.launch.trials import job_runner
+
+        return job_runner(self.max_parallel, self.max_usd, surroundings)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Refuse: another sweeper could not tell the jobs of a sweep from those of the next one."""
+        from tabstep.errors import UserError
+
+        raise UserError("hydra/launcher=sagemaker: works with hydra/sweeper=tabstep alone")

@@ -254,7 +254,9 @@ def _expected_name(batch: pa.RecordBatch) -> str:
 def _check_files(directory: Path) -> None:
     manifest_file = directory / "manifest.json"
     if not manifest_file.is_file():
-        raise UserError(f"{directory}: is not a model directory: it has no manifest.json")
+        below = directory / "model"
+        hint = f": did you mean {str(below)!r}?" if (below / "manifest.json").is_file() else ""
+        raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
     try:
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
         number, files = manifest["format"], dict(manifest["files"])

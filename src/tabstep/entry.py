@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     In the container of a SageMaker job the command line is the job's.
     """
+    # Threads that wait for work must not spin: on cores that others use too, that made training ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return exit_code(container.command(train, argv))
 
 

@@ -96,7 +96,9 @@ def _footer_digest(file: pa.NativeFile, size: int) -> str:
     if size == 0:
         raise UserError("is an empty file (0 bytes): write it again or remove it")
     if size < 12 or file.read_at(4, 0) != _MAGIC:
-        raise UserError("is not a parquet file (it does not begin with PAR1): convert it or remove it")
+        raise UserError(
+            "is not a parquet file (it does not begin with PAR1): convert it (`tabstep split` reads CSV) or remove it"
+        )
     length, magic = _TAIL.unpack(file.read_at(_TAIL.size, size - _TAIL.size))
     if magic != _MAGIC or length + 12 > size:
         raise UserError(f"is truncated (its {size} bytes do not end in a parquet footer): copy or write it again")

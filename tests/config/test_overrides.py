@@ -55,6 +55,7 @@ def _pairs(flags: dict[str, str | None]) -> set[tuple[str, ...]]:
     [
         (["--multirn"], ["--multirn: no such flag: did you mean '--multirun'?"]),
         (["a=1", "--cfg"], ["--cfg: needs a value behind it"]),
+        (["--cfg", "jbo"], ["--cfg: no such choice, got 'jbo': did you mean 'job'?"]),
         (["--foo=1", "-x"], ["--foo=1: no such flag: ", "-x: no such flag: "]),
     ],
 )

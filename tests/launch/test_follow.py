@@ -298,7 +298,11 @@ def test_log_that_may_not_be_read(settings: Settings, s3: Any, monkeypatch: pyte
     assert sum("the epochs cannot be shown" in text for text in said) == 1
 
 
-@pytest.mark.parametrize("data", [b"no archive", archive({"../evil": b"x"}), archive({"a": b"x" * 9999})[:-40]])
+@pytest.mark.parametrize(
+    "data",
+    [b"no archive", archive({"../evil": b"x"}), archive({"a": b"x" * 9999})[:-40]],
+    ids=["no archive", "a path outside", "cut off"],
+)
 def test_damaged_archive(data: bytes, settings: Settings, s3: Any, tmp_path: Path) -> None:
     put(s3, "model.tar.gz", data)
     with pytest.raises(UserError, match="is damaged"):

@@ -38,6 +38,7 @@ SWITCHES = {
 }
 _KEY = re.compile(r"[+~]{0,2}[\w./@\[\]$-]+", re.ASCII)
 MOST_VALUES = 1000  # of a sweep that are checked
+CFG_CHOICES = ("job", "hydra", "all")
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -78,6 +79,8 @@ class Command:
                 flags[long] = value
             else:
                 flags[long] = rest.pop(0) if long in VALUE_FLAGS or _is_info_choice(long, rest) else None
+        if (part := flags.get("--cfg")) is not None and part not in CFG_CHOICES:
+            problems.append(f"--cfg: no such choice, got {shown(part)}: {nearest(part, CFG_CHOICES)}")
         if problems:
             raise ProblemsError(problems)
         return cls(flags, tuple(overrides))

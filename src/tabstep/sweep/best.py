@@ -25,8 +25,7 @@ def command_line(trial: Trial, composer: Composer) -> str:
     program = Path(sys.argv[0]).name
     script = ["tabstep", "train"] if program == "tabstep" else ["python", program]
     overrides = [text for text in trial.overrides if not text.startswith(PLACES)]
-    sources = composer.master.hydra.runtime.config_sources
-    extra = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+    extra = [f"--config-dir={directory}" for directory in composer.extra_conf_dirs]
     without = _task(composer, [*overrides])
     searched = _task(composer, [text for text in trial.overrides if not text.startswith(PLACES[0])])
     set_by_search = [f"{key}={as_override(value)}" for key, value in leaves(difference(without, searched)).items()]

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tabstep.config.overrides import check_overrides
+from tabstep.config.settings import Settings
 from tabstep.errors import ProblemsError, UserError
 from tabstep.sweep.dimensions import Numbers, Values
 from tabstep.sweep.jobs import Composer, settings_of
@@ -55,11 +56,11 @@ def check_surroundings(config: DictConfig) -> None:
         )
 
 
-def check_space(space: Space, composer: Composer, objective: str) -> bool:
+def check_space(space: Space, composer: Composer) -> list[Settings]:
     """Check each value of each dimension, then what they compose.
 
     Returns:
-        Whether a trial uses more than one device.
+        The settings of a few trials that stand for all.
 
     Raises:
         ProblemsError: one line for every mistake.
@@ -85,20 +86,24 @@ def _ends(dimension: Numbers) -> tuple[str, ...]:
     return dimension.text(dimension.low), dimension.text(dimension.high)
 
 
-def _check_jobs(space: Space, composer: Composer) -> bool:
+def uses_several_devices(settings: Settings) -> bool:
+    """Tell whether a run may use more than one device of this machine."""
+    trainer = settings.trainer
+    return trainer.devices != 1 and not (trainer.devices == "auto" and trainer.accelerator == "cpu")
+
+
+def _check_jobs(space: Space, composer: Composer) -> list[Settings]:
     problems: list[str] = []
-    several = False
+    found: list[Settings] = []
     for params in _sample(space, composer.conf_dirs):
         try:
-            trainer = settings_of(composer.compose(space.overrides(params), 0)).trainer
+            found.append(settings_of(composer.compose(space.overrides(params), 0)))
         except UserError as error:
             named = ", ".join(f"{key}={text}" for key, text in params.items())
             problems += [f"{problem} ({named})" if named else problem for problem in str(error).splitlines()]
-        else:
-            several |= trainer.devices != 1 and not (trainer.devices == "auto" and trainer.accelerator == "cpu")
     if problems:
         raise ProblemsError(list(dict.fromkeys(problems)))
-    return several
+    return found
 
 
 def _sample(space: Space, conf_dirs: Sequence[Path]) -> Iterator[dict[str, str]]:

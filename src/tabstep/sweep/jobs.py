@@ -42,6 +42,12 @@ class Composer:
         found = [Path(source.path) for source in sources if source.schema == "file" and source.path]
         return [directory for directory in found if directory.is_dir()]
 
+    @property
+    def extra_conf_dirs(self) -> list[Path]:
+        """What ``--config-dir`` named."""
+        sources = self.master.hydra.runtime.config_sources
+        return [Path(source.path) for source in sources if source.provider == "command-line"]
+
     def compose(self, overrides: Sequence[str], number: int) -> Job:
         """Compose a job.
 

@@ -37,6 +37,10 @@ class HydraRunner:
     launcher: Launcher
     slots: int
     jobs: list[Job] = field(default_factory=list)
+    elsewhere: bool = False
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Do nothing: a trial here is checked when it is composed."""
 
     def start(self, job: Job) -> None:
         """Take a job; it runs when it is waited for."""
@@ -101,6 +105,10 @@ class ProcessRunner:
     program: tuple[str, ...] = field(default_factory=lambda: PROGRAM)
     children: dict[int, Child] = field(default_factory=dict)
     stopping: bool = False
+    elsewhere: bool = False
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Do nothing: a trial here is checked when it is composed."""
 
     def start(self, job: Job) -> None:
         """Start its process; what it prints goes to files in its directory."""
@@ -108,6 +116,7 @@ class ProcessRunner:
         write_hydra_files(job)
         file = job.directory / CONFIG
         config = {**job.config, "callbacks": {**job.config["callbacks"], "progress": "lines"}}
+        file.touch(mode=0o600)  # an interpolation may have brought a secret into it
         file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         slot = min(set(range(self.slots)) - {child.slot for child in self.children.values()})
         with open(job.directory / OUTPUT, "ab") as output, open(job.directory / ERRORS, "wb") as errors:
@@ -136,6 +145,7 @@ class ProcessRunner:
 
     def _outcome(self, job: Job, code: int) -> Outcome:
         said = _text(job.directory / ERRORS)
+        (job.directory / CONFIG).unlink(missing_ok=True)
         if code == EXIT_OK:
             return Outcome(number=job.number)
         if code in (EXIT_SIGINT, EXIT_SIGTERM) or (code < 0 and self.stopping):

@@ -14,7 +14,7 @@ from tabstep.sweep.ledger import Ledger, Trial
 
 CSV, PARQUET = "leaderboard.csv", "leaderboard.parquet"
 HEAD: Final = ("rank", "trial", "state")
-TAIL: Final = ("error", "directory")
+TAIL: Final = ("job", "error", "directory")
 Row = dict[str, Any]
 
 
@@ -80,12 +80,14 @@ def rows(ledger: Ledger) -> list[Row]:
         trial = standing.trial
         values = dict(zip(header.objectives, trial.values, strict=False))
         row: Row = {"rank": standing.rank, "trial": trial.number, "state": trial.state}
+        row |= dict.fromkeys(header.objectives)
         if len(header.objectives) > 1:
             row["front"] = standing.front
-        row |= {name: values.get(name) for name in header.objectives}
         row |= {"epochs": trial.epochs, "seconds": round(trial.seconds, 3), "usd": trial.usd}
+        row |= {name: values.get(name) for name in header.objectives}  # its own seconds, where they are an objective
         row |= {key.lstrip("+"): plain_value(trial.params.get(key, "")) for key in header.space}
         row |= {name: trial.scores.get(name) for name in scores}
+        row |= {"job": trial.place} if any(each.place for each in ledger.trials) else {}
         found.append(row | {"error": trial.error, "directory": trial.directory})
     return found
 

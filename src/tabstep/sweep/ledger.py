@@ -49,6 +49,7 @@ class Trial:
     seconds: float = 0.0
     usd: float | None = None
     error: str = ""
+    place: str = ""  # the name of its job, where it ran elsewhere
     attempts: int = 0
     scores: Mapping[str, float | None] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)  # what a sampler or a pruner keeps with a trial

@@ -166,10 +166,16 @@ class Loop:
 
     def _record(self, outcome: Outcome) -> bool:
         """Keep how a trial ended; False when it has to be started again."""
-        seconds = time.monotonic() - self.running.pop(outcome.number)
+        waited = time.monotonic() - self.running.pop(outcome.number)
         trial = self.ledger.trials[outcome.number]
         directory = self.ledger.path(trial)
-        trial = replace(trial, seconds=trial.seconds + seconds, **with_progress(trial, directory))
+        trial = replace(
+            trial,
+            seconds=trial.seconds + (waited if outcome.seconds is None else outcome.seconds),
+            usd=trial.usd if outcome.usd is None else (trial.usd or 0.0) + outcome.usd,
+            place=outcome.place,
+            **with_progress(trial, directory),
+        )
         if outcome.stopped is not None:
             self._save(trial)
             raise outcome.stopped
@@ -216,7 +222,7 @@ def finished(trial: Trial, directory: Path, outcome: Outcome, objectives: tuple[
     if not report:  # a task that writes none
         values = [finite(outcome.value)]
     epochs = report.get("epochs", trial.epochs)
-    trial = replace(trial, scores=scores, epochs=epochs, seconds=max(trial.seconds, scores.get("seconds") or 0.0))
+    trial = replace(trial, scores=scores, epochs=epochs)
     missing = [name for name, value in zip(objectives, values, strict=False) if value is None]
     if missing or len(values) < len(objectives):
         return replace(trial, state="failed", error=f"{', '.join(missing or objectives)} is not a number")

@@ -107,10 +107,10 @@ def make_study(
 def make_pruner(name: str, max_epochs: int) -> optuna.pruners.BasePruner:
     """Build a pruner by its name.
 
-    The median pruner spares the first four trials that it sees and the first two epochs of a trial.
+    The median pruner compares with three trials that have run to their end or more, from the third epoch on.
     """
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
+        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=3)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max_epochs, reduction_factor=3)
     return optuna.pruners.NopPruner()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,8 @@ class Outcome:
     """How a trial ended: with a ``value``, or with an ``error``.
 
     ``stopped`` is the exception that ends the sweep too; the trial goes on with the next call. ``lost`` says that the
-    machine was at fault, or something that killed its process: it is started again.
+    machine was at fault, or something that killed its process: it is started again. ``seconds`` and ``usd`` are what
+    it took where that is known better than by waiting, and ``place`` is the name of a job elsewhere.
     """
 
     number: int
@@ -32,12 +34,33 @@ class Outcome:
     details: str = ""
     stopped: Exception | None = None
     lost: bool = False
+    seconds: float | None = None
+    usd: float | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a launcher of tabstep's knows of the sweep when it makes its runner.
+
+    ``descriptor`` is that of the lock, ``study`` the name of the sweep, ``spent`` what its trials have cost in dollars,
+    and ``conf_dirs`` what ``--config-dir`` named.
+    """
+
+    descriptor: int
+    study: str
+    spent: float = 0.0
+    conf_dirs: tuple[Path, ...] = ()
 
 
 class Runner(Protocol):
-    """Runs jobs, ``slots`` at a time."""
+    """Runs jobs, ``slots`` at a time; ``elsewhere`` they cost money and know nothing of the other trials."""
 
     slots: int
+    elsewhere: bool
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Find what is wrong with jobs before the first one is started."""
 
     def start(self, job: Job) -> None:
         """Take a job."""

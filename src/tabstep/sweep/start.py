@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-import logging
+import importlib
+import os
 import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tabstep.durable import write_durably
+from tabstep.config.secrets import redacted
 from tabstep.errors import StoppedError, UserError
-from tabstep.sweep.best import command_line, write_best
-from tabstep.sweep.board import Lines, LiveTable, show_leaderboard
+from tabstep.sweep.board import Lines, LiveTable
 from tabstep.sweep.check import changed_advice, check_same, check_space, check_surroundings, fixed
-from tabstep.sweep.importance import importances
+from tabstep.sweep.conclusion import conclude
 from tabstep.sweep.jobs import Composer
-from tabstep.sweep.launchers import HydraRunner, ProcessRunner, process_runner
-from tabstep.sweep.leaderboard import CSV, best_trial, write_leaderboard
+from tabstep.sweep.launchers import HydraRunner, ProcessRunner
+from tabstep.sweep.leaderboard import write_leaderboard
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, locked, read_sweep, write_header
 from tabstep.sweep.loop import Loop
 from tabstep.sweep.options import Options, parse_options
-from tabstep.sweep.page import write_report
+from tabstep.sweep.place import LauncherOf, choose_runner, is_remote
 from tabstep.sweep.proposals import Proposer, make_proposer
-from tabstep.sweep.runner import Runner
+from tabstep.sweep.runner import Job, Runner, Surroundings
 from tabstep.sweep.space import Space, parse_space
 
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 LEAST_WINDOW = 3
 """Of one process as of two: the sweep is the same with either."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is to do, checked."""
+
+    composer: Composer
+    options: Options
+    space: Space
+    proposer: Proposer
+    header: Header
 
 
 def start(
@@ -61,21 +69,40 @@ def start(
     """
     check_surroundings(config)
     composer = Composer(context.config_loader, config)
-    base = composer.base()
-    options = parse_options(_plain(raw), objective=str(base["objective"]), seed=int(base["seed"]))
-    space = parse_space([*_given(_plain(raw)["params"]), *arguments], composer.loader, seed=options.seed)
-    header = _header(options, space, base)
-    several = check_space(space, composer, options.objectives[0])
-    proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"]))
+    plan = make_plan(_plain(raw), arguments, composer)
+    settings = check_space(plan.space, composer)
     with locked(composer.sweep_dir) as descriptor:
-        ledger = _open(composer, header, proposer)
-        runner = _runner(options, composer, context, task, several=several, descriptor=descriptor)
+        ledger = _open(plan)
+        surroundings = Surroundings(
+            descriptor=descriptor,
+            study=ledger.header.study,
+            spent=sum(trial.usd or 0.0 for trial in ledger.trials),
+            conf_dirs=tuple(composer.extra_conf_dirs),
+        )
+        runner = choose_runner(LauncherOf(context, task, config), settings, surroundings, plan.options)
         try:
-            _run(ledger, space, options, proposer, composer, runner)
+            _run(plan, ledger, runner)
         finally:
             write_leaderboard(ledger)
-    _conclude(ledger, space, composer)
+    conclude(ledger, plan.space, composer)
     return [trial.values[0] for trial in ledger.trials if trial.values]
+
+
+def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Composer) -> Plan:
+    """Read what is asked for.
+
+    Raises:
+        UserError: it makes no sense, or a package is missing.
+    """
+    base = composer.base()
+    options = parse_options(raw, objective=str(base["objective"]), seed=int(base["seed"]))
+    if options.sampler != "all" or options.pruner != "none":
+        importlib.import_module("tabstep.sweep.optuna_study")  # says so where Optuna is missing
+    remote = ["launch=sagemaker"] if is_remote(composer.master) and base["launch"]["name"] == "local" else []
+    texts = [*_given(raw["params"]), *remote, *arguments]
+    space = parse_space(texts, composer.loader, seed=options.seed)
+    proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"]))
+    return Plan(composer, options, space, proposer, _header(options, space, base))
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,26 +135,26 @@ def _header(options: Options, space: Space, base: Mapping[str, Any]) -> Header:
         pruner=options.pruner,
         seed=options.seed,
         study=f"tabstep-{secrets.token_hex(4)}",
-        base=fixed(base),
+        base=fixed(redacted(base, os.environ)),
     )
 
 
-def _open(composer: Composer, header: Header, proposer: Proposer) -> Ledger:
+def _open(plan: Plan) -> Ledger:
     """Start a sweep, or go on with the one in the directory.
 
     Raises:
         UserError: the one there is another sweep, or has more trials than are asked for.
     """
-    directory = composer.sweep_dir
-    OmegaConf.save(composer.master, directory / "multirun.yaml")
+    directory, header, total = plan.composer.sweep_dir, plan.header, plan.proposer.total
+    OmegaConf.save(plan.composer.master, directory / "multirun.yaml")
     if not (directory / HEADER).is_file():
         return create_sweep(directory, header)
     ledger = read_sweep(directory)
     check_same(ledger.header, header)
     begun, done = len(ledger.trials), sum(trial.finished for trial in ledger.trials)
-    if begun > proposer.total:
+    if begun > total:
         raise UserError(
-            f"hydra.sweeper.n_trials: {proposer.total} is below the {begun} trials that {directory} has already: it "
+            f"hydra.sweeper.n_trials: {total} is below the {begun} trials that {directory} has already: it "
             "counts them all, those of earlier calls too"
         )
     for note in changed_advice(ledger.header, header):
@@ -138,38 +165,34 @@ def _open(composer: Composer, header: Header, proposer: Proposer) -> Ledger:
     return Ledger(directory, header, ledger.trials)
 
 
-def _runner(
-    options: Options,
-    composer: Composer,
-    context: HydraContext,
-    task: TaskFunction,
-    *,
-    several: bool,
-    descriptor: int,
-) -> Runner:
-    """Choose where the trials run: what was asked for, or a process each when a trial needs several devices."""
-    launcher = composer.master.hydra.launcher
-    basic = str(launcher.get("_target_")) == BASIC
-    if basic and several:
-        print("hydra/launcher=process: chosen, for a trial uses several devices")
-        return process_runner(1, descriptor)
-    built = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=composer.master)
-    if hasattr(built, "runner"):  # one of tabstep's own, which take trials one by one
-        return cast(Runner, built.runner(descriptor))
-    logging.getLogger(type(built).__module__).setLevel(logging.WARNING)  # the sweep says what it starts
-    jobs = launcher.get("n_jobs")
-    batch = jobs if isinstance(jobs, int) and jobs > 0 else 1 if options.searches else 2**31
-    return HydraRunner(built, 1 if basic else batch)
-
-
-def _run(
-    ledger: Ledger, space: Space, options: Options, proposer: Proposer, composer: Composer, runner: Runner
-) -> None:
+def _run(plan: Plan, ledger: Ledger, runner: Runner) -> None:
+    options = plan.options
+    if runner.elsewhere:
+        options = _for_jobs(options)
+        runner.check(list(_jobs(plan, ledger)))
     window = max(LEAST_WINDOW, 2 * min(runner.slots, 10_000) - 1)
-    live = isinstance(runner, ProcessRunner) and sys.stdout.isatty()
-    board = LiveTable(ledger, proposer.total) if live else Lines(ledger, proposer.total)
+    live = not isinstance(runner, HydraRunner) and sys.stdout.isatty()
+    board = LiveTable(ledger, plan.proposer.total) if live else Lines(ledger, plan.proposer.total)
+    follower = _follower(ledger, plan.space, options)
     with board if isinstance(board, LiveTable) else nullcontext(), _stoppable(runner):
-        Loop(ledger, space, options, proposer, composer, runner, window, board, _follower(ledger, space, options)).run()
+        Loop(ledger, plan.space, options, plan.proposer, plan.composer, runner, window, board, follower).run()
+
+
+def _for_jobs(options: Options) -> Options:
+    if options.pruner != "none":
+        print(f"hydra.sweeper.pruner={options.pruner}: is not used, for a job knows nothing of the other trials")
+    return replace(options, pruner="none")
+
+
+def _jobs(plan: Plan, ledger: Ledger) -> Iterator[Job]:
+    """Return the jobs that are known before anything is paid for: all of a grid, those to come first of a search."""
+    open_trials = [trial for trial in ledger.trials if not trial.finished]
+    yield from (plan.composer.compose(trial.overrides, trial.number) for trial in open_trials)
+    first, total = len(ledger.trials), plan.proposer.total
+    last = min(total, first + 2) if plan.options.searches else total
+    for number in range(first, last):
+        params = plan.proposer.propose(number, ledger.trials[:number], 0).params
+        yield plan.composer.compose(plan.space.overrides(params), number)
 
 
 def _follower(ledger: Ledger, space: Space, options: Options) -> Callable[[Trial], None]:
@@ -203,30 +226,3 @@ def _stoppable(runner: Runner) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _conclude(ledger: Ledger, space: Space, composer: Composer) -> None:
-    """Show the leaderboard and how to run the best trial again.
-
-    Raises:
-        UserError: no trial came to a result.
-    """
-    best = best_trial(ledger)
-    if best is None:
-        failed = [trial for trial in ledger.trials if trial.state == "failed"]
-        if not failed:
-            print("no trial has ended: nothing to compare yet")
-            return
-        last = " ".join(failed[-1].error.split())
-        raise UserError(f"none of {len(failed)} trials came to a result; trial {failed[-1].number}: {last}")
-    shares = importances(ledger, space.dimensions)
-    show_leaderboard(ledger, shares)
-    print(f"leaderboard: {ledger.directory / CSV}")
-    if find_spec("matplotlib") is not None:
-        print(f"report:      {write_report(ledger, space.dimensions, shares)}")
-    print(f"best trial:  {ledger.path(best)}")
-    command = command_line(best, composer)
-    write_best(best, composer, ledger.directory)
-    write_durably(ledger.directory / "best.sh", f"{command}\n".encode())
-    print(f"again:       {command}")
-    print(f"as a start:  --config-dir {ledger.directory} experiment=best")
