@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.launch.conftest import BUCKET, client
 
 from tabstep import entry
 from tabstep.errors import UserError
@@ -22,7 +23,6 @@ from tabstep.launch import dispatch, trials
 from tabstep.launch.bundle import Bundle, build_bundle
 from tabstep.launch.overrides import unpack
 from tabstep.sweep.ledger import read_sweep
-from tests.launch.conftest import BUCKET, client
 
 pytest.importorskip("sagemaker")
 ROLE = "arn:aws:iam::123456789012:role/job"
@@ -95,9 +95,7 @@ def bundle() -> Bundle:
 
 
 @pytest.fixture
-def service(
-    aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Service]:
+def service(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
     found = Service(pretend)
     make = trials.job_runner
 
@@ -130,8 +128,8 @@ def _logging_as_it_was() -> Iterator[None]:
 def sweep(service: Service, tiny_data: Path) -> Callable[..., int]:
     def start(*overrides: str) -> int:
         fixed = [
-            "-m", "hydra/launcher=sagemaker", "launch=sagemaker", "hydra.sweep.dir=s", f"launch.role={ROLE}", f"launch.bucket={BUCKET}",
-            "launch.instance_type=ml.m5.xlarge", "launch.max_run=3600", f"data.path={tiny_data}", "trainer.max_epochs=2",
+            "-m", "hydra/launcher=sagemaker", "launch=sagemaker", "hydra.sweep.dir=s", f"launch.role={ROLE}", f"launch.bucket={BUCKET}",  # noqa: E501
+            "launch.instance_type=ml.m5.xlarge", "launch.max_run=3600", f"data.path={tiny_data}", "trainer.max_epochs=2",  # noqa: E501
             "model.depth=1",
         ]  # fmt: skip
         return entry.main([*fixed, *overrides])
@@ -322,7 +320,8 @@ def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path |
         assert outcome.status == "Completed", outcome.failure
         artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]
         return {
-            f"{artifact.rpartition('/')[0]}/{address.rpartition('/')[2]}": file for address, file in outcome.places.items()
+            f"{artifact.rpartition('/')[0]}/{address.rpartition('/')[2]}": file
+            for address, file in outcome.places.items()
         }
 
     return run

@@ -70,7 +70,11 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     (("trainer.devices=2",), {"instance_type": "ml.g5.xlarge"}, "trainer.devices: 2 on ml.g5.xlarge, whose 1 GPUs"),
     ((), {"instance_count": 2}, "trainer.devices: 1 on ml.g5.12xlarge, whose 4 GPUs run one process each"),
     ((), {"volume_kms_key": "k"}, "launch.volume_kms_key: ml.g5.12xlarge has a disk of its own"),
-    (("trainer=ddp",), {"sharded": True, "instance_count": 2}, "launch.sharded: train.py gives each process its rows of the whole table"),
+    (
+        ("trainer=ddp",),
+        {"sharded": True, "instance_count": 2},
+        "launch.sharded: train.py gives each process its rows of the whole table",
+    ),
     ((), {"output_path": "s3://bucket"}, "launch.output_path: 's3://bucket' names a whole bucket"),
 ]
 

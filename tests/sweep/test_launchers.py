@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from tests.sweep.conftest import Runs
 
 import tabstep
 from tabstep import entry
@@ -19,7 +20,6 @@ from tabstep.orphans import is_alive
 from tabstep.sweep import launchers
 from tabstep.sweep.launchers import HydraRunner, ProcessRunner, environment, outcome_of, process_runner
 from tabstep.sweep.runner import Job, Outcome
-from tests.sweep.conftest import Runs
 
 CONFIG: dict[str, Any] = {"callbacks": {"progress": "auto"}, "trainer": {"devices": 1, "accelerator": "auto"}}
 COMPOSED = OmegaConf.create({"hydra": {"output_subdir": ".hydra", "overrides": {"task": ["a=1"]}}, "a": 1})
@@ -85,7 +85,9 @@ def test_output_is_kept_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_processes_run_side_by_side_and_are_stopped_together(tmp_path: Path) -> None:
-    program = "import sys, time, signal; signal.signal(15, lambda *_: sys.exit(143)); print('up', flush=True); time.sleep(60)"
+    program = (
+        "import sys, time, signal; signal.signal(15, lambda *_: sys.exit(143)); print('up', flush=True); time.sleep(60)"
+    )
     runner = runner_of(program, slots=2)
     for number in range(2):
         runner.start(job(tmp_path, number))
@@ -105,7 +107,8 @@ PARENT = """
 import os, sys
 from pathlib import Path
 from tests.sweep.test_launchers import job, ProcessRunner
-program = (sys.executable, "-c", "import sys, time; from tabstep.orphans import end_with; end_with(int(sys.argv[2])); time.sleep(60)")
+code = "import sys, time; from tabstep.orphans import end_with; end_with(int(sys.argv[2])); time.sleep(60)"
+program = (sys.executable, "-c", code)
 runner = ProcessRunner(1, program=program)
 runner.start(job(Path(sys.argv[1])))
 print(runner.children[0].process.pid, flush=True)

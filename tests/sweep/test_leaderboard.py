@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tests.sweep.test_ledger import HEADER, TRIAL
 
 from tabstep.sweep.board import LiveTable, described, result, show_leaderboard
 from tabstep.sweep.importance import importances, main_effect
 from tabstep.sweep.leaderboard import best_trial, pareto_fronts, rows, standings, to_csv, to_parquet, write_leaderboard
 from tabstep.sweep.ledger import PROGRESS, Ledger, Trial
 from tabstep.sweep.space import parse_space
-from tests.sweep.test_ledger import HEADER, TRIAL
 
 
 def ledger_of(trials: Sequence[Trial], directory: Path = Path("s"), **changes: object) -> Ledger:
@@ -32,7 +32,14 @@ def trial(number: int, *values: float, state: str = "complete", **params: str) -
 def test_best_comes_first_and_what_has_no_result_last() -> None:
     trials = [trial(0, 0.7), trial(1, state="failed"), trial(2, 0.9), trial(3, 0.9), trial(4, 0.8, state="pruned")]
     found = ledger_of([*trials, trial(5, state="running")])
-    assert [(s.trial.number, s.rank) for s in standings(found)] == [(2, 1), (3, 2), (4, 3), (0, 4), (1, None), (5, None)]
+    assert [(s.trial.number, s.rank) for s in standings(found)] == [
+        (2, 1),
+        (3, 2),
+        (4, 3),
+        (0, 4),
+        (1, None),
+        (5, None),
+    ]
     best = best_trial(found)
     assert best is not None
     assert best.number == 2
@@ -65,8 +72,12 @@ def test_two_objectives_rank_by_front_then_by_the_first() -> None:
 
 
 def test_rows_as_csv_and_parquet(tmp_path: Path) -> None:
-    one = replace(trial(0, 0.9, lr="1e-3", model="mlp"), epochs=4, seconds=1.23456, scores={"test_f1": 0.5, "epochs": 4.0})
-    other = replace(trial(1, state="failed", lr="2", model="'x y'"), error="=cmd|' /C calc'!A0", scores={"val_f1": None})
+    one = replace(
+        trial(0, 0.9, lr="1e-3", model="mlp"), epochs=4, seconds=1.23456, scores={"test_f1": 0.5, "epochs": 4.0}
+    )
+    other = replace(
+        trial(1, state="failed", lr="2", model="'x y'"), error="=cmd|' /C calc'!A0", scores={"val_f1": None}
+    )
     space = {"lr": "choice(1e-3,2)", "+model": "choice(mlp,'x y')", "seed": "choice(0,1)"}
     one, other = (replace(t, params={**t.params, "+model": t.params["model"]}) for t in (one, other))
     found = ledger_of([one, other], tmp_path, space=space)
@@ -76,7 +87,13 @@ def test_rows_as_csv_and_parquet(tmp_path: Path) -> None:
         "rank", "trial", "state", "val_auroc", "epochs", "seconds", "usd", "lr", "model", "seed", "test_f1", "val_f1",
         "error", "directory",
     ]  # fmt: skip
-    assert [board[0][key] for key in ("rank", "lr", "model", "seconds", "test_f1")] == ["1", "0.001", "mlp", "1.235", "0.5"]
+    assert [board[0][key] for key in ("rank", "lr", "model", "seconds", "test_f1")] == [
+        "1",
+        "0.001",
+        "mlp",
+        "1.235",
+        "0.5",
+    ]
     assert board[1]["error"] == "'=cmd|' /C calc'!A0"
     assert board[1]["model"] == "x y"
     table = pq.read_table(tmp_path / "leaderboard.parquet")

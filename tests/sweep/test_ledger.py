@@ -106,9 +106,9 @@ def test_trials_of_a_killed_sweep_are_waited_for(tmp_path: Path, seconds: float)
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^hydra.sweep.dir: cannot write to .*: Not a directory$"):
-        with locked(tmp_path / "file" / "s"):
-            pass
+    unwritable = locked(tmp_path / "file" / "s")
+    with pytest.raises(UserError, match=r"^hydra.sweep.dir: cannot write to .*: Not a directory$"), unwritable:
+        pass
 
 
 def test_files_are_plain_json(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sweep.test_proposals import options
 
 from tabstep.errors import UserError
 from tabstep.sweep import loop as loop_module
@@ -17,7 +19,6 @@ from tabstep.sweep.loop import Loop
 from tabstep.sweep.proposals import make_proposer
 from tabstep.sweep.runner import Job, Outcome
 from tabstep.sweep.space import Space, parse_space
-from tests.sweep.test_proposals import options
 
 SPACE = parse_space(["lr=tag(log,interval(1e-4,1e-1))", "x=interval(0,1)"])
 GRID = parse_space(["x=range(0,6)", "lr=0.1"])
@@ -92,7 +93,13 @@ class Silent:
 
 
 def build(
-    directory: Path, runner: FakeRunner, space: Space = SPACE, *, window: int = 4, crash: Crash | None = None, **changes: Any
+    directory: Path,
+    runner: FakeRunner,
+    space: Space = SPACE,
+    *,
+    window: int = 4,
+    crash: Crash | None = None,
+    **changes: Any,
 ) -> Loop:
     chosen = options("tpe", n_trials=14) if space is SPACE else options("all", n_trials=None)
     chosen = replace(chosen, **changes)
@@ -100,14 +107,26 @@ def build(
         ledger = read_sweep(directory)
     else:
         header = Header(
-            objectives=list(chosen.objectives), directions=list(chosen.directions), space=space.texts(),
-            sampler=chosen.sampler, pruner="none", seed=5, study="s",
+            objectives=list(chosen.objectives),
+            directions=list(chosen.directions),
+            space=space.texts(),
+            sampler=chosen.sampler,
+            pruner="none",
+            seed=5,
+            study="s",
         )
         ledger = create_sweep(directory, header)
     if crash is not None:
         _crashing(ledger, crash)
     return Loop(
-        ledger, space, chosen, make_proposer(space, chosen, 3), FakeComposer(directory), runner, window, Silent(),  # type: ignore[arg-type]
+        ledger,
+        space,
+        chosen,
+        make_proposer(space, chosen, 3),
+        FakeComposer(directory),
+        runner,
+        window,
+        Silent(),  # type: ignore[arg-type]
         lambda trial: None if crash is None else crash("mirror"),
     )
 
@@ -129,7 +148,9 @@ def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plain(ledger: Ledger) -> list[Any]:
-    return [(trial.number, trial.state, dict(trial.params), list(trial.values), trial.epochs) for trial in ledger.trials]
+    return [
+        (trial.number, trial.state, dict(trial.params), list(trial.values), trial.epochs) for trial in ledger.trials
+    ]
 
 
 def whole(directory: Path, slots: int, window: int = 4) -> tuple[list[Any], int]:
@@ -163,10 +184,8 @@ def test_killed_twice_at_any_point_it_ends_as_one_that_was_not(tmp_path: Path, s
 
             runner = FakeRunner(slots, crash)
             loop = build(directory, runner, crash=crash)
-            try:
+            with contextlib.suppress(Killed):
                 loop.run()
-            except Killed:
-                pass
             assert not done & set(runner.started), "a finished trial was run again"
             ran += runner.started
             done = {trial.number for trial in read_sweep(directory).trials if trial.finished}
@@ -216,7 +235,11 @@ def test_trial_whose_process_was_killed_starts_again(tmp_path: Path) -> None:
     def outcome(number: int) -> Outcome:
         tries[number] = tries.get(number, 0) + 1
         killed = (number == 1 and tries[number] < 3) or number == 3
-        return Outcome(number=number, error="its process was killed by SIGKILL", lost=True) if killed else Outcome(number=number)
+        return (
+            Outcome(number=number, error="its process was killed by SIGKILL", lost=True)
+            if killed
+            else Outcome(number=number)
+        )
 
     loop = build(tmp_path, FakeRunner(1, lambda _: None, outcome=outcome), GRID)
     loop.run()

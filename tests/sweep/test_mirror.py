@@ -7,12 +7,12 @@ from typing import Any
 
 import optuna
 import pytest
+from tests.sweep.test_ledger import HEADER, TRIAL
 
 from tabstep.errors import UserError
 from tabstep.sweep.ledger import Trial
 from tabstep.sweep.mirror import JOURNAL, Mirror
 from tabstep.sweep.space import parse_space
-from tests.sweep.test_ledger import HEADER, TRIAL
 
 SPACE = parse_space(["lr=tag(log,interval(1e-4,1e-1))", "model=mlp,resnet", "depth=range(1,5)"]).dimensions
 RUNNING = replace(TRIAL, params={"lr": "0.00123", "model": "resnet", "depth": "3"}, memory={"cma:generation": 2})

@@ -33,7 +33,9 @@ def test_names(sampler: str, pruner: str) -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_directions(objective: str) -> None:
-    expected = "minimize" if objective in ("train_loss", "val_loss", "val_log_loss", "seconds", "epochs") else "maximize"
+    expected = (
+        "minimize" if objective in ("train_loss", "val_loss", "val_log_loss", "seconds", "epochs") else "maximize"
+    )
     assert default_direction(objective) == expected
     assert parse(objectives=[objective]).directions == (expected,)
 

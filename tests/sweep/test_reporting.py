@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sweep.test_ledger import HEADER
 
 from tabstep.errors import UserError
 from tabstep.stopping import Row, StopRule
 from tabstep.sweep.ledger import POINTER, PROGRESS, Ledger, Trial, create_sweep
 from tabstep.sweep.reporting import Judge, Pointer, attach, best_so_far, trial_state
-from tests.sweep.test_ledger import HEADER
 
 
 def peer(number: int, curve: Sequence[float | None], state: Any = "complete", memory: Any = None) -> Trial:
@@ -34,9 +34,7 @@ def peer(number: int, curve: Sequence[float | None], state: Any = "complete", me
 
 
 def pointer(pruner: str, sees: int, number: int, *, direction: Literal["maximize", "minimize"] = "maximize") -> Pointer:
-    return Pointer(
-        sweep="..", number=number, sees=sees, pruner=pruner, objective="val_auroc", direction=direction
-    )
+    return Pointer(sweep="..", number=number, sees=sees, pruner=pruner, objective="val_auroc", direction=direction)
 
 
 def ledger_of(tmp_path: Path, trials: Sequence[Trial]) -> Ledger:

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tests.sweep.conftest import Runs, score
 
 from tabstep import entry
 from tabstep.config.compose import composed
 from tabstep.config.settings import Settings
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.sweep.ledger import Ledger
-from tests.sweep.conftest import Runs, score
 
 Sweep = Callable[..., int]
 Read = Callable[[], Ledger]
@@ -70,9 +70,7 @@ def test_finished_trials_are_not_run_twice(sweep: Sweep, runs: Runs, ledger: Rea
     assert [Path(settings.paths.output_dir).name for settings in runs.settings] == [str(n) for n in range(5)]
 
 
-def test_stopped_anywhere_it_ends_as_one_that_was_not(
-    sweep: Sweep, runs: Runs, ledger: Read, tmp_path: Path
-) -> None:
+def test_stopped_anywhere_it_ends_as_one_that_was_not(sweep: Sweep, runs: Runs, ledger: Read, tmp_path: Path) -> None:
     overrides = (*SEARCH, "hydra.sweeper.n_trials=14")
     assert entry.main(["-m", "hydra.sweep.dir=whole", *overrides]) == 0
     done = len(runs.settings)
@@ -136,9 +134,7 @@ def test_too_many_failures_end_it(sweep: Sweep, runs: Runs, ledger: Read, capsys
 
     runs.before = fail
     assert sweep("seed=1,2,3,4,5", "hydra.sweeper.max_failures=1") == 2
-    assert capsys.readouterr().err == (
-        "hydra.sweeper.max_failures: 2 trials failed, 1 are tolerated; trial 2: no\n"
-    )
+    assert capsys.readouterr().err == ("hydra.sweeper.max_failures: 2 trials failed, 1 are tolerated; trial 2: no\n")
     assert len(ledger().trials) == 3
 
 
@@ -178,11 +174,20 @@ def test_timeout_begins_no_more_trials(sweep: Sweep, ledger: Read) -> None:
 
 def test_two_objectives(sweep: Sweep, runs: Runs, ledger: Read) -> None:
     runs.report = lambda settings: {
-        "val_auroc": score(settings), "seconds": getattr(settings.model, "width", 1) / 10, "epochs": 1}
-    assert sweep(
-        *SEARCH, "hydra.sweeper.n_trials=8", "hydra.sweeper.pruner=none", "hydra.sweeper.sampler=nsgaii",
-        "hydra.sweeper.objectives=[val_auroc,seconds]",
-    ) == 0
+        "val_auroc": score(settings),
+        "seconds": getattr(settings.model, "width", 1) / 10,
+        "epochs": 1,
+    }
+    assert (
+        sweep(
+            *SEARCH,
+            "hydra.sweeper.n_trials=8",
+            "hydra.sweeper.pruner=none",
+            "hydra.sweeper.sampler=nsgaii",
+            "hydra.sweeper.objectives=[val_auroc,seconds]",
+        )
+        == 0
+    )
     found = ledger()
     assert found.header.directions == ["maximize", "minimize"]
     board = rows()

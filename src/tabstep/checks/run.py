@@ -24,7 +24,9 @@ def check_splits(
     findings = list(_schema_findings(sources, schema))
     if findings:
         return findings
-    profiles: dict[str, Profile] = {split: profile(source, schema, row_limit=row_limit) for split, source in sources.items()}
+    profiles: dict[str, Profile] = {
+        split: profile(source, schema, row_limit=row_limit) for split, source in sources.items()
+    }
     made = {
         "files": rows.shared_files(sources),
         "rows": _partly_read(profiles),
