@@ -44,6 +44,15 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path
 
 
+def is_remote(location: str) -> bool:
+    """Whether ``location`` is an address of something other than this machine's own files.
+
+    >>> is_remote("s3://bucket/train"), is_remote("file:///data/train"), is_remote("data/train")
+    (True, False, False)
+    """
+    return _URI.match(location) is not None and not location.startswith("file://")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, without its final full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

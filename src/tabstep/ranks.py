@@ -37,6 +37,16 @@ class Ranks:
         """Number of machines, each with as many processes."""
         return self.world_size // self.local_world_size
 
+    @property
+    def node(self) -> int:
+        """Number of this machine."""
+        return self.rank // self.local_world_size
+
+    @property
+    def local_rank(self) -> int:
+        """Number of this process on its machine."""
+        return self.rank % self.local_world_size
+
 
 def current_ranks() -> Ranks:
     """Read torchrun's variables: they are its interface, and there is no other way to ask."""
@@ -46,17 +56,20 @@ def current_ranks() -> Ranks:
     return Ranks(rank=rank, world_size=world, local_world_size=local, launched=True)
 
 
+def open_store(timeout: timedelta) -> Any:
+    """Connect to the store that torchrun keeps; what is asked of it waits as long as ``timeout``."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False, timeout=timeout)  # type: ignore[attr-defined]
+
+
 def agree_on(ranks: Ranks, name: str, value: str) -> str:
     """Return rank 0's value on every rank, through the store that torchrun keeps."""
     if ranks.world_size == 1:
         return value
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, is_master=False, timeout=timedelta(minutes=5)
-    )
+    store = open_store(timedelta(minutes=5))
     if ranks.rank == 0:
         store.set(f"tabstep/{name}", value)
-    return store.get(f"tabstep/{name}").decode()
+    return str(store.get(f"tabstep/{name}"), "utf-8")
 
 
 def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:

@@ -28,6 +28,7 @@ from tabstep.export import PREDICTIONS, REPORT, Report, export, show_report
 from tabstep.machine import Machine, resolve_machine
 from tabstep.preparation import Prepared, Show, prepare
 from tabstep.ranks import Ranks, agree_on, current_ranks, run_ranks
+from tabstep.shards import gathered
 from tabstep.stopping import selected_row
 from tabstep.sweep.reporting import attach
 from tabstep.training import find_checkpoint, train
@@ -94,9 +95,9 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
         show(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
-    prepared = prepare(
-        settings.data, settings.schema, seed=settings.seed, cache_dir=Path(settings.paths.cache_dir), show=show
-    )
+    cache_dir = Path(settings.paths.cache_dir)
+    data = gathered(settings.data, ranks, cache_dir, show)
+    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)

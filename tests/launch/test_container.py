@@ -86,11 +86,24 @@ def test_wrong_channels_are_named(tmp_path: Path) -> None:
     )
 
 
-def test_hosts_with_parts_of_a_table_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "kind", "expected"),
+    [(2, "ShardedByS3Key", "true"), (2, "FullyReplicated", "false"), (1, "ShardedByS3Key", "false")],
+)
+def test_hosts_with_parts_of_train_pass_them_on(tmp_path: Path, hosts: int, kind: str, expected: str) -> None:
+    job = tree(tmp_path, {"data.sharded": "true"}, ("train", "val"), hosts=hosts)
+    file = tmp_path / "input" / "config" / "inputdataconfig.json"
+    file.write_text(json.dumps({"train": {"S3DistributionType": kind}, "val": {}}))
+    assert [text for text in job.arguments(tmp_path) if text.startswith("data.sharded=")] == [
+        f"data.sharded={expected}"
+    ]
+
+
+def test_hosts_with_parts_of_val_are_refused(tmp_path: Path) -> None:
     job = tree(tmp_path, {}, ("train", "val"), hosts=2)
     file = tmp_path / "input" / "config" / "inputdataconfig.json"
-    file.write_text(json.dumps({"train": {"S3DistributionType": "ShardedByS3Key"}}))
-    with pytest.raises(UserError, match=r"channel 'train': each of the 2 hosts has its own part"):
+    file.write_text(json.dumps({"train": {}, "val": {"S3DistributionType": "ShardedByS3Key"}}))
+    with pytest.raises(UserError, match=r"channel 'val': each host has its own part of it"):
         job.arguments(tmp_path)
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tabstep import load
+from tabstep.builtin_table import write_builtin_table
 from tabstep.errors import UserError
 from tabstep.launch import rehearsal
 from tabstep.lines import parse_line
@@ -169,11 +170,28 @@ def test_several_devices_and_hosts_through_torchrun(hosts: int, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_hosts_with_parts_of_a_table_pass_them_on(tmp_path: Path) -> None:
+    found = Path(write_builtin_table(tmp_path / "tables", rows=2000).path)
+    train_file = found / "train" / "train.parquet"
+    table = pq.read_table(train_file)
+    train_file.unlink()
+    for number in range(3):
+        pq.write_table(table.slice(number * 500, 500), found / "train" / f"{number}.parquet")
+    overrides = [f"data.path={found}", "schema.id=row_id", "schema.label=churned", "trainer=ddp", "trainer.num_nodes=2"]
+    overrides += ["launch.instance_count=2", "launch.sharded=true", "trainer.max_epochs=1", "data.batch_size=128"]
+    train(tmp_path / "run", "launch=rehearsal", *overrides)
+    log = (tmp_path / "run" / "rehearsal" / "job.log").read_text()
+    assert "data.sharded: 3 files of 2 machines are passed on" in log
+    for host, own in (("algo-1", ["0.parquet", "2.parquet"]), ("algo-2", ["1.parquet"])):
+        directory = tmp_path / "run" / "rehearsal" / host / "ml" / "input" / "data" / "train"
+        assert sorted(os.listdir(directory)) == own
+    load(tmp_path / "run" / "model")
+
+
+@pytest.mark.slow
 def test_local_tables_are_the_channels(tmp_path: Path) -> None:
     tables = ROOT.parent / "shared" / "data" / "bank"
     if not tables.is_dir():
-        from tabstep.builtin_table import write_builtin_table
-
         tables = Path(write_builtin_table(tmp_path / "tables", rows=2000).path)
     overrides = [f"data.path={tables}", "trainer=cpu", "trainer.max_epochs=1", "data.batch_size=1024"]
     overrides += ["schema.label=deposit"] if tables.name == "bank" else []

@@ -70,11 +70,6 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     (("trainer.devices=2",), {"instance_type": "ml.g5.xlarge"}, "trainer.devices: 2 on ml.g5.xlarge, whose 1 GPUs"),
     ((), {"instance_count": 2}, "trainer.devices: 1 on ml.g5.12xlarge, whose 4 GPUs run one process each"),
     ((), {"volume_kms_key": "k"}, "launch.volume_kms_key: ml.g5.12xlarge has a disk of its own"),
-    (
-        ("trainer=ddp",),
-        {"sharded": True, "instance_count": 2},
-        "launch.sharded: train.py gives each process its rows of the whole table",
-    ),
     ((), {"output_path": "s3://bucket"}, "launch.output_path: 's3://bucket' names a whole bucket"),
 ]
 
@@ -117,7 +112,7 @@ def test_a_secret_among_the_hyperparameters() -> None:
         ((), {"instance_type": "ml.m5.xlarge", "volume_kms_key": "k"}),
         (("trainer=ddp_sim",), {"instance_type": "ml.m5.xlarge"}),
         ((), {"network_isolation": True, "image_uri": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"}),
-        (("trainer=ddp",), {"sharded": True, "instance_count": 2, "entry_point": "mine.py"}),
+        (("trainer=ddp",), {"sharded": True, "instance_count": 2}),
         ((), {"spot": True}),
         ((), {"keep_alive": 600}),
         ((), {"tags": {"tokens": "2048"}, "environment": {"TOKEN_ARN": "arn:aws:secretsmanager:x"}}),
@@ -141,6 +136,11 @@ def test_sound_jobs(overrides: tuple[str, ...], launch: Launch) -> None:
         ),
         (("trainer=cpu",), {"instance_type": "ml.g5.xlarge"}, "launch.instance_type: ml.g5.xlarge has GPUs, but"),
         ((), {"instance_type": "ml.m5.xlarge", "sharded": True}, "launch.sharded: has no effect on one instance"),
+        (
+            (),
+            {"instance_type": "ml.g5.xlarge", "instance_count": 2, "sharded": True, "input_mode": "FastFile"},
+            "launch.sharded: instances copy each other's files, which launch.input_mode=FastFile would stream",
+        ),
         ((), {"instance_type": "ml.g5.xlarge", "volume_size": 99}, "launch.volume_size: has no effect"),
         (
             (),

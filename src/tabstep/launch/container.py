@@ -18,6 +18,7 @@ The arguments that the toolkit hands to the script are ignored: they have lost q
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -36,6 +37,8 @@ from tabstep.schema import SPLITS
 MAX_REASON: Final = 1_024
 EXTRA_CONF: Final = "conf_extra"
 """Directory of the bundle with the options of ``--config-dir``."""
+TUNED: Final = "_tuning_objective_metric"
+"""Hyperparameter that the service adds to each job of a tuner."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,18 @@ class Container:
         several = len(resources.get("hosts", ())) > 1
         return self.base / "output" / "data" / (str(resources["current_host"]) if several else "")
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where the job's checkpoints lie: in a directory of the job's own if it is one of a tuner's.
+
+        A tuner gives all of its jobs one place on S3, which the service mirrors: none may go on from another's.
+        """
+        given = self._config("hyperparameters.json")
+        if TUNED not in given:
+            return self.base / "checkpoints"
+        digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+        return self.base / "checkpoints" / (os.environ.get("TRAINING_JOB_NAME") or digest)
+
     def arguments(self, bundle: Path) -> list[str]:
         """Return the command line of the run: what was launched, in the places of this container.
 
@@ -65,7 +80,7 @@ class Container:
 
         Raises:
             ProblemsError: a channel has a name that no split has, or there is none for the train split.
-            UserError: the hyperparameters cannot be read, or hosts have different parts of a table.
+            UserError: the hyperparameters cannot be read, or hosts have different parts of val or test.
         """
         given = for_job(unpack(self._config("hyperparameters.json"), bundle))
         resume = "must" if "resume=must" in given else "auto"
@@ -77,7 +92,7 @@ class Container:
         """Return what options of any group cannot move: each place of the container as a value of its own."""
         places = {
             "paths.output_dir": self.output_data,
-            "paths.checkpoint_dir": self.base / "checkpoints",
+            "paths.checkpoint_dir": self.checkpoints,
             "paths.model_dir": self.base / "model",
         }
         if os.environ.get("SAGEMAKER_BASE_DIR"):  # a tree beside others: nothing of it may be shared
@@ -86,9 +101,9 @@ class Container:
         channels = self.channels
         if channels:
             _check_channels(channels)
-            self._check_sharding()
             found = {split: _quoted(str(channels[split])) if split in channels else "null" for split in SPLITS}
             texts += ["data.path=null", *(f"data.{split}={text}" for split, text in found.items())]
+            texts.append(f"data.sharded={str(self._sharded()).lower()}")
         return texts
 
     def write_failure(self, error: BaseException) -> None:
@@ -104,15 +119,22 @@ class Container:
         finally:
             temporary.unlink()
 
-    def _check_sharding(self) -> None:
-        """Refuse what would fit another encoder and train on other rows on each host, without any error."""
-        hosts = self._config("resourceconfig.json").get("hosts", ())
-        for name, channel in self._config("inputdataconfig.json").items():
-            if len(hosts) > 1 and channel.get("S3DistributionType") == "ShardedByS3Key":
+    def _sharded(self) -> bool:
+        """Tell whether each host has its own part of train's files.
+
+        Raises:
+            UserError: val or test are cut up: they are read where they are.
+        """
+        several = len(self._config("resourceconfig.json").get("hosts", ())) > 1
+        inputs = self._config("inputdataconfig.json").items()
+        names = [name for name, each in inputs if several and each.get("S3DistributionType") == "ShardedByS3Key"]
+        for name in names:
+            if name != "train":
                 raise UserError(
-                    f"channel {name!r}: each of the {len(hosts)} hosts has its own part of the table, but one encoder "
-                    "is fitted on all of it: set launch.sharded=false"
+                    f"channel {name!r}: each host has its own part of it, and all are to be scored: set its "
+                    "S3DataDistributionType to FullyReplicated"
                 )
+        return bool(names)
 
     def _config(self, name: str) -> dict[str, Any]:
         file = self.base / "input" / "config" / name
@@ -141,8 +163,7 @@ def command(run: Callable[[Sequence[str]], None], argv: Sequence[str] | None) ->
 
     def job() -> None:
         run(container.arguments(Path(sys.argv[0]).resolve().parent))
-        base = container.base
-        write_statistics(container.output_data / "report.json", base / "model", base / "checkpoints")
+        write_statistics(container.output_data / "report.json", container.base / "model", container.checkpoints)
 
     return reporting(job)
 

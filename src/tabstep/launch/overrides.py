@@ -97,7 +97,7 @@ def for_job(overrides: Sequence[str]) -> list[str]:
     ['data.batch_size=64', 'model=resnet']
     """
     places = re.compile(
-        r"(launch|paths)(\..*)?|data\.(path|train|val|test)|hydra\.(run|sweep|mode|searchpath|runtime|output_subdir)(\..*)?"
+        r"(launch|paths)(\..*)?|data\.(path|train|val|test|sharded)|hydra\.(run|sweep|mode|searchpath|runtime|output_subdir)(\..*)?"
     )
     return [text for text in overrides if not places.fullmatch(_key(text))]
 

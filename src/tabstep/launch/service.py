@@ -85,8 +85,9 @@ def _attempt(
     interrupt_after: int | None,
 ) -> Attempt:
     started = time.monotonic()
-    for host in hosts:
-        host.prepare(mounted, channels, [each.name for each in hosts])
+    for index, host in enumerate(hosts):
+        own = {name: _part(mounted, name, files, index) for name, files in channels.items()}
+        host.prepare(mounted, own, [each.name for each in hosts])
     outcome.stages.append(("Downloading", time.monotonic() - started))
     limit = mounted["StoppingCondition"]["MaxRuntimeInSeconds"]
     attempt = run_attempt(hosts, mounted, hear=hear, interrupt_after=interrupt_after, max_seconds=limit)
@@ -95,6 +96,14 @@ def _attempt(
         outcome.stages.append(("Interrupted", 0.0))
     _share_checkpoints(hosts)
     return attempt
+
+
+def _part(request: Mapping[str, Any], name: str, files: Files, index: int) -> Files:
+    """Return the files of a channel that the host with this number gets: all, or every n-th by key."""
+    sources = {each["ChannelName"]: each["DataSource"]["S3DataSource"] for each in request.get("InputDataConfig", ())}
+    if sources.get(name, {}).get("S3DataDistributionType") != "ShardedByS3Key":
+        return files
+    return {key: files[key] for key in sorted(files)[index :: request["ResourceConfig"]["InstanceCount"]]}
 
 
 def _share_checkpoints(hosts: Sequence[Host]) -> None:

@@ -134,11 +134,6 @@ def _instances(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]:
             f"launch.volume_kms_key: {spec.instance_type} has a disk of its own, which is always encrypted, and the "
             "service takes no key for it: set launch.volume_kms_key=null"
         )
-    if spec.sharded and spec.instance_count > 1 and spec.entry_point == "train.py":
-        yield (
-            "launch.sharded: train.py gives each process its rows of the whole table, and each instance would have "
-            "only its own files: set launch.sharded=false (launch.input_mode=FastFile copies nothing either)"
-        )
 
 
 def _fit(spec: JobSpec, trainer: TrainerSettings, count: int) -> Iterator[str]:
@@ -191,6 +186,11 @@ def _ignored_warning(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
         yield "launch.input_path: has no effect: the data lies on S3 and is used where it is"
     if spec.sharded and spec.instance_count == 1:
         yield "launch.sharded: has no effect on one instance"
+    elif spec.sharded and spec.input_mode == "FastFile":
+        yield (
+            "launch.sharded: instances copy each other's files, which launch.input_mode=FastFile would stream: set "
+            "one of them"
+        )
     if launch.image_uri is not None and (launch.framework_version or launch.py_version):
         yield "launch.framework_version, launch.py_version: have no effect beside launch.image_uri"
 
