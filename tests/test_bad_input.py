@@ -926,7 +926,9 @@ def test_resume(commands: Commands, run_copy: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert json.loads((run_copy / "out" / "report.json").read_text())["epochs"] == 3
     assert "this run is complete" not in ended.out
-    assert "this run is complete" in commands.train(run_copy, *more).out
+    again = commands.train(run_copy, *more).out
+    assert "this run is complete" in again
+    assert "going on from" not in again
 
     third = digests(run_copy / "out")
     ended = commands.train(run_copy, "schema.id=row_id", "trainer.max_epochs=2", "resume=never")

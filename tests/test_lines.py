@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.lines import FIELDS, METRIC_NAMES, METRIC_REGEXES, batch_line, duration, epoch_line, number, parse_line
+from tabstep.lines import (
+    FIELDS,
+    METRIC_NAMES,
+    METRIC_REGEXES,
+    batch_line,
+    best_line,
+    duration,
+    epoch_line,
+    number,
+    parse_line,
+)
 
 ROW = {
     "epoch": 1,
@@ -104,6 +114,27 @@ def test_each_regex_finds_its_own_number_once(values: dict[str, float], batch: i
         assert re.findall(METRIC_REGEXES[field.metric], text) == [field.text(values[field.key]).split(": ")[1]]
     assert re.findall(METRIC_REGEXES["Batch Loss"], text) == [number(loss)]
     assert re.findall(METRIC_REGEXES["Rows per Second"], text) == ["5"]
+
+
+@given(
+    values=st.fixed_dictionaries({field.key: st.floats(width=32) for field in FIELDS}),
+    last=st.fixed_dictionaries({field.key: numbers for field in FIELDS}),
+)
+def test_the_last_value_of_each_metric_is_the_best_epochs(values: dict[str, float], last: dict[str, float]) -> None:
+    """What a tuning service compares runs by; it keeps a number as a float of 32 bits."""
+    log = "\n".join(
+        [epoch_line({"epoch": 9, **last}, rows_per_s=5.0, eta_s=1.0), best_line({"best_epoch": 3, **values})]
+    )
+    for field in FIELDS:
+        found = re.findall(METRIC_REGEXES[field.metric], log)
+        assert len(found) == 2
+        assert field.value(found[-1]) == pytest.approx(values[field.key], rel=1e-6, nan_ok=True)
+    assert parse_line(log.splitlines()[-1]) == {}, "no epoch of its own"
+
+
+def test_a_score_that_is_not_known_is_no_number() -> None:
+    line = best_line({"best_epoch": 1, "val_auroc": None, "val_loss": 1e-7})
+    assert line == "Best epoch: 1 | Val Loss: 1e-07 | Val AUROC: nan"
 
 
 def test_names_that_charts_and_tuners_rely_on() -> None:

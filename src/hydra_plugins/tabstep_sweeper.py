@@ -114,6 +114,12 @@ class SageMakerLauncher(Launcher):
 
         return job_runner(self.max_parallel, self.max_usd, surroundings)
 
+    def tune(self, handover: Any) -> Any:
+        """Let the service's tuner run a whole sweep; ``max_parallel`` and ``max_usd`` are of all of its jobs."""
+        from tabstep.launch.tuning import tune
+
+        return tune(handover, self.max_parallel, self.max_usd)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Refuse: another sweeper could not tell the jobs of a sweep from those of the next one."""
         from tabstep.errors import UserError

@@ -36,6 +36,10 @@ class ProblemsError(UserError):
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
+    def __reduce__(self) -> tuple[type[ProblemsError], tuple[Sequence[str]]]:
+        """Cross the border of a process whole: joblib, submitit and Ray bring it back pickled."""
+        return ProblemsError, (self.problems,)
+
 
 class RetryError(RuntimeError):
     """The machine is at fault, not the input (a full disk, a lost mount): the same command may succeed later."""
@@ -49,6 +53,10 @@ class StoppedError(RuntimeError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum  # as a shell reports a process that died of the signal
+
+    def __reduce__(self) -> tuple[type[StoppedError], tuple[str, int]]:
+        """Cross the border of a process whole."""
+        return StoppedError, (str(self), self.exit_code - 128)
 
 
 def nearest(name: str, choices: Iterable[str], *, limit: int = 12) -> str:

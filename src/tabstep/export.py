@@ -12,7 +12,7 @@ from torch import Tensor
 from tabstep import artifact
 from tabstep.assembly import Assembly, build_scores
 from tabstep.config.settings import PathSettings, Settings
-from tabstep.lines import number
+from tabstep.lines import best_line, number
 from tabstep.predictor import Member
 from tabstep.preparation import Prepared, Show
 from tabstep.results import evaluate
@@ -72,7 +72,7 @@ def eval_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
-    """Show the scores of the splits and where everything is."""
+    """Show the scores of the splits and where everything is; last, when all is written, the line for a service."""
     table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
     table.add_column("split")
     for name in _SHOWN:
@@ -87,3 +87,4 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     output = Path(paths.output_dir)
     for name, place in (("model", paths.model), (PREDICTIONS, output / PREDICTIONS), ("report", output / REPORT)):
         show(f"{name + ':':<13}{place}")
+    show(best_line(report))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tabstep.cells import printable
 from tabstep.columns import is_text, meaning, value_type
+from tabstep.config.grammar import quoted
 from tabstep.config.settings import SchemaSettings
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import Schema, Task
@@ -212,9 +213,7 @@ def _override_list(names: Iterable[str]) -> str:
     >>> print(_override_list(["age", "a.b", 'c"']))
     age,"a.b","c\""
     """
-    return ",".join(
-        name if _PLAIN.fullmatch(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names
-    )
+    return ",".join(name if _PLAIN.fullmatch(name) else quoted(name, '"') for name in names)
 
 
 def _task(settings: SchemaSettings, label: tuple[str, ...]) -> Task | None:

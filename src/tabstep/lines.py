@@ -72,6 +72,21 @@ def epoch_line(values: Mapping[str, float], *, rows_per_s: float, eta_s: float) 
     return " | ".join([f"Epoch: {int(values['epoch'])}", *fields, speed, f"ETA {duration(eta_s)}"])
 
 
+def best_line(report: Mapping[str, float | None]) -> str:
+    """Return the closing line of a run: the scores of the epoch that it exports, ``nan`` for one that is not known.
+
+    A service keeps the last value of each metric as the job's result, and a tuner compares jobs by it: this line makes
+    that the best epoch's. Seven digits are what services keep of a number.
+
+    >>> best_line({"best_epoch": 2, "train_accuracy": 0.8952, "val_auroc": 0.912345678, "val_f1": None})
+    'Best epoch: 2 | Accuracy: 89.52 | Val F1: nan | Val AUROC: 0.9123457'
+    """
+    found = {field: report[field.key] for field in FIELDS if field.key in report}
+    values = {field: math.nan if value is None else float(value) for field, value in found.items()}
+    texts = [f"{field.label}: {100 * value if field.percent else value:.7g}" for field, value in values.items()]
+    return " | ".join([f"Best epoch: {int(report['best_epoch'] or 0)}", *texts])
+
+
 def batch_line(batch: int, total: int, loss: float) -> str:
     """Return the line of one batch, without a newline; ``batch`` counts from 1 within the epoch.
 

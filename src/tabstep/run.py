@@ -159,7 +159,8 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
     found = find_checkpoint(settings.resume, store)
     if found is not None:
         progress = found[1]["progress"]
-        show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
+        if built.checkpointer.stop_rule.reason(progress["history"], progress["seconds"]) is None:
+            show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
     return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 
 

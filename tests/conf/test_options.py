@@ -9,11 +9,14 @@ import pytest
 import yaml
 
 from tabstep.config import fields
-from tabstep.config.compose import composed
-from tabstep.config.overrides import group_options
+from tabstep.config.compose import composed, composed_sweeper
+from tabstep.config.overrides import check_overrides, group_options
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
+from tabstep.sweep.check import flat, sample
+from tabstep.sweep.dimensions import Values, ends
+from tabstep.sweep.space import given, parse_space
 
 CONF = config_dir()
 OPTIONS = [(group, option) for group, options in group_options([CONF]).items() for option in options]
@@ -103,6 +106,26 @@ def test_habits(overrides: list[str], key: tuple[str, ...], value: Any) -> None:
     for part in key:
         found = getattr(found, part)
     assert found == value
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "hparams_search"])
+def test_ranges_fit_their_model(option: str) -> None:
+    """Each end of each range composes, and the value that conf/ has lies between them."""
+    raw = composed_sweeper([f"hparams_search={option}"], [CONF])
+    space = parse_space(given(raw["params"]), seed=1)
+    model = space.shared.get("model", "model=mlp")
+    assert option in ("optuna", model.removeprefix("model="))
+    for params in sample(space, [CONF]):
+        parse(composed(space.overrides(params), [CONF]))
+    default = flat(composed([model], [CONF]))
+    for key, dimension in space.dimensions.items():
+        numbers = [float(text) for text in ends(dimension)]
+        assert min(numbers) <= default[key] <= max(numbers), key
+        assert not isinstance(dimension, Values) or default[key] in numbers, key
+        _, sound = check_overrides([f"{key}={text}" for text in ends(dimension)], [CONF])
+        assert len(sound) == len(ends(dimension))
+    assert len(space.dimensions) == len(raw["params"]) - len(space.shared)
+    assert isinstance(raw["n_trials"], int)
 
 
 def test_local_file_is_read_last(tmp_path: Path) -> None:

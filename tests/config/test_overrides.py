@@ -132,6 +132,11 @@ def test_sound_override(override: str) -> None:
             "paths.output_dir=a=b",
             "'paths.output_dir=a=b': the value cannot be read: quote it, 'paths.output_dir=\"a=b\"'",
         ),
+        (
+            '+launch.tags={"team": "risk"}',
+            '\'+launch.tags={"team": "risk"}\': the value cannot be read: names in braces stand without quotes, '
+            "'+launch.tags={name: value}'",
+        ),
         ("tags=[a", "'tags=[a': the value cannot be read: quote it, 'tags=\"[a\"'"),
         ("seed=1,2", "seed=1,2: several values need -m"),
         ("data.path=a,b", "a comma in a text needs quotes"),
@@ -156,7 +161,8 @@ def test_mistaken_override_is_one_line(override: str, line: str) -> None:
         ("optimizer.lr=interval(0.1,1)", [], []),
         ("optimizer.lr=1e-3,abc", ["optimizer.lr: expected a number > 0, got 'abc'"], []),
         ("model=mlp,rsnet", ["model: no such option, got 'rsnet': did you mean 'resnet'?"], []),
-        ("sed=1,2", ["sed: no such key (got 1): did you mean 'seed'?", "sed: no such key (got 2): did"], []),
+        ("sed=1,2", ["sed: no such key (got 1): did you mean 'seed'?"], []),
+        ("sed=interval(1,2)", ["sed: no such key (got 'interval(1,2)'): did you mean 'seed'?"], []),
         ("paths.output_dir=a,b", ["paths.output_dir=a,b: give one directory"], []),
         ("tags=[a],[b]", [], ["tags=[a]"]),
         ("schema.label='a b','c=d'", [], ["schema.label='a b'"]),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -10,6 +11,7 @@ import pytest
 
 REGION = "eu-central-1"
 BUCKET = "tabstep-test"
+JOB = "tabstep-mlp-1"
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +57,28 @@ def client(service: str) -> Any:
 @pytest.fixture
 def s3(aws: str) -> Any:
     return client("s3")
+
+
+@pytest.fixture
+def log(aws: str) -> Callable[..., None]:
+    """Appends lines to the log of an instance of the job ``JOB``."""
+    from tabstep.launch.job_log import GROUP
+
+    logs = client("logs")
+    streams: set[str] = set()
+
+    def write(*lines: str, host: str = "algo-1") -> None:
+        if not streams:
+            logs.create_log_group(logGroupName=GROUP)
+        stream = f"{JOB}/{host}-1795248000"
+        if stream not in streams:
+            logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
+            streams.add(stream)
+        now = int(time.time() * 1000)
+        logs.put_log_events(
+            logGroupName=GROUP,
+            logStreamName=stream,
+            logEvents=[{"timestamp": now, "message": message} for message in lines],
+        )
+
+    return write

@@ -93,6 +93,9 @@ def test_names_that_begin_alike_are_other_places() -> None:
 def test_channels_of_their_own_are_places_too() -> None:
     spec = replace(spec_of(settings_of()), input_path=None, channels={"train": "s3://b-1/t/", "val": "s3://b-1/t/v/"})
     assert place_problems(spec) == ["data.val: lies inside data.train: give each a place of its own"]
+    beside = replace(spec, input_path="s3://b-1/in", channels={"train": "s3://b-1/in/train/", "val": "s3://b-1/in2/"})
+    [found] = place_problems(replace(beside, output_path="s3://b-1/in2/out"))
+    assert found == "launch.output_path: lies inside data.val: give each a place of its own"
 
 
 def test_a_wrong_bucket_is_named_once_a_key() -> None:

@@ -142,6 +142,20 @@ def test_a_job_resumes_from_its_own_checkpoints(tmp_path: Path, given_value: str
     assert compose(tree(tmp_path, {"resume": json.dumps(given_value)}), tmp_path).resume == expected
 
 
+def test_jobs_of_a_tuner_have_checkpoints_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tuner gives all of its jobs one place on S3, which is copied into each of them."""
+    tuned = {"_tuning_objective_metric": '"Validation AUC ROC"', "optimizer.lr": "0.001"}
+    monkeypatch.delenv("TRAINING_JOB_NAME", raising=False)
+    first = tree(tmp_path / "a", tuned).checkpoints
+    assert first.parent == tmp_path / "a" / "checkpoints"
+    assert first.name == tree(tmp_path / "b", tuned).checkpoints.name
+    assert first.name != tree(tmp_path / "c", {**tuned, "optimizer.lr": "0.002"}).checkpoints.name
+    monkeypatch.setenv("TRAINING_JOB_NAME", "tuner-001-ab")
+    job = tree(tmp_path / "d", tuned)
+    assert compose(job, tmp_path).paths.checkpoint_dir == str(tmp_path / "d" / "checkpoints" / "tuner-001-ab")
+    assert tree(tmp_path / "e", {"optimizer.lr": "0.001"}).checkpoints == tmp_path / "e" / "checkpoints"
+
+
 def test_options_of_a_directory_of_their_own_are_found(tmp_path: Path) -> None:
     (tmp_path / "conf_extra").mkdir()
     assert tree(tmp_path / "ml", {}).arguments(tmp_path)[0] == f"--config-dir={tmp_path / 'conf_extra'}"

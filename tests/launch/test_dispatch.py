@@ -113,6 +113,23 @@ def test_every_problem_is_found_at_once(capsys: pytest.CaptureFixture[str], tiny
     ]
 
 
+@pytest.mark.parametrize(
+    ("launch", "lines"),
+    [
+        ({"subnets": ["s"], "keep_alive": 99999}, ["launch.subnets, launch.security_group_ids", "launch.keep_alive"]),
+        ({"instance_type": "local"}, ["launch.instance_type"]),
+        ({"instance_type": "ml.trn1.2xlarge", "job_name": "a_b"}, ["launch.instance_type"]),
+    ],
+)
+def test_what_the_sdk_cannot_take_at_all_is_a_problem_like_others(
+    monkeypatch: pytest.MonkeyPatch, launch: dict[str, Any], lines: list[str]
+) -> None:
+    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: BUNDLE)
+    with pytest.raises(ProblemsError) as caught:
+        dispatch.prepare(settings_of(**launch), [], now=NOW)
+    assert [line.partition(": ")[0] for line in caught.value.problems] == lines
+
+
 def test_columns_are_looked_up_in_the_footers(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "t" / split).mkdir(parents=True)

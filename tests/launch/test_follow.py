@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.launch.conftest import JOB
+from tests.launch.jobs import archive
 
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
@@ -25,11 +24,11 @@ from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.launch.follow import attach, follow
-from tabstep.launch.job_log import GROUP, JobLog
+from tabstep.launch.job_log import JobLog
 from tabstep.lines import epoch_line
 
 ROOT = Path(__file__).parents[2]
-NAME, BUCKET, REGION = "tabstep-mlp-1", "tabstep-test", "eu-central-1"
+NAME, BUCKET, REGION = JOB, "tabstep-test", "eu-central-1"
 OUTPUT = f"s3://{BUCKET}/tabstep/output"
 ARTIFACT = f"{OUTPUT}/{NAME}/output/model.tar.gz"
 START = dt.datetime(2026, 11, 21, 8, 0, tzinfo=dt.UTC)
@@ -107,47 +106,12 @@ class Session:
 
 
 @pytest.fixture
-def log(aws: str) -> Callable[..., None]:
-    """Append lines to the log of an instance."""
-    import boto3
-
-    client = boto3.client("logs", region_name=REGION)
-    streams: set[str] = set()
-
-    def write(*lines: str, host: str = "algo-1") -> None:
-        if not streams:
-            client.create_log_group(logGroupName=GROUP)
-        stream = f"{NAME}/{host}-1795248000"
-        if stream not in streams:
-            client.create_log_stream(logGroupName=GROUP, logStreamName=stream)
-            streams.add(stream)
-        now = int(time.time() * 1000)
-        client.put_log_events(
-            logGroupName=GROUP,
-            logStreamName=stream,
-            logEvents=[{"timestamp": now, "message": message} for message in lines],
-        )
-
-    return write
-
-
-@pytest.fixture
 def settings(tmp_path: Path, aws: str) -> Settings:
     prices = tmp_path / "prices.yaml"
     prices.write_text(f"{REGION}: {{ml.m5.xlarge: 3.0}}")
     overrides = ["launch=sagemaker", f"launch.attach={NAME}", f"launch.prices={prices}"]
     overrides += [f"paths.output_dir={tmp_path}/run"]
     return parse(composed(overrides, [config_dir()]))
-
-
-def archive(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def put(s3: Any, name: str, data: bytes) -> None:
@@ -189,32 +153,6 @@ def test_whole_story(settings: Settings, s3: Any, log: Callable[..., None], tmp_
     assert (run / "model" / "code" / "inference.py").read_bytes() == b"pass"
     assert (run / "predictions" / "a").read_bytes() == b"x"
     assert sorted(path.name for path in run.iterdir()) == ["model", "predictions", "report.json"]
-
-
-def test_second_fetch_replaces_the_first(settings: Settings, s3: Any, tmp_path: Path) -> None:
-    for content in (b"old", b"new"):
-        put(s3, "model.tar.gz", archive({f"{content.decode()}.json": content}))
-        put(s3, "output.tar.gz", archive({"report.json": b"{}", f"predictions/{content.decode()}": content}))
-        assert watch(settings, [FINISHED])[1] is None
-    run = tmp_path / "run"
-    assert [path.relative_to(run).as_posix() for path in sorted(run.rglob("*")) if path.is_file()] == [
-        "model/new.json",
-        "predictions/new",
-        "report.json",
-    ]
-
-
-def test_results_of_several_instances(settings: Settings, s3: Any, tmp_path: Path) -> None:
-    put(s3, "model.tar.gz", archive({"manifest.json": b"{}"}))
-    files = {
-        "algo-1/report.json": b'{"val_auroc": 0.5}',
-        "algo-1/.hydra/x": b"",
-        "algo-1/train.log": b"",
-        "algo-2/y": b"",
-    }
-    put(s3, "output.tar.gz", archive(files))
-    assert watch(settings, [FINISHED])[1] == 0.5
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["model", "report.json"]
 
 
 def test_ctrl_c_leaves_the_job_running(settings: Settings, aws: str) -> None:
@@ -259,6 +197,14 @@ def test_job_without_a_model(
     assert ("  the last line" in said) is tail_is_due
 
 
+def test_prices_that_cannot_be_read_are_told_before_the_job_is_waited_for(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").unlink()
+    service = Service([description(1)])
+    with pytest.raises(UserError, match=r"launch\.prices: .* cannot be read"):
+        follow(NAME, Session(service), settings, sleep=lambda _: None)
+    assert service.asked == 0
+
+
 def test_unknown_job(settings: Settings, aws: str) -> None:
     with pytest.raises(UserError, match=rf"launch\.attach: job {NAME} in {REGION}: AWS refuses DescribeTrainingJob"):
         attach(settings)
@@ -296,37 +242,6 @@ def test_log_that_may_not_be_read(settings: Settings, s3: Any, monkeypatch: pyte
     monkeypatch.setattr(JobLog, "_lines", refuse)
     said, _ = watch(settings, [description(3), description(3), FINISHED])
     assert sum("the epochs cannot be shown" in text for text in said) == 1
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"no archive", archive({"../evil": b"x"}), archive({"a": b"x" * 9999})[:-40]],
-    ids=["no archive", "a path outside", "cut off"],
-)
-def test_damaged_archive(data: bytes, settings: Settings, s3: Any, tmp_path: Path) -> None:
-    put(s3, "model.tar.gz", data)
-    with pytest.raises(UserError, match="is damaged"):
-        watch(settings, [FINISHED])
-    assert not (tmp_path / "evil").exists()
-    assert not (tmp_path / "run" / "model").exists()
-
-
-def test_missing_artifact(settings: Settings, s3: Any) -> None:
-    with pytest.raises(UserError, match=f"{ARTIFACT}: is not there"):
-        watch(settings, [FINISHED])
-
-
-def test_several_instances_and_long_logs(log: Callable[..., None], aws: str) -> None:
-    import boto3
-
-    log(*(f"noise {number}" for number in range(300)), line(1), host="algo-1")
-    log("[1,mpirank:0] " + line(2), host="algo-2")
-    found = JobLog(boto3.client("logs", region_name=REGION), NAME)
-    assert list(found.epoch_lines()) == [line(1), line(2)]
-    assert list(found.epoch_lines()) == []
-    log(line(3))
-    assert list(found.epoch_lines()) == [line(3)]
-    assert found.tail[-1] == "noise 299"
 
 
 class Forever(BaseHTTPRequestHandler):

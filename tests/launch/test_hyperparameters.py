@@ -11,7 +11,6 @@ from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
 from tabstep.launch import ModelHyperparameters
-from tabstep.launch.hyperparameters import override
 from tabstep.schema import Schema
 
 FIELDS: dict[str, Any] = {
@@ -59,8 +58,17 @@ def test_what_is_not_given_stays_as_conf_has_it() -> None:
         ({"tab_field_list": [], "cat_field_list": []}, "tab_field_list, cat_field_list: both are empty"),
         ({"id_name": "target"}, "id_name, label_name: both are 'target'"),
         ({"tab_field_list": "feature1"}, "tab_field_list: expected a list of names, got 'feature1'"),
-        ({"learning_rate": 0}, "learning_rate: must be > 0, got 0"),
-        ({"epochs": -1}, "epochs: must be > 0, got -1"),
+        ({"tab_field_list": [1]}, "tab_field_list: expected a list of names, got [1]"),
+        ({"cat_field_list": None}, "cat_field_list: expected a list of names, got None"),
+        ({"overrides": "seed=1"}, "overrides: expected a list of overrides, got 'seed=1'"),
+        ({"label_name": None}, "label_name: expected the name of a column, got None"),
+        ({"id_name": 3}, "id_name: expected the name of a column or None, got 3"),
+        ({"learning_rate": 0}, "learning_rate: expected a number > 0, got 0"),
+        ({"learning_rate": "0.1"}, "learning_rate: expected a number > 0, got '0.1'"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number > 0, got nan"),
+        ({"epochs": -1}, "epochs: expected a whole number > 0, got -1"),
+        ({"epochs": 1.5}, "epochs: expected a whole number > 0, got 1.5"),
+        ({"batch_size": True}, "batch_size: expected a whole number > 0, got True"),
     ],
 )
 def test_names_that_do_not_fit(changes: dict[str, Any], line: str) -> None:
@@ -77,16 +85,17 @@ def test_all_problems_at_once() -> None:
     assert len(caught.value.problems) == 5
 
 
-@given(st.one_of(st.text(min_size=1), st.lists(st.text(min_size=1), min_size=1)))
-def test_hydra_reads_an_override_as_the_value_it_was_made_of(value: str | list[str]) -> None:
+NAMES = st.lists(st.text(min_size=1), min_size=4, max_size=6, unique=True)
+
+
+@given(NAMES, st.floats(1e-9, 1e3), st.integers(1, 10**9))
+def test_hydra_reads_any_names_as_they_are(names: list[str], rate: float, size: int) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    assert OverridesParser.create().parse_override(override("schema.x", value)).value() == value
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**9), 10**9))
-def test_hydra_reads_a_number_as_that_number(value: float) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    read = OverridesParser.create().parse_override(override("optimizer.lr", value)).value()
-    assert read == value
+    label, key, number, *categories = names
+    given_names = ModelHyperparameters(
+        id_name=key, label_name=label, full_field_list=names, tab_field_list=[number], cat_field_list=categories,
+        learning_rate=rate, batch_size=size,
+    )  # fmt: skip
+    read = OverridesParser.create().parse_overrides(given_names.to_overrides())
+    assert [each.value() for each in read] == [key, label, [number], categories, rate, size]

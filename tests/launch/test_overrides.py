@@ -16,13 +16,14 @@ from hydra.errors import HydraException
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tabstep.errors import UserError
 from tabstep.launch.overrides import MAX_KEYS, MAX_PACKED, PACKED_KEY, for_job, pack, spill, unpack
 
 words = st.text("abcXYZ_", min_size=1, max_size=4)
 keys = st.lists(words, min_size=1, max_size=3).map(".".join) | st.sampled_from(
-    ["model", "a", "a.b", "a.b.c", "sagemaker_x"]
+    ["model", "a", "a.b", "a.b.c", "a.0", "g/h", "sagemaker_x"]
 )
 packages = st.sampled_from(["", "", "", "@p", "@p.q", "@_global_", "@a:b"])
 numbers = st.one_of(
@@ -181,6 +182,54 @@ def test_the_job_composes_the_same_values(tmp_path_factory: pytest.TempPathFacto
     with initialize_config_dir(str(directory), version_base="1.3"):
         here = OmegaConf.to_container(compose("train", overrides=local), resolve=False)
         there = OmegaConf.to_container(compose("train", overrides=unpack(sent(pack(local)))), resolve=False)
+    assert repr(there) == repr(here)
+
+
+LAYERS = {
+    "train.yaml": "defaults: [{g: x}, {optional h: null}, _self_]\na: 1\nb: {c: 2, d: {e: 3}}\nn: null\ni: ${a}\n",
+    "g/x.yaml": "p: 1\nq: 2\n",
+    "g/y.yaml": "p: 3\nr: {s: 4}\n",
+    "h/z.yaml": "u: 1\n",
+    "h/w.yaml": "v: 1\n",
+}
+some_values = st.sampled_from(
+    ["1", "x", "null", "3e-4", "1.50", "true", "{}", "{e: 5}", "{c: {z: 1}}", "[1,a]", "'q'", "${a}", "0x1", "1e999"]
+)
+layered = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["a", "b.c", "b.d", "b.d.e", "n", "g.p", "i"]), some_values).map("=".join),
+        st.tuples(st.sampled_from(["++b", "++b.d.e", "++new.x", "++g.r.s", "+new", "+b.new"]), some_values).map(
+            "=".join
+        ),
+        st.sampled_from(
+            ["g=x", "g=y", "+h=z", "+h=[z,w]", "+g@b=y", "+g@_global_=y", "~g", "~b.c", "~b", "~n", "~g=x"]
+        ),
+    ),
+    min_size=2,
+    max_size=5,
+)
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration with groups and values below them."""
+    directory = tmp_path_factory.mktemp("layers")
+    for name, text in LAYERS.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(text)
+    return directory
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(layered)
+def test_groups_values_and_deletions_that_depend_on_their_order(layers: Path, given_overrides: list[str]) -> None:
+    with initialize_config_dir(str(layers), version_base="1.3"):
+        try:
+            here = OmegaConf.to_container(compose("train", overrides=given_overrides), resolve=False)
+        except (HydraException, OmegaConfBaseException, TypeError):
+            assume(False)
+        there = OmegaConf.to_container(compose("train", overrides=unpack(sent(pack(given_overrides)))), resolve=False)
     assert repr(there) == repr(here)
 
 

@@ -16,7 +16,9 @@ import boto3
 import botocore.client
 from tests.launch.conftest import BUCKET, REGION
 from tests.launch.jobs import BUNDLE, ROLE, settings_of
+from tests.launch.test_trials import _logging_as_it_was
 
+from tabstep import entry
 from tabstep.errors import RetryError, UserError
 from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, dispatch, sdk, step, transfer
 from tabstep.launch.follow import follow
@@ -39,6 +41,7 @@ S3_ACTIONS = {
 PREFIXES = {"SageMaker": "sagemaker", "CloudWatch Logs": "logs"}
 FOR_PEOPLE = {  # the commands that a person is told, or needs beside a pipeline's definition
     "sagemaker:StopTrainingJob",
+    "sagemaker:StopHyperParameterTuningJob",
     "sagemaker:StartPipelineExecution",
     "sagemaker:DescribePipelineExecution",
     "sagemaker:ListPipelineExecutionSteps",
@@ -116,6 +119,17 @@ def test_following_is_covered(calls: set[str], tmp_path: Path, tiny_data: Path) 
     assert calls <= actions("launching_user")
 
 
+def test_a_tuner_is_covered(calls: set[str], tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
+    argv = ["-m", "launch=sagemaker", "launch.tuner=true", f"launch.role={ROLE}", f"launch.bucket={BUCKET}"]
+    argv += ["launch.instance_type=ml.m5.xlarge", f"data.path={tiny_data}", "hydra.sweep.dir=s", "seed=1,2"]
+    with _logging_as_it_was():
+        entry.main(argv)  # moto's tuner ends at once, with a job that there is not
+    assert {"sagemaker:CreateHyperParameterTuningJob", "sagemaker:DescribeHyperParameterTuningJob"} <= calls
+    assert calls <= actions("launching_user")
+
+
 def test_a_pipeline_is_covered(calls: set[str]) -> None:
     paths = {name: f"s3://{BUCKET}/{name}" for name in ("input_path", "output_path", "checkpoint_path")}
     config = PytorchTrainingConfig(**paths, hyperparameters=["seed=1"])
@@ -132,6 +146,7 @@ def test_a_pipeline_is_covered(calls: set[str]) -> None:
 def test_the_users_policy_allows_hardly_more() -> None:
     needed = set(S3_ACTIONS.values()) | IMPLIED | FOR_PEOPLE | OF_INTERRUPTED_UPLOADS
     needed |= {"sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:CreatePipeline"}
+    needed |= {"sagemaker:CreateHyperParameterTuningJob", "sagemaker:DescribeHyperParameterTuningJob"}
     needed |= {"sagemaker:DescribePipeline", "logs:DescribeLogStreams", "logs:GetLogEvents"}
     assert actions("launching_user") == needed
 

@@ -70,6 +70,7 @@ def test_channels(payload: Payload, input_path: str | None, channels: dict[str, 
 def test_a_key_of_codeartifact_reaches_the_environment_unless_it_is_set_there() -> None:
     arn = "arn:aws:codeartifact:eu-west-1:123456789012:repository/d/r"
     assert spec_of(settings_of(ca_repository_arn=arn)).environment == {"CA_REPOSITORY_ARN": arn}
+    assert spec_of(settings_of(ca_repository_arn="")).environment == {}  # a variable that is there and empty
     own = {"CA_REPOSITORY_ARN": f"{arn}2", "A": "b"}
     assert spec_of(settings_of(ca_repository_arn=arn, environment=own)).environment == own
 
@@ -115,7 +116,7 @@ def test_every_setting_has_an_effect_on_the_spec_or_the_launch() -> None:
     """A key without an effect is a lie: each changed setting gives another spec, or is one that acts elsewhere."""
     base = settings_of()
     elsewhere = {"name", "source_dir", "list_bundle", "max_usd", "prices", "wait", "download", "attach"}
-    elsewhere |= {"interrupt_after"}  # of the rehearsal
+    elsewhere |= {"interrupt_after", "tuner"}  # of the rehearsal, of a sweep
     changes = {
         "role": "arn:aws:iam::123456789012:role/other", "region": "us-east-1", "bucket": "other", "prefix": "p",
         "job_name": "n", "input_path": "s3://b/i", "output_path": "s3://b/o", "checkpoint_path": "s3://b/c",

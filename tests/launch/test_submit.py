@@ -118,6 +118,19 @@ def test_too_dear_a_job_sends_nothing(overrides: list[str], s3: Any, tmp_path: P
     assert keys(s3) == set()
 
 
+def test_tables_on_s3_are_looked_at_before_anything_is_sent(
+    overrides: list[str], sent: list[dict[str, Any]], s3: Any, tiny_data: Path
+) -> None:
+    s3.upload_file(str(tiny_data / "train" / "train.parquet"), BUCKET, "t/train/a.parquet")
+    there = [f"data.path=s3://{BUCKET}/t", "schema.label=lable"]
+    with pytest.raises(ProblemsError) as caught:
+        launch(overrides, *there, "launch.wait=false")
+    assert [line.partition(": ")[0] for line in caught.value.problems] == ["data.val", "data.test", "schema.label"]
+    assert keys(s3) == {"t/train/a.parquet"}
+    launch(overrides, there[0], "schema.label=label", "launch.channels=[train]", "launch.wait=false")
+    assert len(sent) == 1
+
+
 def test_bucket_that_is_missing(overrides: list[str], sent: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match=r"AWS refuses .*: create it"):
         launch(overrides, "launch.bucket=no-such-bucket", "launch.output_path=null")

@@ -161,6 +161,20 @@ def test_a_job_for_each_trial(service: Service, sweep: Sweep) -> None:
     assert Path("s/3/model/weights").read_bytes() == b"w"
 
 
+def test_a_job_gets_what_the_option_of_the_search_sets(service: Service, sweep: Sweep) -> None:
+    option = Path("conf/hparams_search/mine.yaml")
+    option.parent.mkdir(parents=True)
+    option.write_text(
+        "# @package _global_\n"
+        "hydra:\n  sweeper:\n    params:\n      model.width: choice(8,16)\n      seed: 1\n"
+        "optimizer:\n  lr: 0.02\n"
+    )
+    assert sweep(f"--config-dir={Path('conf').absolute()}", "hparams_search=mine") == 0
+    for overrides in service.done.values():
+        assert "optimizer.lr=0.02" in overrides
+        assert not any(text.startswith(("hparams_search", "hydra")) for text in overrides)
+
+
 def test_at_most_so_many_at_a_time(service: Service, sweep: Sweep) -> None:
     most = 0
     tick = service.tick

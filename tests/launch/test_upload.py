@@ -212,15 +212,6 @@ def test_file_that_changes_meanwhile(s3: Any, parts: Path) -> None:
     assert keys(s3) == {}
 
 
-def test_progress_says_share_and_speed() -> None:
-    said: list[str] = []
-    progress = transfer.Progress(4_000_000, said.append, seconds=0.0)
-    progress.add(1_000_000, fresh=False)
-    progress.add(1_000_000)
-    assert said[0].startswith("1.0 of 4.0 MB (25%), 0.0 MB/s")
-    assert said[1].startswith("2.0 of 4.0 MB (50%)")
-
-
 def test_refusals(s3: Any, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(f"data.path={tiny_data}")
     with pytest.raises(UserError, match=r"AWS refuses ListObjectsV2: .* create it \(`aws s3 mb"):

@@ -15,6 +15,7 @@ from tabstep.launch import validate
 
 TODAY = NOW.date()
 Launch = dict[str, Any]
+ARN = "arn:aws:codeartifact:eu-west-1:123456789012:repository"
 
 
 def problems(*overrides: str, **launch: Any) -> list[str]:
@@ -45,6 +46,7 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     ),
     ((), {"torch": "1.9"}, "launch.torch: there is no image of torch '1.9' in the table"),
     ((), {"framework_version": "2.8.0"}, "launch.framework_version, launch.py_version: set both"),
+    ((), {"framework_version": "1.13.1", "py_version": "py39"}, "launch.py_version: py39 is too old for tabstep"),
     ((), {"max_wait": 3}, "launch.max_wait: is for spot capacity: set launch.spot=true"),
     ((), {"spot": True, "max_run": 10, "max_wait": 9}, "launch.max_wait: 9 is less than launch.max_run=10"),
     ((), {"spot": True, "checkpoint_path": "none"}, "launch.spot: needs checkpoints"),
@@ -56,6 +58,10 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
         (),
         {"ca_repository_arn": "arn:aws:codeartifact:eu-west-1:1:repository/r"},
         "launch.ca_repository_arn: expected arn:",
+    ),
+    *(
+        ((), {"ca_repository_arn": f"{ARN}/{place}"}, "launch.ca_repository_arn: expected arn:")
+        for place in ("d/repo", "Domain/repo", "domain/r", f"{'d' * 51}/repo", f"domain/{'r' * 101}", "domain/-repo")
     ),
     ((), {"tags": {str(i): "" for i in range(49)}}, "launch.tags: 51 tags, at most 50 are allowed"),
     ((), {"environment": {"DB_PASSWORD": "hunter2"}}, "launch.environment DB_PASSWORD: looks like a secret"),
@@ -114,6 +120,8 @@ def test_a_secret_among_the_hyperparameters() -> None:
         ((), {"network_isolation": True, "image_uri": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"}),
         (("trainer=ddp",), {"sharded": True, "instance_count": 2}),
         ((), {"spot": True}),
+        ((), {"ca_repository_arn": f"{ARN}/my-domain/my.repo_1"}),
+        ((), {"framework_version": "2.8.0", "py_version": "py312"}),
         ((), {"keep_alive": 600}),
         ((), {"tags": {"tokens": "2048"}, "environment": {"TOKEN_ARN": "arn:aws:secretsmanager:x"}}),
         ((), {"instance_type": "ml.g7.2xlarge"}),

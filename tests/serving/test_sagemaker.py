@@ -42,7 +42,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
     )
     found.requests = {}
-    for operation in ("CreateModel", "CreateTransformJob"):
+    for operation in ("CreateModel", "CreateTransformJob", "CreateEndpoint"):
         found.sagemaker_client.meta.events.register(
             f"before-parameter-build.sagemaker.{operation}",
             lambda params, model, **_: found.requests.update({model.name: dict(params)}),
@@ -95,6 +95,23 @@ def test_batch_transform_takes_the_artifact_as_it_is(session: Any, artifact_uri:
     request = session.requests["CreateTransformJob"]
     assert request["TransformOutput"]["AssembleWith"] == "Line"
     assert request["TransformInput"]["ContentType"] == "text/csv"
+
+
+def test_an_endpoint_takes_the_artifact_as_it_is(session: Any, artifact_uri: str) -> None:
+    pytorch_model(session, artifact_uri, env=SERVING).deploy(
+        initial_instance_count=1, instance_type="ml.m5.large", endpoint_name="customers", wait=False
+    )
+    container = session.requests["CreateModel"]["PrimaryContainer"]
+    assert container["ModelDataUrl"] == artifact_uri
+    assert SERVING.items() <= container["Environment"].items()
+    assert session.requests["CreateEndpoint"]["EndpointName"] == "customers"
+
+
+def test_without_the_variables_no_handler_is_named(session: Any, artifact_uri: str) -> None:
+    """Why docs/ say to set them: an empty name is not the toolkit's default, inference.py."""
+    pytorch_model(session, artifact_uri).create(instance_type="ml.m5.large")
+    environment = session.requests["CreateModel"]["PrimaryContainer"]["Environment"]
+    assert {environment[name] for name in SERVING} == {""}
 
 
 def test_repacked_artifact_still_loads(session: Any, artifact_uri: str, model_dir: Path, tmp_path: Path) -> None:

@@ -45,24 +45,25 @@ def history(values: Sequence[float]) -> list[Row]:
     return [{"epoch": index + 1, "val_auroc": value} for index, value in enumerate(values)]
 
 
-curves = st.lists(st.floats(0.5, 1).map(lambda value: round(value, 3)), min_size=6, max_size=6)
+curves = st.lists(st.floats(0.5, 1).map(lambda value: round(value, 3)), min_size=8, max_size=8)
 
 
+@pytest.mark.parametrize(("max_epochs", "first"), [(8, 2), (10, 3), (40, 6), (99, 6)])
 @settings(max_examples=40)
 @given(peers=st.lists(curves, min_size=2, max_size=9), mine=curves)
-def test_median_pruner_by_hand(peers: list[list[float]], mine: list[float]) -> None:
-    """Ends at the first epoch after the second whose best so far is below the median of the others there."""
+def test_median_pruner_by_hand(max_epochs: int, first: int, peers: list[list[float]], mine: list[float]) -> None:
+    """Ends at the first epoch after the warm-up whose best so far is below the median of the others there."""
     trials = [peer(index, list(np.maximum.accumulate(curve))) for index, curve in enumerate(peers)]
     expected = None
-    for epoch in range(3, 7):
+    for epoch in range(first, 9):
         median = statistics.median(float(trial.curve[epoch - 1] or 0) for trial in trials)
         if len(trials) >= 3 and max(mine[:epoch]) < median:
             expected = epoch
             break
-    judge = Judge(pointer("median", len(trials), len(trials)), ledger_of(Path(), trials), 6)
-    found = next((e for e in range(1, 7) if judge(history(mine[:e])) is not None), None)
+    judge = Judge(pointer("median", len(trials), len(trials)), ledger_of(Path(), trials), max_epochs)
+    found = next((e for e in range(1, 9) if judge(history(mine[:e])) is not None), None)
     assert found == expected
-    again = Judge(pointer("median", len(trials), len(trials)), ledger_of(Path(), trials), 6)
+    again = Judge(pointer("median", len(trials), len(trials)), ledger_of(Path(), trials), max_epochs)
     assert again(history(mine)) == judge(history(mine))  # a resumed trial is judged alike
 
 
@@ -71,7 +72,7 @@ def test_losses_are_pruned_the_other_way_round(tmp_path: Path) -> None:
     high = Judge(
         Pointer(sweep="..", number=5, sees=5, pruner="median", objective="val_loss", direction="minimize"),
         ledger_of(tmp_path, trials),
-        3,
+        12,
     )
     rows = [{"val_loss": value} for value in (0.9, 0.5, 0.4)]
     assert high(rows) == "pruned by median: val_loss 0.4000 after epoch 3"
@@ -109,7 +110,7 @@ def test_nan_never_counts(tmp_path: Path) -> None:
     nan = float("nan")
     assert best_so_far([{"val_f1": nan}, {"val_f1": 0.2}, {"val_f1": nan}], "val_f1") == [None, 0.2, 0.2]
     trials = [peer(n, [0.3] * 4) for n in range(5)]
-    judge = Judge(pointer("median", 5, 5), ledger_of(tmp_path, trials), 4)
+    judge = Judge(pointer("median", 5, 5), ledger_of(tmp_path, trials), 12)
     assert judge(history([nan, nan, nan])) == "pruned by median: val_auroc nan after epoch 3"
 
 

@@ -47,7 +47,7 @@ def test_grid_ends_in_a_leaderboard(sweep: Sweep, ledger: Read, capsys: pytest.C
     assert values == sorted(values, reverse=True)
     assert pq.read_table("s/leaderboard.parquet").column("val_auroc").to_pylist() == values
     said = capsys.readouterr().out
-    assert "again:       python train.py optimizer.lr=0.003 model=" in said
+    assert "again:       OMP_NUM_THREADS=1 python train.py optimizer.lr=0.003 model=" in said
     assert "importance for val_auroc" in said
 
 
@@ -274,6 +274,7 @@ def test_mistake_is_one_line(
     ("params", "line"),
     [
         ("{optimizer.lrr: 'choice(1,2)'}", "optimizer.lrr: no such key (got 1): did you mean 'optimizer.lr'?"),
+        ("{optimizer.lrr: 'range(1,5)'}", "optimizer.lrr: no such key (got 1): did you mean 'optimizer.lr'?"),
         ("{optimizer.lr: [1, 2]}", "hydra.sweeper.params: optimizer.lr: expected text in Hydra's grammar"),
         ("{optimizer: {lr: 'choice(1,2)'}}", "hydra.sweeper.params: optimizer: expected text in Hydra's grammar"),
         ("{optimizer.lr: 'interval(1'}", "optimizer.lr=interval(1: cannot be read"),
@@ -285,8 +286,20 @@ def test_mistake_in_an_option_is_one_line(
     Path("mine/hparams_search").mkdir(parents=True)
     Path("mine/hparams_search/x.yaml").write_text(f"# @package _global_\nhydra:\n  sweeper:\n    params: {params}\n")
     assert entry.main(["-m", "--config-dir", "mine", "hparams_search=x", "hydra.sweep.dir=s"]) == 2
-    assert capsys.readouterr().err.splitlines()[0].startswith(line)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(line)
     assert not Path("s").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [("1,2", "1"), ("interval(1,2)", "'interval(1,2)'"), ("range(1,4)", "1"), ("glob(*)", "'glob(*)'")],
+)
+def test_space_that_names_no_key_is_one_line(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], values: str, shown: str
+) -> None:
+    assert sweep(f"optimizer.lrr={values}") == 2
+    assert capsys.readouterr().err == f"optimizer.lrr: no such key (got {shown}): did you mean 'optimizer.lr'?\n"
 
 
 def test_fewer_trials_than_there_are(sweep: Sweep, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,6 +345,30 @@ def test_password_of_a_storage_is_never_written(
 
     studies = optuna.get_all_study_summaries("sqlite:///hunter2.db")
     assert [study.n_trials for study in studies] == [3]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "given", "expected"),
+    [(["trainer=cpu"], None, "1"), (["trainer=cpu"], "3", "3"), (["trainer=gpu"], None, None)],
+)
+def test_trials_on_the_cpu_have_one_thread(
+    sweep: Sweep,
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    given: str | None,
+    expected: str | None,
+) -> None:
+    """With another number of threads the sums differ, and with them the way a search goes."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    found: list[str | None] = []
+    runs.before = lambda settings, number: found.append(os.environ.get("OMP_NUM_THREADS"))
+    assert sweep("seed=1,2", *overrides) == 0
+    assert found == [expected, expected]
+    assert os.environ.get("OMP_NUM_THREADS") == given
+    assert Path("s/best.sh").read_text().startswith(f"OMP_NUM_THREADS={expected} python" if expected else "python")
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
@@ -395,5 +432,5 @@ def test_best_trial_can_be_run_again(sweep: Sweep, ledger: Read, overrides: list
     assert config(["experiment=best"]) == again
     assert yaml.safe_load(Path("s/best.yaml").read_text()) is not None
     command = shlex.split(Path("s/best.sh").read_text())
-    assert command[:2] == ["python", "train.py"]
-    assert config(command[2:]) == again
+    assert command[:3] == ["OMP_NUM_THREADS=1", "python", "train.py"]
+    assert config(command[3:]) == again

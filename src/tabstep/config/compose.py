@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from tabstep.config.resolve import plain
 
@@ -24,13 +24,29 @@ def composed(overrides: Sequence[str], conf_dirs: Sequence[Path], *, name: str =
     Raises:
         HydraException, OmegaConfBaseException: it cannot be composed.
     """
-    main, *others = (directory.resolve() for directory in conf_dirs)
-    search = [f"hydra.searchpath=[{','.join(f'file://{directory}' for directory in others)}]"] if others else []
-    with initialize_config_dir(str(main), version_base="1.3"):
-        cfg = compose(name, overrides=[*search, *overrides], return_hydra_config=True)
+    cfg = _compose(overrides, conf_dirs, name)
     with read_write(cfg), open_dict(cfg):
         cfg.hydra.runtime.output_dir = "."  # a run knows these; here nothing hangs on their values
         cfg.hydra.job.num = 0
         HydraConfig.instance().set_config(cfg)
         del cfg["hydra"]
     return plain(cfg)
+
+
+def composed_sweeper(overrides: Sequence[str], conf_dirs: Sequence[Path]) -> dict[str, Any]:
+    """Compose what stands below ``hydra.sweeper``: how a sweep is run, and the ranges of an option.
+
+    Raises:
+        HydraException, OmegaConfBaseException: it cannot be composed.
+    """
+    cfg = _compose(overrides, conf_dirs, "train")
+    found = OmegaConf.to_container(cfg.hydra.sweeper, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def _compose(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str) -> DictConfig:
+    main, *others = (directory.resolve() for directory in conf_dirs)
+    search = [f"hydra.searchpath=[{','.join(f'file://{directory}' for directory in others)}]"] if others else []
+    with initialize_config_dir(str(main), version_base="1.3"):
+        return compose(name, overrides=[*search, *overrides], return_hydra_config=True)

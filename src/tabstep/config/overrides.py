@@ -37,6 +37,7 @@ SWITCHES = {
     "--info": "-i",
 }
 _KEY = re.compile(r"[+~]{0,2}[\w./@\[\]$-]+", re.ASCII)
+_QUOTED_NAME = re.compile(r"""[{,]\s*(?P<mark>["'])[^"']*(?P=mark)\s*:""")
 MOST_VALUES = 1000  # of a sweep that are checked
 CFG_CHOICES = ("job", "hydra", "all")
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -179,6 +180,8 @@ class _Checker:
             yield f"{text}: several values need -m, a list needs brackets, and a comma in a text needs quotes"
         elif key == "paths.output_dir":
             yield f"{text}: give one directory: each run of a sweep has its own below it"
+        elif not self._is_group(key) and (missing := list(_unknown(key, _first_value(override)))):
+            yield from missing  # once, not for each value
         else:
             for single in _singles(override):
                 yield from self.problems(single)
@@ -226,6 +229,10 @@ def _read(text: str) -> Override:
     except HydraException as error:
         if not _KEY.fullmatch(key):
             raise UserError(f"{text!r}: {key!r} is not a key: {unknown_key(key.lstrip('+~'))}") from error
+        if _QUOTED_NAME.search(value):
+            raise UserError(
+                f"{text!r}: the value cannot be read: names in braces stand without quotes, '{key}={{name: value}}'"
+            ) from error
         mark = "'" if '"' in value else '"'
         quoted = shlex.quote(f"{key}={mark}{value}{mark}")
         raise UserError(f"{text!r}: the value cannot be read: quote it, {quoted}") from error
@@ -263,6 +270,12 @@ def _singles(override: Override) -> list[str]:
         return []
     values = zip(range(MOST_VALUES), override.sweep_string_iterator(), strict=False)
     return [f"{override.get_key_element()}={value}" for _, value in values]
+
+
+def _first_value(override: Override) -> object:
+    """Return the first value of a sweep; for one without given values what stands behind the ``=``."""
+    singles = _singles(override)
+    return _read(singles[0]).value() if singles else override.get_value_string()
 
 
 def _first_of_sweep(text: str) -> list[str]:

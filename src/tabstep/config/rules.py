@@ -9,9 +9,11 @@ from typing import Any
 from tabstep.config.settings import (
     AdamWSettings,
     DataSettings,
+    LaunchSettings,
     LossSettings,
     OptimizerSettings,
     PathSettings,
+    RemoteSettings,
     SchemaSettings,
     SGDSettings,
 )
@@ -122,6 +124,11 @@ def _paths(paths: PathSettings) -> Iterator[str]:
             yield f"paths.{key}: expected a local directory, got {value!r}"
 
 
+def _launch(launch: LaunchSettings) -> Iterator[str]:
+    if isinstance(launch, RemoteSettings) and launch.tuner and launch.name == "rehearsal":
+        yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
+
+
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema",), _columns),
     (("schema",), _task),
@@ -131,4 +138,5 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("optimizer",), _optimizer),
     (("resume",), _resume),
     (("paths",), _paths),
+    (("launch",), _launch),
 )

@@ -338,6 +338,7 @@ class RemoteSettings:
     wait: Annotated[bool, Doc("follows the job until it ends")]
     download: Annotated[bool, Doc("then fetches the artifact into paths.output_dir")]
     attach: Annotated[str | None, Doc("name of a job that runs already: follows it, sends nothing")]
+    tuner: Annotated[bool, Doc("-m: one tuning job of the service does the whole sweep")]
     interrupt_after: Annotated[Count | None, Doc("rehearsal: epochs after which the capacity is taken away, once")]
 
 

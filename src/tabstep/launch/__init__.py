@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tabstep.launch.definition import check_pipeline as check_pipeline
     from tabstep.launch.hyperparameters import ModelHyperparameters as ModelHyperparameters
     from tabstep.launch.pipeline import PytorchTrainingConfig as PytorchTrainingConfig
     from tabstep.launch.pipeline import PyTorchTrainingStepBuilder as PyTorchTrainingStepBuilder
     from tabstep.launch.spec import JobSpec as JobSpec
 
-__all__ = ["JobSpec", "ModelHyperparameters", "PyTorchTrainingStepBuilder", "PytorchTrainingConfig"]
+__all__ = ["JobSpec", "ModelHyperparameters", "PyTorchTrainingStepBuilder", "PytorchTrainingConfig", "check_pipeline"]
 _MODULES = {
     "JobSpec": "tabstep.launch.spec",
     "ModelHyperparameters": "tabstep.launch.hyperparameters",
     "PytorchTrainingConfig": "tabstep.launch.pipeline",
     "PyTorchTrainingStepBuilder": "tabstep.launch.pipeline",
+    "check_pipeline": "tabstep.launch.definition",
 }
 
 

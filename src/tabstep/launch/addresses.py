@@ -58,7 +58,7 @@ def _places(spec: JobSpec) -> dict[str, str]:
     own = {
         f"data.{name}": uri
         for name, uri in spec.channels.items()
-        if spec.input_path is None or not uri.startswith(spec.input_path)
+        if spec.input_path is None or not uri.startswith(f"{spec.input_path.rstrip('/')}/")
     }
     return {"launch.output_path": spec.output_path, **checkpoints, **above, **own}
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from tabstep.launch.host import Host, kill
 from tabstep.lines import parse_line
 
-GRACE_SECONDS: Final = 2.0  # between SIGTERM and SIGKILL; the service waits for 120
+GRACE_SECONDS: Final = 2.0  # at most, between SIGTERM and SIGKILL; the service waits for 120
 _OTHERS_SECONDS: Final = 10.0  # that hosts of a failed one go on
 End = Literal["ended", "interrupted", "out of time"]
 
@@ -40,7 +40,8 @@ def run_attempt(
 
     Args:
         hear: is given each line of the log with its host's name, as it comes.
-        interrupt_after: takes the capacity away when so many epoch lines have come: SIGTERM, then SIGKILL.
+        interrupt_after: takes the capacity away when so many epoch lines have come: SIGTERM, then SIGKILL after
+            ``GRACE_SECONDS``, or when another epoch has ended.
         max_seconds: the job's ``MaxRuntimeInSeconds``.
     """
     started = time.monotonic()
@@ -66,9 +67,7 @@ def _follow(
     deadline: float,
 ) -> End:
     """Read the log until every host has closed it, or the job is to be stopped."""
-    lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
-    for name, process in processes.items():
-        threading.Thread(target=_read, args=(name, process, lines), daemon=True).start()
+    lines = _listen(processes)
     why: End = "out of time"
     stop_at, epochs, open_logs = deadline, 0, len(processes)
     while open_logs:
@@ -81,12 +80,28 @@ def _follow(
                 why, stop_at = "ended", min(stop_at, time.monotonic() + _OTHERS_SECONDS)
             continue
         hear(name, line)
-        epochs += "train_loss" in parse_line(line)
-        if epochs == interrupt_after and why != "interrupted":
-            for process in processes.values():
-                process.send_signal(signal.SIGTERM)
+        if "train_loss" not in parse_line(line):
+            continue
+        if why == "interrupted":  # a short job must not end before the capacity is gone
+            return why
+        epochs += 1
+        if epochs == interrupt_after:
+            _terminate(processes)
             why, stop_at = "interrupted", time.monotonic() + GRACE_SECONDS
     return "interrupted" if why == "interrupted" else "ended"
+
+
+def _terminate(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    for process in processes.values():
+        process.send_signal(signal.SIGTERM)
+
+
+def _listen(processes: Mapping[str, subprocess.Popen[bytes]]) -> queue.Queue[tuple[str, str | None]]:
+    """Return a queue of the lines of all hosts with the host's name; None ends the lines of one."""
+    lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
+    for name, process in processes.items():
+        threading.Thread(target=_read, args=(name, process, lines), daemon=True).start()
+    return lines
 
 
 def _next(lines: queue.Queue[tuple[str, str | None]], stop_at: float) -> tuple[str, str | None]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tabstep.config.grammar import quoted
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError, nearest
 from tabstep.launch.overrides import for_job, unpack
 from tabstep.launch.statistics import write_statistics
@@ -97,11 +97,11 @@ class Container:
         }
         if os.environ.get("SAGEMAKER_BASE_DIR"):  # a tree beside others: nothing of it may be shared
             places["paths.cache_dir"] = self.base / "tmp" / "tabstep"
-        texts = [f"{key}={_quoted(str(path))}" for key, path in places.items()]
+        texts = [f"{key}={quoted(str(path))}" for key, path in places.items()]
         channels = self.channels
         if channels:
             _check_channels(channels)
-            found = {split: _quoted(str(channels[split])) if split in channels else "null" for split in SPLITS}
+            found = {split: quoted(str(channels[split])) if split in channels else "null" for split in SPLITS}
             texts += ["data.path=null", *(f"data.{split}={text}" for split, text in found.items())]
             texts.append(f"data.sharded={str(self._sharded()).lower()}")
         return texts
@@ -228,13 +228,3 @@ def _check_channels(channels: Mapping[str, Path]) -> None:
         problems.append(f"channel 'train': is missing; the job has {', '.join(channels)}")
     if problems:
         raise ProblemsError(problems)
-
-
-def _quoted(text: str) -> str:
-    r"""Write a text as a value of Hydra's grammar.
-
-    >>> print(_quoted("a=b's"))
-    'a=b\'s'
-    """
-    body = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", body) + "'"

@@ -42,8 +42,11 @@ def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Pat
     sdk.require()
     if remote.attach is not None and remote.name == "sagemaker":
         from tabstep.launch.follow import attach
+        from tabstep.launch.follow_tuner import attach_tuner
 
-        return attach(settings)
+        return attach_tuner(settings) if remote.tuner else attach(settings)
+    if remote.tuner:
+        raise UserError("launch.tuner: is for a sweep: add -m and ranges, as hparams_search=optuna has them")
     job = prepare(settings, overrides, conf_dirs=conf_dirs)
     for line in job.warnings:
         say(f"warning: {line}")
@@ -59,8 +62,12 @@ def prepare(
     *,
     conf_dirs: Sequence[Path] = (),
     now: datetime.datetime | None = None,
+    packages: Sequence[str] = (),
 ) -> Job:
     """Make a job of settings, without network and without credentials.
+
+    Args:
+        packages: distributions that others need who share the job's source.
 
     Raises:
         ProblemsError: everything that is wrong with it, one line each.
@@ -71,7 +78,8 @@ def prepare(
     found: list[str] = []
     plan = _found(lambda: upload.plan(settings.data, remote), found) or upload.UploadPlan(channels={}, files={})
     hyperparameters, files = spill(pack(for_job(overrides)))
-    bundle = _found(lambda: _bundle(settings, remote, files, conf_dirs), found) or _NO_BUNDLE
+    needed = list(dict.fromkeys([*job_packages(settings), *packages]))
+    bundle = _found(lambda: _bundle(remote, needed, files, conf_dirs), found) or _NO_BUNDLE
     prices = _found(lambda: cost.load_prices(remote.prices), found) or {}
     payload = Payload(
         bundle_digest=bundle.digest,
@@ -117,7 +125,7 @@ def checked_request(spec: JobSpec, *, sound: bool = True) -> tuple[dict[str, Any
         return {}, []
     try:
         request = render.request(_renderable(spec))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         if not sound:
             return {}, []
         raise UserError(f"launch: the SDK refuses the job: {error}") from error
@@ -129,26 +137,20 @@ def _renderable(spec: JobSpec) -> JobSpec:
     role = spec.role if validate.is_role(spec.role) else _ANY_ROLE
     versions = spec.framework_version is not None and spec.py_version is not None
     image = spec.image_uri or (None if versions else "any")
-    return replace(spec, role=role, image_uri=image)
+    whole = spec if spec.subnets and spec.security_group_ids else replace(spec, subnets=(), security_group_ids=())
+    return replace(whole, role=role, image_uri=image)
 
 
 def column_problems(plan: UploadPlan, settings: Settings) -> list[str]:
-    """Return the declared columns that a split's local files lack, by their footers; those on S3 are not asked."""
-    schema, hive = settings.schema, settings.data.partitioning == "hive"
-    labels = [schema.label] if isinstance(schema.label, str) else schema.label or []
-    wanted = {
-        "schema.id": [] if schema.id is None else [schema.id],
-        "schema.label": labels,
-        "schema.numeric": schema.numeric or [],
-        "schema.categorical": schema.categorical or [],
-    }
+    """Return the declared columns that a split's local files lack; tables on S3 are looked at before a job is sent."""
+    hive = settings.data.partitioning == "hive"
     problems: list[str] = []
     columns: dict[str, list[str]] = {}
     for split, files in plan.splits.items():
         found = [_found(partial(_columns, split, file, hive), problems) for file in files]
         read = [names for names in found if names is not None]
         columns |= {split: [name for name in read[0] if all(name in names for names in read)]} if read else {}
-    return problems + validate.missing_columns(columns, wanted)
+    return problems + validate.missing_columns(columns, validate.declared_columns(settings.schema))
 
 
 def _columns(split: str, file: Path, hive: bool) -> list[str]:
@@ -178,14 +180,14 @@ def _found(make: Callable[[], T], problems: list[str]) -> T | None:
 
 
 def _bundle(
-    settings: Settings, remote: RemoteSettings, files: Mapping[str, bytes], conf_dirs: Sequence[Path]
+    remote: RemoteSettings, packages: Sequence[str], files: Mapping[str, bytes], conf_dirs: Sequence[Path]
 ) -> Bundle:
     own = {name: content for directory in conf_dirs for name, content in extra_conf(directory, EXTRA_CONF).items()}
     return build_bundle(
         None if remote.source_dir is None else Path(remote.source_dir),
         entry_point=remote.entry_point,
         extra_files={**own, **files},
-        packages=job_packages(settings),
+        packages=packages,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tarfile
@@ -32,26 +33,46 @@ def download(artifact: str, client: Any, output: Path, model: Path, show: Callab
         output.mkdir(parents=True, exist_ok=True)
         if not _fetch(client, bucket, key, output):
             raise UserError(f"{artifact}: is not there")
-        _replace(_unpacked(output / _MODEL), model)
-        show(f"model:       {model}")
+        place_model(output / _MODEL, output, model, show)
+        (output / _MODEL).unlink()
         if _fetch(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output):
-            directory = _unpacked(output / _OUTPUT)
-            for path in sorted((_first_host(directory) or directory).iterdir()):
-                if not path.name.startswith(".") and path.suffix != ".log":  # these names are of the launching run
-                    _replace(path, output / path.name)
-            shutil.rmtree(directory)
-            show(f"output:      {output}")
+            place_results(output / _OUTPUT, output, show)
+            (output / _OUTPUT).unlink()
     except OSError as error:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
+
+
+def place_model(archive: Path, output: Path, model: Path, show: Callable[[str], None]) -> None:
+    """Unpack a job's ``model.tar.gz`` to where a run on this machine has its model."""
+    _replace(_unpacked(archive, output), model)
+    show(f"model:       {model}")
+
+
+def place_results(archive: Path, output: Path, show: Callable[[str], None]) -> None:
+    """Unpack a job's ``output.tar.gz`` to where a run on this machine has its results."""
+    directory = _unpacked(archive, output)
+    for path in sorted(_first_host(directory).iterdir()):
+        if not path.name.startswith(".") and path.suffix != ".log":  # these names are of the launching run
+            _replace(path, output / path.name)
+    shutil.rmtree(directory)
+    show(f"output:      {output}")
+
+
+def objective(output: Path, name: str) -> float | None:
+    """Return a score of the report among a job's results; None where there is none."""
+    report = output / "report.json"
+    if not report.is_file():
+        return None
+    value = json.loads(report.read_text(encoding="utf-8")).get(name)
+    return None if value is None else float(value)
 
 
 def _fetch(client: Any, bucket: str, key: str, output: Path) -> bool:
     return get(client, bucket, key, output / key.rpartition("/")[2])
 
 
-def _unpacked(archive: Path) -> Path:
-    """Unpack an archive into a directory beside it, and delete the archive."""
-    directory = archive.with_name(f".{archive.name}.unpacked")
+def _unpacked(archive: Path, output: Path) -> Path:
+    directory = output / f".{archive.name}.unpacked"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     try:
@@ -59,14 +80,13 @@ def _unpacked(archive: Path) -> Path:
             tar.extractall(directory, filter="data")
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{archive}: is damaged ({error}): fetch it again") from error
-    archive.unlink()
     return directory
 
 
-def _first_host(directory: Path) -> Path | None:
-    """Return the directory of the first of several instances, which writes all results; None for a single one."""
-    hosts = sorted(path for path in directory.glob("algo-*") if path.is_dir())
-    return hosts[0] if hosts and not (directory / "report.json").exists() else None
+def _first_host(directory: Path) -> Path:
+    """Return where the results are: the first of several instances has a directory of its own, and writes them all."""
+    places = [directory, *sorted(path for path in directory.iterdir() if path.is_dir())]
+    return next((place for place in places if (place / "report.json").exists()), directory)
 
 
 def _replace(source: Path, target: Path) -> None:

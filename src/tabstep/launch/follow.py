@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any, Final
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.launch import cost, sdk
-from tabstep.launch.download import download
+from tabstep.launch.download import download, objective
 from tabstep.launch.job_log import JobLog
 from tabstep.launch.refusals import refusals
 from tabstep.lines import duration
@@ -58,12 +57,13 @@ def follow(
     launch, show = settings.launch, show or _print
     assert isinstance(launch, RemoteSettings)
     region = session.region_name
+    prices = cost.load_prices(launch.prices)  # a mistake in them is told now, and not after hours
     watch = _Watch(name, session, show, sleep)
     try:
         description = watch.until_ended()
     except KeyboardInterrupt:
         raise StoppedError(hints(name, region, watch.output_path), signal.SIGINT) from None
-    _show_bill(description, region, launch, show)
+    _show_bill(description, region, prices, show)
     if description["TrainingJobStatus"] != "Completed":
         raise _failure(name, description, watch.log.tail, show)
     artifact = description["ModelArtifacts"]["S3ModelArtifacts"]
@@ -71,7 +71,7 @@ def follow(
     if not launch.download:
         return None
     download(artifact, session.client("s3"), Path(settings.paths.output_dir), settings.paths.model, show)
-    return _objective(Path(settings.paths.output_dir), settings.objective)
+    return objective(Path(settings.paths.output_dir), settings.objective)
 
 
 def hints(name: str, region: str, output_path: str) -> str:
@@ -142,8 +142,8 @@ class _Watch:
             self.log.refused = ""
 
 
-def _show_bill(description: Mapping[str, Any], region: str, launch: RemoteSettings, show: Show) -> None:
-    spent = cost.billed(description, region, cost.load_prices(launch.prices))
+def _show_bill(description: Mapping[str, Any], region: str, prices: cost.Prices, show: Show) -> None:
+    spent = cost.billed(description, region, prices)
     trained, billable = (int(description.get(f"{kind}TimeInSeconds", 0)) for kind in ("Training", "Billable"))
     show(f"{description['TrainingJobStatus']} after {duration(trained)}; billed {billable} s an instance: {spent}")
     saving = cost.spot_saving(description)
@@ -176,11 +176,3 @@ def _stopped(status: str) -> str:
 def _checkpoints(description: Mapping[str, Any]) -> str:
     place = description.get("CheckpointConfig", {}).get("S3Uri")
     return f"; launch.checkpoint_path={place} goes on from its checkpoints" if place else ""
-
-
-def _objective(output: Path, objective: str) -> float | None:
-    report = output / "report.json"
-    if not report.is_file():
-        return None
-    value = json.loads(report.read_text(encoding="utf-8")).get(objective)
-    return None if value is None else float(value)

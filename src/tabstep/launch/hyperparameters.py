@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Final
 
+from tabstep.config.grammar import written
 from tabstep.errors import ProblemsError, nearest
 from tabstep.schema import Schema
+
+_LISTS: Final = ("full_field_list", "tab_field_list", "cat_field_list")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,29 +70,45 @@ class ModelHyperparameters:
             "data.batch_size": self.batch_size,
             "trainer.max_epochs": self.epochs,
         }
-        return [override(key, value) for key, value in roles.items() if value is not None] + list(self.overrides)
+        return [f"{key}={written(value)}" for key, value in roles.items() if value is not None] + list(self.overrides)
 
     def _problems(self) -> Iterator[str]:
-        lists = {
-            "full_field_list": self.full_field_list,
-            "tab_field_list": self.tab_field_list,
-            "cat_field_list": self.cat_field_list,
-        }
-        for name, fields in lists.items():
-            if isinstance(fields, str):
-                yield f"{name}: expected a list of names, got {fields!r}"
-                return
-            yield from (f"{name}: {field!r} stands {n} times" for field, n in Counter(fields).items() if n > 1)
+        wrong = list(self._kind_problems())
+        yield from wrong or self._name_problems()
+        yield from self._number_problems()
+
+    def _kind_problems(self) -> Iterator[str]:
+        for name in (*_LISTS, "overrides"):
+            given = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(x, str) for x in given):
+                yield f"{name}: expected a list of {'overrides' if name == 'overrides' else 'names'}, got {given!r}"
+        if not isinstance(self.label_name, str):
+            yield f"label_name: expected the name of a column, got {self.label_name!r}"
+        if not isinstance(self.id_name, str | None):
+            yield f"id_name: expected the name of a column or None, got {self.id_name!r}"
+
+    def _number_problems(self) -> Iterator[str]:
+        for name, kind in {"learning_rate": Real, "batch_size": Integral, "epochs": Integral}.items():
+            value = getattr(self, name)
+            is_number = isinstance(value, kind) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < math.inf):
+                expected = "a number" if kind is Real else "a whole number"
+                yield f"{name}: expected {expected} > 0, got {value!r}"
+
+    def _name_problems(self) -> Iterator[str]:
+        for name in _LISTS:
+            yield from (
+                f"{name}: {field!r} stands {n} times" for field, n in Counter(getattr(self, name)).items() if n > 1
+            )
         for name, named in {"id_name": self.id_name, "label_name": self.label_name}.items():
             if named is not None and named not in self.full_field_list:
                 yield f"{name}: {named!r} is not in full_field_list: {nearest(named, self.full_field_list)}"
-        yield from self._feature_problems({name: lists[name] for name in ("tab_field_list", "cat_field_list")})
-        yield from self._number_problems()
+        yield from self._feature_problems()
 
-    def _feature_problems(self, features: dict[str, Sequence[str]]) -> Iterator[str]:
+    def _feature_problems(self) -> Iterator[str]:
         targets = {self.label_name: "the label", self.id_name: "the id"}
-        for name, fields in features.items():
-            for field in fields:
+        for name in ("tab_field_list", "cat_field_list"):
+            for field in getattr(self, name):
                 if field in targets:
                     yield f"{name}: {field!r} is {targets[field]}, and no feature"
                 elif field not in self.full_field_list:
@@ -99,27 +119,3 @@ class ModelHyperparameters:
             yield "tab_field_list, cat_field_list: both are empty: name at least one feature"
         if self.id_name is not None and self.id_name == self.label_name:
             yield f"id_name, label_name: both are {self.id_name!r}"
-
-    def _number_problems(self) -> Iterator[str]:
-        numbers = {"learning_rate": self.learning_rate, "batch_size": self.batch_size, "epochs": self.epochs}
-        yield from (
-            f"{name}: must be > 0, got {value}" for name, value in numbers.items() if value is not None and value <= 0
-        )
-
-
-def override(key: str, value: str | float | Sequence[str]) -> str:
-    r"""Return an override whose value Hydra reads as just this one.
-
-    >>> print(override("schema.label", "it's"), override("optimizer.lr", 0.001), override("schema.drop", ["a", "b=c"]))
-    schema.label='it\'s' optimizer.lr=0.001 schema.drop=['a','b=c']
-    """
-    if isinstance(value, str):
-        return f"{key}={_quoted(value)}"
-    if isinstance(value, int | float):
-        return f"{key}={json.dumps(value)}"
-    return f"{key}=[{','.join(map(_quoted, value))}]"
-
-
-def _quoted(text: str) -> str:
-    body = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", body) + "'"

@@ -31,8 +31,20 @@ _KEYS = {
     "StoppingCondition.MaxRuntimeInSeconds": "launch.max_run",
     "StoppingCondition.MaxWaitTimeInSeconds": "launch.max_wait",
     "VpcConfig.Subnets": "launch.subnets",
+    "HyperParameterTuningJobName": "launch.job_name",
+    "HyperParameterTuningJobConfig.ParameterRanges": "hydra.sweeper.params",
+    "HyperParameterTuningJobConfig.ResourceLimits.MaxNumberOfTrainingJobs": "hydra.sweeper.n_trials",
+    "HyperParameterTuningJobConfig.ResourceLimits.MaxParallelTrainingJobs": "hydra.launcher.max_parallel",
+    "HyperParameterTuningJobConfig.ResourceLimits.MaxRuntimeInSeconds": "hydra.sweeper.timeout",
+    "StaticHyperParameters": "hyperparameter",
+    "HyperParameterTuningResourceConfig.InstanceType": "launch.instance_type",
+    "HyperParameterTuningResourceConfig.InstanceCount": "launch.instance_count",
+    "HyperParameterTuningResourceConfig.VolumeSizeInGB": "launch.volume_size",
+    "HyperParameterTuningResourceConfig.VolumeKmsKeyId": "launch.volume_kms_key",
     "VpcConfig.SecurityGroupIds": "launch.security_group_ids",
 }
+_OF_A_TUNER = "TrainingJobDefinition."
+"""Where a tuner's request has what a job's has at its top."""
 _CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}  # of Java's engine, which the model is written for
 
 
@@ -98,7 +110,7 @@ def _size(size: int, shape: Mapping[str, Any], path: str, unit: str) -> Iterator
 def _text(value: str, shape: Mapping[str, Any], path: str) -> Iterator[str]:
     yield from _size(len(value), shape, path, "characters")
     if "enum" in shape:
-        if value not in shape["enum"] and path != "ResourceConfig.InstanceType":  # which has a check of its own
+        if value not in shape["enum"] and _key(path) != "launch.instance_type":  # which has a check of its own
             yield f"{_key(path)}: {value!r} is none of {', '.join(shape['enum'])}"
     elif "pattern" in shape and (pattern := readable(shape["pattern"])) and not pattern.fullmatch(value):
         yield f"{_key(path)}: {_shortened(value)} does not match the service's pattern {shape['pattern']}"
@@ -114,6 +126,7 @@ def readable(text: str) -> re.Pattern[str] | None:
 
 def _key(path: str) -> str:
     """Return the name by which the user set a part of the request."""
+    path = path.removeprefix(_OF_A_TUNER)
     prefixes = [prefix for prefix in _KEYS if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
     if not prefixes:
         return path

@@ -14,6 +14,7 @@ from tabstep.launch.registration import Registration, register_step
 from tabstep.launch.spec import split_uri
 from tabstep.launch.step import Step, job_overrides, prepare_step
 from tabstep.launch.transfer import put_bytes
+from tabstep.launch.tuning_step import Search, prepare_tuning_step
 from tabstep.schema import SPLITS
 
 Address = Any  # a text, a parameter of the pipeline, or what an earlier step puts out
@@ -100,6 +101,7 @@ class PyTorchTrainingStepBuilder:
         self.config = config
         self._role, self._given, self._upload = role, sagemaker_session, upload
         self._made: dict[str, Step] = {}
+        self._tuned: set[str] = set()
 
     def create_step(
         self,
@@ -120,13 +122,8 @@ class PyTorchTrainingStepBuilder:
         Raises:
             ProblemsError: everything that is wrong with the job, one line each.
         """
-        step = self._step(cached=cache_config is not None)
-        session = self._session(step)
-        for line in step.warnings:
-            say(f"warning: {line}")
-        if self._upload:
-            bucket, key = split_uri(step.spec.bundle_uri)
-            put_bytes(session.boto_session.client("s3"), step.bundle.data, bucket, key)
+        step = prepare_step(self.config.to_overrides(), self._launch(), cached=cache_config is not None)
+        session = self._sent(step, step.warnings)
         chosen = self._unique(name or step.name)
         self._made[chosen] = step
         with sdk.quiet():
@@ -141,32 +138,90 @@ class PyTorchTrainingStepBuilder:
                 retry_policies=list(retry_policies) if retry_policies else None,
             )
 
+    def create_tuning_step(
+        self,
+        ranges: str | Sequence[str],
+        dependencies: Sequence[Any] | None = None,
+        *,
+        sweeper: Mapping[str, Any] | None = None,
+        max_parallel: int = 4,
+        name: str | None = None,
+        cache_config: Any = None,
+        retry_policies: Sequence[Any] | None = None,
+    ) -> Any:
+        """Return a ``sagemaker.workflow.steps.TuningStep``: the job of ``create_step``, many times with other values.
+
+        Args:
+            ranges: an option of the group hparams_search, such as ``"resnet"``, or a list of ranges in Hydra's grammar,
+                such as ``["optimizer.lr=tag(log, interval(1e-4, 1e-2))"]``.
+            sweeper: values for keys below ``hydra.sweeper``, such as ``{"n_trials": 10, "pruner": "hyperband"}``.
+            max_parallel: jobs at a time.
+            dependencies, name, cache_config, retry_policies: as ``create_step`` takes them.
+
+        Raises:
+            UserError: everything that is wrong with the job or the ranges, one line each.
+        """
+        search = Search(ranges=ranges, sweeper=sweeper or {}, max_parallel=max_parallel)
+        made = prepare_tuning_step(self.config.to_overrides(), self._launch(), search, cached=cache_config is not None)
+        session = self._sent(made.step, made.warnings)
+        chosen = self._unique(name or made.name)
+        self._made[chosen] = made.step
+        self._tuned.add(chosen)
+        with sdk.quiet():
+            from sagemaker.workflow.steps import TuningStep
+
+            tuner = render.tuner(made.spec, session, made.step.late)
+            return TuningStep(
+                name=chosen,
+                step_args=tuner.fit(inputs=render.inputs(made.spec.job, made.step.late), job_name=made.spec.name),
+                depends_on=list(dependencies) if dependencies else None,
+                cache_config=cache_config,
+                retry_policies=list(retry_policies) if retry_policies else None,
+            )
+
     def create_registration_step(
         self, training_step: Any, model_package_group_name: str, *, name: str | None = None, **options: Any
     ) -> Any:
         """Return a ``ModelStep`` that registers what a step of this builder trains, with its scores.
 
+        Of a tuning step, that is its best job.
+
         Args:
             options: fields of ``tabstep.launch.registration.Registration``, such as ``approval_status``.
         """
         step = self._made[training_step.name]
+        best = training_step.properties.BestTrainingJob.TrainingJobName if training_step.name in self._tuned else None
         return register_step(
             training_step,
             Registration(
-                model_package_group_name=model_package_group_name, statistics_uri=step.statistics_uri(), **options
+                model_package_group_name=model_package_group_name,
+                statistics_uri=step.statistics_uri(best),
+                model_data=None if best is None else step.model_uri(best),
+                **options,
             ),
             self._session(step),
             role=step.spec.role,
             name=name or f"{training_step.name}-Register",
         )
 
-    def _step(self, *, cached: bool) -> Step:
+    def _launch(self) -> dict[str, Any]:
+        """Return the values for conf/launch, with what the builder was given."""
         settings = self.config.launch_settings()
         if self._role is not None:
             settings["role"] = self._role
         if self._given is not None:
             settings["region"] = self._given.boto_region_name
-        return prepare_step(self.config.to_overrides(), settings, cached=cached)
+        return settings
+
+    def _sent(self, step: Step, warnings: Sequence[str]) -> Any:
+        """Put the source of a step to S3, and return the session that its job is made with."""
+        session = self._session(step)
+        for line in warnings:
+            say(f"warning: {line}")
+        if self._upload:
+            bucket, key = split_uri(step.spec.bundle_uri)
+            put_bytes(session.boto_session.client("s3"), step.bundle.data, bucket, key)
+        return session
 
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)

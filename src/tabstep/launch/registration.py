@@ -18,11 +18,13 @@ class Registration:
 
     Attributes:
         statistics_uri: address of JSON with the scores, perhaps a pipeline's variable; None for none.
+        model_data: address of the artifact, perhaps a variable too; None is that of the training step.
         image_uri: an image with SageMaker's PyTorch inference toolkit; None is AWS's newest.
     """
 
     model_package_group_name: str
     statistics_uri: Any = None
+    model_data: Any = None
     image_uri: str | None = None
     approval_status: str = "PendingManualApproval"
     inference_instances: Sequence[str] = ("ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge")
@@ -44,9 +46,12 @@ def register_step(training_step: Any, registration: Registration, session: Any, 
 
         uri = registration.statistics_uri
         metrics = None if uri is None else ModelMetrics(model_statistics=MetricsSource("application/json", uri))
+        model_data = registration.model_data
+        if model_data is None:
+            model_data = training_step.properties.ModelArtifacts.S3ModelArtifacts
         model = Model(
             image_uri=registration.image_uri or serving_uri("cpu", session.boto_region_name),
-            model_data=training_step.properties.ModelArtifacts.S3ModelArtifacts,
+            model_data=model_data,
             role=role,
             env={"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"},
             sagemaker_session=session,

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import UserError
+from tabstep.launch.download import objective, place_model, place_results
 from tabstep.launch.outcome import Outcome
 from tabstep.launch.service import INTERRUPTED, run_request
-from tabstep.launch.storage import Files, fetch, unpack
+from tabstep.launch.storage import Files, fetch
 from tabstep.lines import parse_line
 
 if TYPE_CHECKING:
@@ -55,10 +56,12 @@ def rehearse(settings: Settings, job: Job) -> float | None:
     _show(outcome, directory)
     if outcome.status != "Completed":
         raise UserError(outcome.failure or f"the job ended as {outcome.status}: its log is {directory / 'job.log'}")
-    report = unpack(outcome.places, output=output, model=settings.paths.model, host=min(outcome.exit_codes))
-    print(f"model: {settings.paths.model}")
-    value = report.get(settings.objective)
-    return None if value is None else float(value)
+    for address, archive in outcome.places.items():
+        if address.endswith("/model.tar.gz"):
+            place_model(archive, output, settings.paths.model, print)
+        else:
+            place_results(archive, output, print)
+    return objective(output, settings.objective)
 
 
 def require_toolkit() -> None:

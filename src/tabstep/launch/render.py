@@ -6,20 +6,23 @@ import copy
 import json
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tabstep.launch import sdk
 from tabstep.launch.spec import JobSpec, split_uri
+from tabstep.sweep.dimensions import Dimension, Values
 
-_OPERATION = "CreateTrainingJob"
+if TYPE_CHECKING:
+    from tabstep.launch.tuner import TunerSpec
 
 
 class _CapturedError(Exception):
     """Carries a request out of the SDK before it is sent."""
 
     def __init__(self, request: dict[str, Any]) -> None:
-        super().__init__(_OPERATION)
+        super().__init__("captured")
         self.request = request
 
 
@@ -38,6 +41,41 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
         options = {**_source(spec), **_resources(spec), **_storage(spec), **_network(spec), **_watching(spec, output)}
         options |= {_OPTIONS[name]: value for name, value in (late or {}).items() if name in _OPTIONS}
         return PyTorch(role=spec.role, sagemaker_session=session, **options)
+
+
+def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
+    """Return the ``sagemaker.tuner.HyperparameterTuner`` of a tuning job, around the estimator of its jobs."""
+    made = estimator(spec.job, session, late)
+    with sdk.quiet():
+        from sagemaker.tuner import HyperbandStrategyConfig, HyperparameterTuner, StrategyConfig
+
+        hyperband = None
+        if spec.resources is not None:
+            least, most = spec.resources
+            hyperband = StrategyConfig(HyperbandStrategyConfig(max_resource=most, min_resource=least))
+        return HyperparameterTuner(
+            made,
+            spec.metric,
+            {key: _range(dimension) for key, dimension in spec.ranges.items()},
+            metric_definitions=made.metric_definitions,  # those of the estimator are left out otherwise
+            strategy=spec.strategy,
+            strategy_config=hyperband,
+            objective_type=spec.direction,
+            max_jobs=spec.max_jobs,
+            max_parallel_jobs=spec.max_parallel,
+            max_runtime_in_seconds=spec.max_seconds,
+            early_stopping_type="Auto" if spec.early_stopping else "Off",
+            random_seed=spec.seed,
+        )
+
+
+def _range(dimension: Dimension) -> Any:
+    from sagemaker.tuner import CategoricalParameter, ContinuousParameter, IntegerParameter
+
+    if isinstance(dimension, Values):
+        return CategoricalParameter(list(dimension.texts))
+    kind = IntegerParameter if dimension.integer else ContinuousParameter
+    return kind(dimension.low, dimension.high, scaling_type="Logarithmic" if dimension.log else "Linear")
 
 
 def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
@@ -59,13 +97,23 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
 
 def request(spec: JobSpec) -> dict[str, Any]:
     """Return the CreateTrainingJob request that the SDK would send; needs no network and no credentials."""
+    return _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+
+
+def tuner_request(spec: TunerSpec) -> dict[str, Any]:
+    """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
+    return _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+
+
+def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the request of what ``make`` builds for a session."""
     bucket, _ = split_uri(spec.bundle_uri)
     session = sdk.session(spec.region, offline=True, bucket=bucket)
-    session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{_OPERATION}", _capture)
-    job, channels = estimator(spec, session), inputs(spec)
+    session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
+    made, channels = make(session), inputs(spec)
     try:
         with sdk.quiet(logging.CRITICAL):  # it says where to look for help when a request fails
-            job.fit(inputs=channels, wait=False, job_name=spec.job_name)
+            made.fit(inputs=channels, wait=False, job_name=name)
     except _CapturedError as captured:
         return captured.request
     raise AssertionError("the SDK sent no request")

@@ -35,7 +35,7 @@ def quiet(level: int = logging.WARNING) -> Iterator[None]:
     """Keep the SDK's prints off stdout, its warnings and its hook for exceptions out, and its log at ``level``."""
     hook = sys.excepthook
     os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
-    for name in ("sagemaker", "sagemaker.config", "botocore.credentials"):
+    for name in ("sagemaker", "sagemaker.config", "botocore", "botocore.credentials"):
         logging.getLogger(name).setLevel(level)
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(), _unchecked():

@@ -122,9 +122,10 @@ def _finish(outcome: Outcome, attempt: Attempt, hosts: Sequence[Host], directory
     failed = [host for host in hosts if attempt.exit_codes[host.name] != 0]
     outcome.status = "Stopped" if attempt.end == "out of time" else "Failed" if failed else "Completed"
     if outcome.status == "Failed":
-        files = [host.base / "output" / "failure" for host in failed]
-        texts = [file.read_text("utf-8", "replace")[:MAX_REASON] for file in files if file.is_file()]
-        outcome.failure = next(iter(texts), f"AlgorithmError: exit code {attempt.exit_codes[failed[0].name]}")
+        written = [file for host in failed if (file := host.base / "output" / "failure").is_file()]
+        first = min(written, key=lambda file: file.stat().st_mtime_ns, default=None)  # the others fail since it did
+        silent = f"AlgorithmError: exit code {attempt.exit_codes[failed[0].name]}"
+        outcome.failure = silent if first is None else first.read_text("utf-8", "replace")[:MAX_REASON]
     outcome.places = deposit(outcome.request, [host.base for host in hosts], directory)
     outcome.checkpoints = tuple(sorted((hosts[0].base / "checkpoints").iterdir()))
     outcome.stages.append(("Uploading", time.monotonic() - started))

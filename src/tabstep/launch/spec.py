@@ -95,7 +95,7 @@ def job_spec(
     checkpoints = launch.checkpoint_path or f"{root}/checkpoints/{job_name}"
     input_path = _input_path(launch, payload, root)
     max_wait = (launch.max_wait or 2 * launch.max_run) if launch.spot else launch.max_wait
-    arn = {} if launch.ca_repository_arn is None else {"CA_REPOSITORY_ARN": launch.ca_repository_arn}
+    arn = {"CA_REPOSITORY_ARN": launch.ca_repository_arn} if launch.ca_repository_arn else {}
     return JobSpec(
         job_name=job_name,
         role=role,

@@ -23,9 +23,10 @@ from tabstep.launch.overrides import for_job, pack, spill
 from tabstep.launch.requirements import job_packages
 from tabstep.launch.spec import JobSpec, Payload
 from tabstep.launch.statistics import FILE
+from tabstep.launch.tuner import TunerSpec
 
 # Long ago: no time may enter a step, or its cache never hits.
-_NO_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+NO_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _STAND_INS = {
     "input_path": "s3://known-when-it-runs/input",
     "output_path": "s3://known-when-it-runs/output",
@@ -45,11 +46,21 @@ class Step:
     name: str  # the same for the same configuration
     warnings: tuple[str, ...]
 
-    def statistics_uri(self) -> Any:
-        """Return where the job's scores will lie; None without checkpoints, for only those are mirrored to S3."""
+    def statistics_uri(self, tuned: Any = None) -> Any:
+        """Return where the job's scores will lie; None without checkpoints, for only those are mirrored to S3.
+
+        Args:
+            tuned: name of one of a tuner's jobs, which have a directory each.
+        """
         if self.spec.checkpoint_path is None:
             return None
-        return _joined(self.late.get("checkpoint_path", self.spec.checkpoint_path), FILE)
+        place = self.late.get("checkpoint_path", self.spec.checkpoint_path)
+        return _joined(place if tuned is None else _joined(place, tuned), FILE)
+
+    def model_uri(self, tuned: Any) -> Any:
+        """Return where the artifact of one of a tuner's jobs will lie."""
+        place = self.late.get("output_path", self.spec.output_path.rstrip("/"))
+        return _joined(_joined(place, tuned), "output/model.tar.gz")
 
 
 def job_overrides(hyperparameters: ModelHyperparameters | str | Sequence[str]) -> list[str]:
@@ -72,8 +83,8 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
     Raises:
         ProblemsError: everything that is wrong, one line each.
     """
-    known, late = _apart(launch)
-    settings = _settings(overrides, known)
+    known, late = apart(launch)
+    settings = step_settings(overrides, known)
     remote = settings.launch
     assert isinstance(remote, RemoteSettings)
     hyperparameters, files = spill(pack(for_job(overrides)))
@@ -87,9 +98,9 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
     payload = Payload(
         bundle_digest=bundle.digest, hyperparameters=hyperparameters, channels=channels, tags=bundle.tags()
     )
-    spec = completed_spec(settings, remote, payload, _NO_TIME)
+    spec = completed_spec(settings, remote, payload, NO_TIME)
     _check(spec, settings, late)
-    name = f"PyTorchTraining-{_digest(spec, late)[:8]}"
+    name = f"PyTorchTraining-{digest(spec, late)[:8]}"
     today = datetime.datetime.now(datetime.UTC).date()
     return Step(
         spec=spec,
@@ -100,15 +111,19 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
     )
 
 
-def _settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Settings:
+def step_settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Settings:
     """Compose as a command line would, then set what the configuration object says."""
-    root = checkout() or Path(__file__).resolve().parents[1]
-    config = composed(["launch=sagemaker", *overrides], [root / "conf"])
+    config = composed(["launch=sagemaker", *overrides], [conf_dir()])
     config["launch"] |= {name: value for name, value in known.items() if not name.startswith("channels.")}
     return parse(config)
 
 
-def _apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def conf_dir() -> Path:
+    """Return the options of the checkout, or of the installed package."""
+    return (checkout() or Path(__file__).resolve().parents[1]) / "conf"
+
+
+def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the values with a default or a stand-in for each variable, and the variables, by field of the spec."""
     values = dict(launch)
     if isinstance(values["input_path"], Mapping):
@@ -171,7 +186,14 @@ def _is_variable(value: Any) -> bool:
     return bool(is_pipeline_variable(value))
 
 
-def _digest(spec: JobSpec, late: Mapping[str, Any]) -> str:
+def digest(spec: JobSpec | TunerSpec, late: Mapping[str, Any]) -> str:
     """Digest what makes a step another one; its tags name the commit, and an equal bundle of another is the same."""
-    values = dataclasses.asdict(spec) | {"tags": None} | {name: value.expr for name, value in late.items()}
+    values = _without_tags(dataclasses.asdict(spec)) | {name: value.expr for name, value in late.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_tags(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if name == "tags" else _without_tags(value) if name == "job" else value
+        for name, value in values.items()
+    }

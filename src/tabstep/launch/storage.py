@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +9,12 @@ from typing import Any
 
 from tabstep.errors import UserError
 from tabstep.launch import sdk
+from tabstep.launch.refusals import refusals
 from tabstep.launch.spec import split_uri
+from tabstep.launch.transfer import get
 
 Files = Mapping[str, Path]
-_PACKED = {
-    "model.tar.gz": "model",
-    "output.tar.gz": "output/data",
-}  # and the directory of a container that it is made of
+_PACKED = {"model.tar.gz": "model", "output.tar.gz": "output/data"}  # what of a container each archive is made of
 
 
 def file_of(directory: Path, uri: str) -> Path:
@@ -46,32 +43,12 @@ def deposit(request: Mapping[str, Any], bases: Sequence[Path], directory: Path) 
     return places
 
 
-def unpack(places: Files, *, output: Path, model: Path, host: str) -> dict[str, Any]:
-    """Put model and results of a finished job where a local run has them, and return its report.
-
-    Args:
-        host: whose directory has the report, where each host has one of its own.
-    """
-    for address, file in places.items():
-        with tarfile.open(file, mode="r:gz") as tar:
-            if address.endswith("/model.tar.gz"):
-                shutil.rmtree(model, ignore_errors=True)
-                tar.extractall(model, filter="data")
-                continue
-            members = [each for each in tar if not each.name.startswith(".") and not each.name.endswith(".log")]
-            tar.extractall(output, members=members, filter="data")
-    own = output / host
-    for path in own.iterdir() if own.is_dir() else ():
-        if not (output / path.name).exists():
-            path.rename(output / path.name)
-    return dict(json.loads((output / "report.json").read_text(encoding="utf-8")))
-
-
 def fetch(request: Mapping[str, Any], directory: Path, *, without: Mapping[str, Files]) -> dict[str, Files]:
     """Copy the channels of a request that lie on S3 to this machine.
 
     Raises:
-        UserError: there is nothing at an address.
+        UserError: there is nothing at an address, or AWS refuses.
+        RetryError: AWS is out of reach.
     """
     found: dict[str, Files] = {}
     for channel in request.get("InputDataConfig", ()):
@@ -82,15 +59,15 @@ def fetch(request: Mapping[str, Any], directory: Path, *, without: Mapping[str, 
 
 
 def _download(uri: str, directory: Path) -> dict[str, Path]:
-    bucket, prefix = split_uri(uri)
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     client = sdk.boto_session(sdk.configured_region() or "us-east-1").client("s3")
-    found: dict[str, Path] = {}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for key in (each["Key"] for each in page.get("Contents", ()) if not each["Key"].endswith("/")):
-            name = key.removeprefix(prefix).lstrip("/") or Path(key).name
-            found[name] = directory / name
-            found[name].parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, key, str(found[name]))
-    if not found:
+    with refusals(uri):
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ()) if not item["Key"].endswith("/")]
+    if not keys:
         raise UserError(f"{uri}: there is nothing to read")
-    return found
+    found = {key.removeprefix(prefix).lstrip("/") or key.rpartition("/")[2]: key for key in keys}
+    for name, key in found.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        get(client, bucket, key, directory / name)
+    return {name: directory / name for name in found}

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.exits import say
 from tabstep.launch import render, sdk
+from tabstep.launch.channels import check_channels
 from tabstep.launch.refusals import refusals
 from tabstep.launch.spec import split_uri
 from tabstep.launch.transfer import put_bytes
 from tabstep.launch.upload import upload
+from tabstep.launch.validate import declared_columns
 
 if TYPE_CHECKING:
     from tabstep.launch.job import Job
@@ -32,6 +34,7 @@ def submit(settings: Settings, job: Job) -> float | None:
     launch, spec = settings.launch, job.spec
     assert isinstance(launch, RemoteSettings)
     session = sdk.session(spec.region, bucket=split_uri(spec.bundle_uri)[0])
+    check_sources(settings, job, session)
     send(job, session)
     say(f"job: {spec.job_name} was started")
     if not launch.wait:
@@ -40,8 +43,30 @@ def submit(settings: Settings, job: Job) -> float | None:
     return follow(spec.job_name, session.boto_session, settings)
 
 
+def check_sources(settings: Settings, job: Job, session: Any) -> None:
+    """Look at the tables of a job that lie on S3 already.
+
+    Raises:
+        UserError: one is missing, or lacks a declared column.
+    """
+    check_channels(
+        {split: uri for split, uri in job.spec.channels.items() if split not in job.plan.files},
+        declared_columns(settings.schema),
+        session.boto_session.client("s3"),
+        hive=settings.data.partitioning == "hive",
+    )
+
+
 def send(job: Job, session: Any) -> None:
     """Send what a job needs, then the job itself."""
+    send_parts(job, session)
+    spec = job.spec
+    with refusals(f"job {spec.job_name}"), sdk.quiet():
+        render.estimator(spec, session).fit(inputs=render.inputs(spec), wait=False, job_name=spec.job_name)
+
+
+def send_parts(job: Job, session: Any) -> None:
+    """Send the source and the data of a job, as far as they are not there yet."""
     spec = job.spec
     bucket, key = split_uri(spec.bundle_uri)
     s3 = session.boto_session.client("s3")
@@ -49,5 +74,3 @@ def send(job: Job, session: Any) -> None:
     say(f"source: {len(job.bundle.data) / 1e3:.1f} kB {'sent to' if sent else 'are already at'} {spec.bundle_uri}")
     if job.plan.files:
         upload(job.plan, spec.channels, s3, say)
-    with refusals(f"job {spec.job_name}"), sdk.quiet():
-        render.estimator(spec, session).fit(inputs=render.inputs(spec), wait=False, job_name=spec.job_name)

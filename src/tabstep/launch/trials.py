@@ -26,7 +26,6 @@ BACK_OFF: Final = (60.0, 120.0, 300.0, 600.0)
 """Seconds after which a job that the quota refused is sent again; the last one for ever after."""
 MOST_ATTEMPTS: Final = 20
 _THEIR_FAULT: Final = ("CapacityError", "InternalServerError")
-_SKIPPED: Final = ("hparams_search=", "hydra.")
 
 
 @dataclass
@@ -53,10 +52,12 @@ class JobRunner:
         max_usd: what all jobs of the sweep may cost; none is sent that could lead beyond it.
         spent: dollars of trials that have ended before.
         conf_dirs: what ``--config-dir`` named.
+        standalone: turns the overrides of a trial into those of one run.
     """
 
     slots: int
     stem: str
+    standalone: Callable[[Sequence[str]], Sequence[str]]
     max_usd: float | None = None
     spent: float = 0.0
     conf_dirs: Sequence[Path] = ()
@@ -118,8 +119,7 @@ class JobRunner:
         if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
             raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
         named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
-        overrides = [text for text in job.overrides if not text.startswith(_SKIPPED)]
-        return Sent(job, named, prepare(named, overrides, conf_dirs=self.conf_dirs))
+        return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
 
     def name(self, number: int, attempt: int) -> str:
         """Return the name of a trial's job."""
@@ -241,6 +241,7 @@ def job_runner(max_parallel: int, max_usd: float | None, surroundings: Surroundi
         max_usd=max_usd,
         spent=surroundings.spent,
         conf_dirs=surroundings.conf_dirs,
+        standalone=surroundings.standalone,
     )
 
 

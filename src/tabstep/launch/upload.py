@@ -112,7 +112,7 @@ def _new(sources: Sequence[Source], uri: str, client: Any) -> list[Target]:
     bucket, prefix = split_uri(uri)
     there = stored_digests(client, bucket, f"{prefix}/")
     wanted = {f"{prefix}/{source.name}": source for source in sources}
-    strange = [key for key in there if key not in wanted and _is_read(key.removeprefix(f"{prefix}/"))]
+    strange = [key for key in there if key not in wanted and is_read(key.removeprefix(f"{prefix}/"))]
     changed = [key for key, digest in there.items() if key in wanted and digest != wanted[key].sha256]
     if strange or changed:
         key = (changed or strange)[0]
@@ -124,7 +124,7 @@ def _new(sources: Sequence[Source], uri: str, client: Any) -> list[Target]:
     return [Target(source=wanted[key], bucket=bucket, key=key) for key in wanted if key not in there]
 
 
-def _is_read(name: str) -> bool:
+def is_read(name: str) -> bool:
     """Whether a run reads a file of this name in a split's directory."""
     return name.endswith(_SUFFIXES) and not any(part.startswith((".", "_")) for part in name.split("/"))
 

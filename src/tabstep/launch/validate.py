@@ -6,7 +6,7 @@ import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from tabstep.config.settings import RemoteSettings, TrainerSettings
+from tabstep.config.settings import RemoteSettings, SchemaSettings, TrainerSettings
 from tabstep.errors import UserError, nearest
 from tabstep.launch.addresses import place_problems
 from tabstep.launch.images import end_of_patch, image_uri, regions
@@ -16,7 +16,11 @@ from tabstep.launch.secrets import looks_secret
 from tabstep.launch.spec import JobSpec
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
-_REPOSITORY = re.compile(r"arn:aws[a-z-]*:codeartifact:[a-z0-9-]+:\d{12}:repository/[\w.-]+/[\w.-]+", re.ASCII)
+_REPOSITORY = re.compile(  # domain and repository by the patterns of CodeArtifact's own model
+    r"arn:aws[a-z-]*:codeartifact:[a-z0-9-]+:[0-9]{12}:"
+    r"repository/[a-z][a-z0-9-]{0,48}[a-z0-9]/[A-Za-z0-9][A-Za-z0-9._-]{1,99}"
+)
+_OLD_PYTHON = re.compile(r"py(2\d*|3\d?|310)")
 _MOST_TAGS = 50
 _DEFAULT_VOLUME = 30
 
@@ -91,14 +95,16 @@ def _image(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
             yield str(error)
     elif spec.framework_version is None or spec.py_version is None:
         yield "launch.framework_version, launch.py_version: set both, as 2.8.0 and py312, or neither"
+    elif _OLD_PYTHON.fullmatch(spec.py_version):
+        yield f"launch.py_version: {spec.py_version} is too old for tabstep, which needs Python 3.11: 2.8.0 has py312"
 
 
 def _source(spec: JobSpec) -> Iterator[str]:
     arn = spec.environment.get("CA_REPOSITORY_ARN")
     if arn is not None and not _REPOSITORY.fullmatch(arn):
         yield (
-            "launch.ca_repository_arn: expected arn:aws:codeartifact:REGION:ACCOUNT:repository/DOMAIN/REPOSITORY, "
-            f"got {arn!r}"
+            "launch.ca_repository_arn: expected arn:aws:codeartifact:REGION:ACCOUNT:repository/DOMAIN/REPOSITORY (2 to "
+            f"50 small letters, digits and dashes; 2 to 100 letters, digits, dots, dashes and underscores), got {arn!r}"
         )
     if len(spec.tags) > _MOST_TAGS:
         yield f"launch.tags: {len(spec.tags)} tags, at most {_MOST_TAGS} are allowed"
@@ -205,6 +211,16 @@ def distributed(instance_type: str, instance_count: int, devices: int | str) -> 
     if count == 0:
         return False
     return instance_count > 1 or (devices == "auto" and count != 1) or (devices != "auto" and int(devices) > 1)
+
+
+def declared_columns(schema: SchemaSettings) -> dict[str, list[str]]:
+    """Return the columns that a schema names, by the key that names them."""
+    return {
+        "schema.id": [] if schema.id is None else [schema.id],
+        "schema.label": [schema.label] if isinstance(schema.label, str) else schema.label or [],
+        "schema.numeric": schema.numeric or [],
+        "schema.categorical": schema.categorical or [],
+    }
 
 
 def missing_columns(columns: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]) -> list[str]:

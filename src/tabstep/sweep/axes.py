@@ -24,6 +24,7 @@ class Axis:
     positions: Sequence[float]
     labels: Sequence[str] = ()
     log: bool = False
+    integer: bool = False
 
     def heights(self) -> list[float]:
         """Return the positions between 0 and 1; all at one half where they are equal.
@@ -35,16 +36,23 @@ class Axis:
         return [self._height(position, low, high) for position in self.positions]
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return a few heights with what they stand for."""
+        """Return a few heights with what they stand for; whole numbers where there are no others.
+
+        >>> Axis(key="depth", positions=(1, 4, 2), integer=True).ticks()[1]
+        (0.3333333333333333, '2')
+        """
         low, high = self._ends()
         if self.labels:
             return [(self._height(place, low, high), text) for place, text in self.shown_labels().items()]
         if low == high:
             return [(0.5, f"{low:.4g}")]
         shares = [index / (_TICKS - 1) for index in range(_TICKS)]
-        if self.log:
-            return [(share, f"{low ** (1 - share) * high**share:.3g}") for share in shares]
-        return [(share, f"{low + share * (high - low):.4g}") for share in shares]
+        values = [low ** (1 - share) * high**share if self.log else low + share * (high - low) for share in shares]
+        if self.integer:
+            return [
+                (self._height(whole, low, high), str(whole)) for whole in sorted({round(value) for value in values})
+            ]
+        return [(share, f"{value:.{3 if self.log else 4}g}") for share, value in zip(shares, values, strict=True)]
 
     def shown_labels(self) -> dict[int, str]:
         """Return the labels that there is room for, by index."""
@@ -76,7 +84,7 @@ def axis_of(key: str, dimension: Dimension, trials: Sequence[Trial]) -> Axis:
     """
     texts = [trial.params[key] for trial in trials]
     if isinstance(dimension, Numbers):
-        return Axis(key=key, positions=tuple(map(float, texts)), log=dimension.log)
+        return Axis(key=key, positions=tuple(map(float, texts)), log=dimension.log, integer=dimension.integer)
     names = list(dict.fromkeys([*dimension.texts, *texts]))
     values: list[Any] = [plain_value(name) for name in names]
     if all(isinstance(value, int | float) for value in values):

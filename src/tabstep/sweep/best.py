@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tabstep.config.grammar import written
 from tabstep.durable import write_durably
 from tabstep.sweep.jobs import Composer
+from tabstep.sweep.launchers import THREADS
 from tabstep.sweep.ledger import Trial
 
 BEST, FOLDER = "best.yaml", "experiment"
@@ -21,15 +24,25 @@ PLACES = ("paths.output_dir=", "hydra.", "hparams_search=")
 
 
 def command_line(trial: Trial, composer: Composer) -> str:
-    """Return the command that runs a trial again, as one run in a new directory."""
+    """Return the command that runs a trial again, as one run in a new directory and with as many threads."""
     program = Path(sys.argv[0]).name
     script = ["tabstep", "train"] if program == "tabstep" else ["python", program]
-    overrides = [text for text in trial.overrides if not text.startswith(PLACES)]
+    threads = [f"{THREADS}={os.environ[THREADS]}"] if THREADS in os.environ else []
     extra = [f"--config-dir={directory}" for directory in composer.extra_conf_dirs]
-    without = _task(composer, [*overrides])
-    searched = _task(composer, [text for text in trial.overrides if not text.startswith(PLACES[0])])
-    set_by_search = [f"{key}={as_override(value)}" for key, value in leaves(difference(without, searched)).items()]
-    return shlex.join([*script, *extra, *overrides, *set_by_search])
+    return shlex.join([*threads, *script, *extra, *standalone(trial.overrides, composer)])
+
+
+def standalone(overrides: Sequence[str], composer: Composer) -> list[str]:
+    """Return the overrides of a trial as one run has them: without the sweep's own, with what its option sets."""
+    kept = [text for text in overrides if not text.startswith(PLACES)]
+    without = _task(composer, kept)
+    searched = _task(composer, [text for text in overrides if not text.startswith(PLACES[0])])
+    return [*kept, *differing(without, searched)]
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return overrides that make the one configuration of the other."""
+    return [f"{key}={written(value)}" for key, value in leaves(difference(before, after)).items()]
 
 
 def write_best(trial: Trial, composer: Composer, directory: Path) -> Path:
@@ -82,18 +95,6 @@ def leaves(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in nested.items():
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-def as_override(value: Any) -> str:
-    """Write a plain value as it stands behind the ``=`` of an override."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float):
-        return str(value).lower() if isinstance(value, bool) else repr(value)
-    if isinstance(value, list):
-        return f"[{','.join(map(as_override, value))}]"
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 def _task(composer: Composer, overrides: Any) -> dict[str, Any]:

@@ -114,13 +114,24 @@ def trial_table(ledger: Ledger, title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column("state")
-    for key in ledger.header.space:
-        table.add_column(escape(key.lstrip("+")), overflow="fold")
+    for name in short_names(list(ledger.header.space)):
+        table.add_column(escape(name), overflow="fold")
     for name in ledger.header.objectives:
         table.add_column(name, justify="right")
     for name in ("epochs", "time", "cost"):
         table.add_column(name, justify="right")
     return table
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Return the last parts of keys, and the whole of those that share theirs: a table has little room.
+
+    >>> short_names(["model", "optimizer.lr", "model.dropout", "loss.dropout"])
+    ['model', 'lr', 'model.dropout', 'loss.dropout']
+    """
+    plain = [key.lstrip("+") for key in keys]
+    last = [key.rpartition(".")[2] for key in plain]
+    return [short if last.count(short) == 1 else whole for short, whole in zip(last, plain, strict=True)]
 
 
 def cells(ledger: Ledger, standing: Standing, *, running: str = "running") -> list[Any]:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from tabstep.config.overrides import check_overrides
 from tabstep.config.settings import Settings
 from tabstep.errors import ProblemsError, UserError
-from tabstep.sweep.dimensions import Numbers, Values
+from tabstep.sweep.dimensions import ends
 from tabstep.sweep.jobs import Composer, settings_of
 from tabstep.sweep.ledger import Header
 from tabstep.sweep.space import Space
@@ -74,16 +74,11 @@ def check_space(space: Space, composer: Composer) -> list[Settings]:
         if key in space.dimensions
     ]
     for key, dimension in space.dimensions.items():
-        ends = dimension.texts if isinstance(dimension, Values) else _ends(dimension)
-        found, _ = check_overrides([f"{key}={text}" for text in ends], composer.conf_dirs)
-        problems += found
+        found, _ = check_overrides([f"{key}={text}" for text in ends(dimension)], composer.conf_dirs)
+        problems += found[:1] if found and found[0].startswith(f"{key}: no such key") else found
     if problems:
         raise ProblemsError(list(dict.fromkeys(problems)))
     return _check_jobs(space, composer)
-
-
-def _ends(dimension: Numbers) -> tuple[str, ...]:
-    return dimension.text(dimension.low), dimension.text(dimension.high)
 
 
 def uses_several_devices(settings: Settings) -> bool:
@@ -95,7 +90,7 @@ def uses_several_devices(settings: Settings) -> bool:
 def _check_jobs(space: Space, composer: Composer) -> list[Settings]:
     problems: list[str] = []
     found: list[Settings] = []
-    for params in _sample(space, composer.conf_dirs):
+    for params in sample(space, composer.conf_dirs):
         try:
             found.append(settings_of(composer.compose(space.overrides(params), 0)))
         except UserError as error:
@@ -106,15 +101,12 @@ def _check_jobs(space: Space, composer: Composer) -> list[Settings]:
     return found
 
 
-def _sample(space: Space, conf_dirs: Sequence[Path]) -> Iterator[dict[str, str]]:
+def sample(space: Space, conf_dirs: Sequence[Path]) -> Iterator[dict[str, str]]:
     """Return values for a few trials: all combinations of a few; else those of the groups, and the last of all values.
 
     The value of a key is judged by itself before; what is composed matters most for the options of groups.
     """
-    columns = {
-        key: dimension.texts if isinstance(dimension, Values) else _ends(dimension)
-        for key, dimension in space.dimensions.items()
-    }
+    columns = {key: ends(dimension) for key, dimension in space.dimensions.items()}
     yield {key: texts[-1] for key, texts in columns.items()}
     if math.prod(len(texts) for texts in columns.values()) > MOST_JOBS:
         columns = {key: texts if _is_group(key, conf_dirs) else texts[:1] for key, texts in columns.items()}

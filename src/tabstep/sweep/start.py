@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -17,20 +18,23 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tabstep.config.secrets import redacted
+from tabstep.config.settings import Settings
 from tabstep.errors import StoppedError, UserError
+from tabstep.sweep.best import standalone
 from tabstep.sweep.board import Lines, LiveTable
 from tabstep.sweep.check import changed_advice, check_same, check_space, check_surroundings, fixed
 from tabstep.sweep.conclusion import conclude
+from tabstep.sweep.handover import Handover
 from tabstep.sweep.jobs import Composer
-from tabstep.sweep.launchers import HydraRunner, ProcessRunner
+from tabstep.sweep.launchers import THREADS, HydraRunner, ProcessRunner, visible_gpus
 from tabstep.sweep.leaderboard import write_leaderboard
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, locked, read_sweep, write_header
 from tabstep.sweep.loop import Loop
 from tabstep.sweep.options import Options, parse_options
-from tabstep.sweep.place import LauncherOf, choose_runner, is_remote
+from tabstep.sweep.place import LauncherOf, choose_runner, hand_over, is_remote
 from tabstep.sweep.proposals import Proposer, make_proposer
 from tabstep.sweep.runner import Job, Runner, Surroundings
-from tabstep.sweep.space import Space, parse_space
+from tabstep.sweep.space import Space, given, parse_space
 
 LEAST_WINDOW = 3
 """Of one process as of two: the sweep is the same with either."""
@@ -45,6 +49,8 @@ class Plan:
     space: Space
     proposer: Proposer
     header: Header
+    tuned: bool = False
+    """Whether the service's own tuner does all of it."""
 
 
 def start(
@@ -71,20 +77,25 @@ def start(
     composer = Composer(context.config_loader, config)
     plan = make_plan(_plain(raw), arguments, composer)
     settings = check_space(plan.space, composer)
-    with locked(composer.sweep_dir) as descriptor:
+    launcher = LauncherOf(context, task, config)
+    if plan.tuned:
+        handover = Handover(space=plan.space, options=plan.options, samples=settings, composer=composer)
+        return hand_over(launcher, handover)
+    with locked(composer.sweep_dir) as descriptor, _same_threads(settings):
         ledger = _open(plan)
         surroundings = Surroundings(
             descriptor=descriptor,
             study=ledger.header.study,
             spent=sum(trial.usd or 0.0 for trial in ledger.trials),
             conf_dirs=tuple(composer.extra_conf_dirs),
+            standalone=partial(standalone, composer=composer),
         )
-        runner = choose_runner(LauncherOf(context, task, config), settings, surroundings, plan.options)
+        runner = choose_runner(launcher, settings, surroundings, plan.options)
         try:
             _run(plan, ledger, runner)
         finally:
             write_leaderboard(ledger)
-    conclude(ledger, plan.space, composer)
+        conclude(ledger, plan.space, composer)
     return [trial.values[0] for trial in ledger.trials if trial.values]
 
 
@@ -96,13 +107,14 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     """
     base = composer.base()
     options = parse_options(raw, objective=str(base["objective"]), seed=int(base["seed"]))
-    if options.sampler != "all" or options.pruner != "none":
+    tuned = bool(base["launch"].get("tuner"))
+    if not tuned and (options.sampler != "all" or options.pruner != "none"):
         importlib.import_module("tabstep.sweep.optuna_study")  # says so where Optuna is missing
     remote = ["launch=sagemaker"] if is_remote(composer.master) and base["launch"]["name"] == "local" else []
-    texts = [*_given(raw["params"]), *remote, *arguments]
+    texts = [*given(raw["params"]), *remote, *arguments]
     space = parse_space(texts, composer.loader, seed=options.seed)
     proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"]))
-    return Plan(composer, options, space, proposer, _header(options, space, base))
+    return Plan(composer, options, space, proposer, _header(options, space, base), tuned)
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,20 +122,6 @@ def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
         key: OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
         for key, value in raw.items()
     }
-
-
-def _given(params: Mapping[str, Any]) -> list[str]:
-    """Return ``hydra.sweeper.params`` as overrides.
-
-    Raises:
-        UserError: a value is not one in Hydra's grammar.
-    """
-    for key, value in params.items():
-        if isinstance(value, list | dict):
-            raise UserError(
-                f"hydra.sweeper.params: {key}: expected text in Hydra's grammar, such as 'choice(1,2)', got {value!r}"
-            )
-    return [f"{key}={'null' if value is None else value}" for key, value in params.items()]
 
 
 def _header(options: Options, space: Space, base: Mapping[str, Any]) -> Header:
@@ -176,6 +174,28 @@ def _run(plan: Plan, ledger: Ledger, runner: Runner) -> None:
     follower = _follower(ledger, plan.space, options)
     with board if isinstance(board, LiveTable) else nullcontext(), _stoppable(runner):
         Loop(ledger, plan.space, options, plan.proposer, plan.composer, runner, window, board, follower).run()
+
+
+@contextmanager
+def _same_threads(settings: Sequence[Settings]) -> Iterator[None]:
+    """Give each trial on this machine's CPU one thread, unless the environment names a number.
+
+    Sums differ in their last digits with the number of threads, and a search then goes another way. With one, it comes
+    out the same in this process, in two processes and on a machine with more cores.
+    """
+    if THREADS in os.environ or not any(map(_is_on_cpu, settings)):
+        yield
+        return
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
+
+
+def _is_on_cpu(settings: Settings) -> bool:
+    accelerator = settings.trainer.accelerator
+    return settings.launch.name == "local" and (accelerator == "cpu" or (accelerator == "auto" and not visible_gpus()))
 
 
 def _for_jobs(options: Options) -> Options:
