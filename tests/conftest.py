@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from hypothesis import settings
 # A slow machine is not a fault of the code, and a fault found in CI must be found there again.
 settings.register_profile("tabstep", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tabstep")
+
+# Started in the background by a shell, this process ignores Ctrl-C and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_table(rows: int, seed: int = 0) -> pa.Table:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tabstep.config.overrides import Command, check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
+from tabstep.cores import settle_waiting, usage
 from tabstep.errors import ProblemsError, UserError
 from tabstep.exits import exit_code, write_failure
 from tabstep.launch import container
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tabstep.config.settings import Settings
 
 PRIMARY = "train"
+_AT_START = usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,8 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     In the container of a SageMaker job the command line is the job's.
     """
-    # Threads that wait for work must not spin: on cores that others use too, that made training ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return exit_code(container.command(train, argv))
 
 
@@ -185,6 +185,7 @@ def _run(cfg: DictConfig, output_dir: str) -> float | None:
     settings = parse(config)
     if settings.launch.name != "local":
         return _launch(settings)
+    settle_waiting(os.environ, _AT_START, usage())
     from tabstep.run import run
 
     return run(settings, redacted(config, os.environ))
