@@ -185,7 +185,7 @@ def result(ledger: Ledger, trial: Trial) -> str:
 
 def show_leaderboard(ledger: Ledger, shares: Mapping[str, float], console: Console | None = None) -> None:
     """Print the best trials and the importance of each key."""
-    console = console or (Console() if sys.stdout.isatty() else Console(width=120))
+    console = console or (Console() if sys.stdout.isatty() else Console(width=200))
     ranked = standings(ledger)
     table = trial_table(ledger, title="leaderboard")
     for standing in ranked[:SHOWN_ROWS]:
