@@ -24,6 +24,12 @@ def test_all_but_waiting_is_use(tmp_path: Path) -> None:
     assert usage(tmp_path / "none") is None
 
 
+@pytest.mark.parametrize("text", ["", "cpu 1 2 3 4\n", "cpu a b c d e f g h\n"])
+def test_another_form_is_no_knowledge(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stat").write_text(text)
+    assert usage(tmp_path / "stat") is None
+
+
 @pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="needs the counters of Linux")
 def test_a_program_beside_this_one_is_seen_and_this_one_is_not() -> None:
     before = usage()

@@ -29,13 +29,12 @@ class Usage:
 
 
 def usage(file: Path = Path("/proc/stat")) -> Usage | None:
-    """Return the usage up to now; None where the kernel does not tell it in this form, as on macOS."""
+    """Return the usage up to now; None where the kernel does not tell it in this form, as on macOS or in a sandbox."""
     try:
-        name, *ticks = file.read_text(encoding="ascii").partition("\n")[0].split()
-    except OSError:
+        ticks = file.read_text(encoding="ascii").partition("\n")[0].split()[1:9]
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks)
+    except (OSError, ValueError):
         return None
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
-    assert name == "cpu"
     busy = user + nice + system + irq + softirq + steal
     return Usage(clock=time.monotonic(), everyone=busy / os.sysconf("SC_CLK_TCK"), own=sum(os.times()[:4]))
 
