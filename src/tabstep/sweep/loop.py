@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tabstep.errors import UserError
+from tabstep.run_files import REPORT
 from tabstep.sweep.compose_trials import Composer, settings_of
 from tabstep.sweep.context import Job, Outcome, Runner
 from tabstep.sweep.ledger import Ledger, State, Trial, finite, read_json
@@ -20,7 +21,7 @@ from tabstep.sweep.space import Space
 from tabstep.sweep.trial import TrialLink, trial_state, with_progress
 from tabstep.system.atomic_write import write_durably
 
-REPORT, DONE, DETAILS = "report.json", "DONE", "error.txt"
+DETAILS = "error.txt"
 MAX_LOST = 3
 """Times that a trial is started anew in one call after its process was killed."""
 LOOK_SECONDS = 1.0

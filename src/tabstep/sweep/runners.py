@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import tabstep
 from tabstep.errors import EXIT_OK, EXIT_RETRY, EXIT_SIGINT, EXIT_SIGTERM, RetryError, StoppedError, UserError
+from tabstep.run_files import REPORT
 from tabstep.sweep.compose_trials import Composer, write_hydra_files
 from tabstep.sweep.context import Job, Outcome
 from tabstep.sweep.ledger import finite, read_json
@@ -67,7 +68,7 @@ class HydraRunner:
 
 def _with_own_time(job: Job, outcome: Outcome) -> Outcome:
     """Take the time of a trial from its report, where it has one: its batch has waited for the others too."""
-    seconds = finite(read_json(job.directory / "report.json").get("seconds")) if outcome.error is None else None
+    seconds = finite(read_json(job.directory / REPORT).get("seconds")) if outcome.error is None else None
     return replace(outcome, seconds=seconds)
 
 
@@ -235,7 +236,7 @@ def launch_processes(
 
 
 def _job_return(job: Job, outcome: Outcome) -> JobReturn:
-    report = read_json(job.directory / "report.json")
+    report = read_json(job.directory / REPORT)
     value = report.get(str(job.config["objective"])) if outcome.error is None else None
     found = JobReturn(overrides=list(job.overrides), cfg=OmegaConf.create(job.config), working_dir=str(job.directory))
     failed = outcome.stopped or (None if outcome.error is None else UserError(outcome.error))
