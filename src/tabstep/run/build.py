@@ -1,4 +1,4 @@
-"""Builds the objects of a run from its settings and what was fitted on the data."""
+"""Builds model, loss, optimizer, callbacks and Trainer from the settings and what was fitted on the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the best epoch's checkpoint to what a run leaves behind: the artifact, predictions and scores."""
+"""Exports a run: the best epoch's checkpoint becomes the model directory, predictions and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the locations of tables to encoded splits: schema, checks, encoder, cache. No torch."""
+"""Prepares the data of a run: locations become checked and encoded splits. No torch."""
 
 from __future__ import annotations
 

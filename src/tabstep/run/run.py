@@ -1,4 +1,4 @@
-"""A whole run from its settings: prepare the data, train, export the best epoch, score it, report."""
+"""A whole run from its settings: prepare, train, export the best epoch, evaluate, report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials as Hydra composes them: overrides in, a configuration and a directory out."""
+"""Composes trials with Hydra: a trial's overrides in, its configuration and directory out."""
 
 from __future__ import annotations
 

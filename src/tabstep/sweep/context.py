@@ -1,4 +1,4 @@
-"""What the loop of a sweep and a place where trials run say to each other."""
+"""The interface between the sweep loop and a runner: the job of a trial, its result, what a launcher may know."""
 
 from __future__ import annotations
 

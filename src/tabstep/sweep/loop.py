@@ -1,4 +1,4 @@
-"""The loop of a sweep: start what may start, record what has ended, until nothing is left."""
+"""The scheduling loop of a sweep: start trials, record their results, until nothing is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where trials run: by a launcher of Hydra's, in batches, or each in a process of its own."""
+"""Trial runners: through one of Hydra's launchers in batches, or a process a trial."""
 
 from __future__ import annotations
 

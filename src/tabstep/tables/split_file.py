@@ -1,4 +1,4 @@
-"""Cut one parquet or CSV table into train, val and test parquet."""
+"""``tabstep split``: cuts one table into train, val and test parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which table is train, val and test: found by their names, or cut from one by a seeded, stratified draw."""
+"""Train, val and test: located by their names, or held out by a seeded, stratified draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The per-batch step: forward, loss on logits, backward through the Trainer, metrics once an epoch."""
+"""The LightningModule: training step, loss on logits, gradient clipping, metrics once an epoch."""
 
 from __future__ import annotations
 

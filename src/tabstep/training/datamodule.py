@@ -1,4 +1,4 @@
-"""Encoded tables to ready batches: by index from contiguous arrays, never row by row."""
+"""The LightningDataModule: where encoded tables are cut into batches, by index and never row by row."""
 
 from __future__ import annotations
 

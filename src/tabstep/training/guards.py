@@ -1,4 +1,4 @@
-"""Checks for the classic mistakes of a training loop: each names the cause and the remedy."""
+"""Guards against the classic mistakes of a training loop: each names the cause and the remedy."""
 
 from __future__ import annotations
 
