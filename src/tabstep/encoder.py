@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tabstep.batches import numbers, texts
+from tabstep.columns import ValueKind
 from tabstep.config.settings import EncoderSettings
 from tabstep.errors import UserError
 from tabstep.labels import Label, LabelFit, class_codes, flags
@@ -22,7 +23,7 @@ from tabstep.source import ParquetSource
 from tabstep.spikes import SpikeColumn
 from tabstep.vocabulary import CategoricalColumn, CategoricalFit
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,12 @@ class Encoder:
         return self.schema.numeric + tuple(f"{column.name} is missing" for column in self.numeric if column.indicator)
 
     @property
+    def kinds(self) -> dict[str, ValueKind]:
+        """What the values of each feature column are, in the order of ``schema.features``."""
+        numeric = {column.name: column.kind for column in self.numeric}
+        return numeric | {column.name: column.kind for column in self.categorical}
+
+    @property
     def num_numeric(self) -> int:
         """Width of ``x_num``."""
         return len(self.input_names)
@@ -135,7 +142,7 @@ class Encoder:
         spikes = {column.name: (index, column) for index, column in enumerate(self.spikes, len(self.categorical))}
         indicator = len(self.numeric)
         for index, column in enumerate(self.numeric):
-            values = numbers(batch, column.name)
+            values = numbers(batch, column.name, column.kind)
             x_num[:, index] = column.apply(values)
             if column.indicator:
                 x_num[:, indicator] = np.isnan(values)

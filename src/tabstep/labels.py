@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tabstep.batches import get_column, numbers, texts, value_kind
+from tabstep.batches import get_column, numbers, texts
+from tabstep.columns import value_kind
 from tabstep.errors import UserError, nearest
 from tabstep.schema import Task
 

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tabstep.batches import ValueKind, get_column, texts, value_kind
+from tabstep.batches import get_column, texts
+from tabstep.columns import ValueKind, value_kind
 from tabstep.errors import UserError
 from tabstep.sketch import Counted, ValueCounts
 
