@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.columns import ValueKind, fits, to_float64
 from tabstep.serving.fields import Field, to_table
 from tabstep.serving.requests import RequestError, read_request
+from tabstep.tables.columns import ValueKind, fits, to_float64
 
 TEXT = Field(name='a "name", hard', kind="text", dtype=pa.string(), exact=True)
 NUMBER = Field(name="n", kind="number", dtype=pa.float64(), exact=False)

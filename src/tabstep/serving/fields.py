@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from tabstep.columns import PER_SECOND, ValueKind, value_type
-from tabstep.encoder import Encoder
+from tabstep.encoding.encoder import Encoder
 from tabstep.serving.requests import Request, RequestError, missing_column, shown
+from tabstep.tables.columns import PER_SECOND, ValueKind, value_type
 
 _NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _ZONE: Final = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"
