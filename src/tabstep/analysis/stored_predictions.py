@@ -48,7 +48,7 @@ def _facts(encoder: Encoder) -> dict[str, Any]:
     """Return what members must share."""
     schema = encoder.schema
     roles = {f"role of {name!r}": role for role in ("numeric", "categorical") for name in getattr(schema, role)}
-    kinds = {f"kind of {column.name!r}": column.kind for column in encoder.categorical}
+    kinds = {f"kind of {name!r}": kind for name, kind in encoder.kinds.items()}
     return {
         "task": encoder.task,
         "label": schema.label,
