@@ -18,6 +18,7 @@ from tabstep.launch.download import download
 from tabstep.launch.follow import ENDED
 from tabstep.launch.job import Job as Prepared
 from tabstep.launch.refusals import code, refusals
+from tabstep.launch.spec import NO_CHECKPOINTS
 from tabstep.launch.submit import send
 from tabstep.sweep.runner import Job, Outcome, Surroundings
 
@@ -118,7 +119,11 @@ class JobRunner:
         settings = parse(job.config)
         if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
             raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
-        named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
+        name = self.name(job.number, 1)
+        given = settings.launch.checkpoint_path
+        own = given if given in (None, NO_CHECKPOINTS) else f"{given.rstrip('/')}/{name}"
+        one = replace(settings.launch, job_name=name, attach=None, checkpoint_path=own)
+        named = replace(settings, launch=one)
         return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
 
     def name(self, number: int, attempt: int) -> str:
