@@ -15,6 +15,7 @@ from tabstep.launch.dispatch import prepare
 from tabstep.launch.follow.job import ENDED
 from tabstep.launch.job import Job as Prepared
 from tabstep.launch.request import cost, sdk
+from tabstep.launch.request.job_spec import NO_CHECKPOINTS
 from tabstep.launch.s3.aws_errors import code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
@@ -118,7 +119,11 @@ class JobRunner:
         settings = parse(job.config)
         if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
             raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
-        named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
+        name = self.name(job.number, 1)
+        given = settings.launch.checkpoint_path
+        own = given if given in (None, NO_CHECKPOINTS) else f"{given.rstrip('/')}/{name}"
+        one = replace(settings.launch, job_name=name, attach=None, checkpoint_path=own)
+        named = replace(settings, launch=one)
         return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
 
     def name(self, number: int, attempt: int) -> str:
