@@ -11,6 +11,7 @@ from tabstep.config.settings import (
     DataSettings,
     LaunchSettings,
     LossSettings,
+    MuonSettings,
     OptimizerSettings,
     PathSettings,
     RemoteSettings,
@@ -98,7 +99,7 @@ def _locations(data: DataSettings) -> Iterator[str]:
 
 
 def _optimizer(optimizer: OptimizerSettings) -> Iterator[str]:
-    if isinstance(optimizer, AdamWSettings) and len(optimizer.betas) != 2:
+    if isinstance(optimizer, AdamWSettings | MuonSettings) and len(optimizer.betas) != 2:
         yield f"optimizer.betas: expected two numbers, got {len(optimizer.betas)}"
     if isinstance(optimizer, SGDSettings) and optimizer.nesterov and optimizer.momentum == 0:
         yield "optimizer.nesterov: needs optimizer.momentum > 0: set one of them"

@@ -138,6 +138,19 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MuonSettings:
+    """Muon for the hidden matrices, AdamW for embeddings, output layer and vectors."""
+
+    name: Literal["muon"]
+    lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")]
+    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")]
+    weight_decay: NonNegative
+    hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")]
+    betas: list[Fraction]
+    momentum: Annotated[Fraction, Doc("of Muon")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdamWSettings:
     """AdamW."""
 
@@ -158,7 +171,7 @@ class SGDSettings:
     nesterov: bool
 
 
-OptimizerSettings = AdamWSettings | SGDSettings
+OptimizerSettings = MuonSettings | AdamWSettings | SGDSettings
 
 
 @dataclass(frozen=True, kw_only=True)
