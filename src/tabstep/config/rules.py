@@ -8,15 +8,20 @@ from typing import Any
 
 from tabstep.config.settings import (
     AdamWSettings,
+    CallbackSettings,
+    CosineSettings,
     DataSettings,
     LaunchSettings,
     LossSettings,
     MuonSettings,
+    OneCycleSettings,
     OptimizerSettings,
     PathSettings,
     RemoteSettings,
+    SchedulerSettings,
     SchemaSettings,
     SGDSettings,
+    TrainerSettings,
 )
 from tabstep.errors import nearest
 
@@ -105,6 +110,18 @@ def _optimizer(optimizer: OptimizerSettings) -> Iterator[str]:
         yield "optimizer.nesterov: needs optimizer.momentum > 0: set one of them"
 
 
+def _length(trainer: TrainerSettings, scheduler: SchedulerSettings, callbacks: CallbackSettings) -> Iterator[str]:
+    if trainer.max_epochs is not None:
+        return
+    if isinstance(scheduler, CosineSettings | OneCycleSettings):
+        yield f"scheduler.name: {scheduler.name} spans trainer.max_epochs, which is null: set it, or scheduler=plateau"
+    if callbacks.early_stopping.patience is None and trainer.max_time is None:
+        yield (
+            "callbacks.early_stopping.patience: is null, and so are trainer.max_epochs and trainer.max_time: the run "
+            "would never end: set one of them"
+        )
+
+
 def _resume(resume: str) -> Iterator[str]:
     if "://" in resume:
         yield f"resume: expected a local checkpoint, got {resume!r}: copy it to this machine first"
@@ -137,6 +154,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema", "loss"), _loss),
     (("data",), _locations),
     (("optimizer",), _optimizer),
+    (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
     (("paths",), _paths),
     (("launch",), _launch),
