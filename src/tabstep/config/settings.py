@@ -387,4 +387,8 @@ class Settings:
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
     objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]
+    baselines: Annotated[
+        list[Literal["lightgbm", "xgboost", "catboost"]] | None,
+        Doc("trees to score beside majority and logistic regression; null scores none of them"),
+    ]
     tags: list[str]

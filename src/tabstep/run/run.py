@@ -18,6 +18,7 @@ import torch.distributed as dist
 from rich.console import Console
 
 from tabstep.artifact.save import check_place, write_json
+from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of
@@ -101,6 +102,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
     started = time.monotonic()
+    check_installed(settings.baselines or [])
     output = Path(settings.paths.output_dir)
     show = _shower(ranks)
     for note in machine.notes:
