@@ -27,7 +27,7 @@ def test_baselines_stand_beside_the_model(tiny_data: Path, tmp_path: Path, capsy
     first = report_of(tiny_data, tmp_path / "first", "optimizer=adamw", "optimizer.lr=1e-6")
     assert list(first["baselines"]) == ["majority", "logistic_regression"]
     linear = first["baselines"]["logistic_regression"]
-    assert linear["test_auroc"] > 0.9 > first["baselines"]["majority"]["test_auroc"] == 0.5
+    assert linear["test_auroc"] > 0.8 > first["baselines"]["majority"]["test_auroc"] == 0.5
     assert set(linear) == {key for key in first if key.partition("_")[0] in ("val", "test")}
     said = capsys.readouterr().out
     assert "test, logistic_regression" in said

@@ -163,7 +163,7 @@ def _check_places(paths: PathSettings) -> None:
 def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
-    test = prepared.sources["test"].content_digest() if "test" in prepared.sources else None
+    test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
     return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
 
