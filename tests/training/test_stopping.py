@@ -74,7 +74,9 @@ def test_of_equal_epochs_the_lowest_log_loss_is_best() -> None:
 def test_a_falling_log_loss_is_progress_while_the_monitor_stands_still() -> None:
     rule = StopRule(monitor="val_auroc", patience=2)
     assert rule.reason(with_log_loss((1.0, 0.5), (1.0, 0.4), (1.0, 0.3)), 0.0) is None
-    assert rule.reason(with_log_loss((1.0, 0.5), (1.0, 0.4995), (1.0, 0.4992)), 0.0) == "no better val_auroc in 2 epochs"
+    assert (
+        rule.reason(with_log_loss((1.0, 0.5), (1.0, 0.4995), (1.0, 0.4992)), 0.0) == "no better val_auroc in 2 epochs"
+    )
     assert rule.reason(with_log_loss((1.0, 0.5), (0.9, 0.4), (0.9, 0.3)), 0.0) == "no better val_auroc in 2 epochs"
 
 

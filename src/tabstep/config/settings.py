@@ -84,7 +84,8 @@ class DataSettings:
     sharded: Annotated[bool, Doc("each machine has a part of train's files; they pass them on to each other first")]
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")]
     batch_size: Annotated[
-        Literal["auto"] | Count, Doc("rows of a training batch, on all devices together; auto goes by the rows of train")
+        Literal["auto"] | Count,
+        Doc("rows of a training batch, on all devices together; auto: by those of train"),
     ]
     eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")]
     shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")]
@@ -249,7 +250,7 @@ class EarlyStoppingSettings:
 
     monitor: Metric
     patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")]
-    patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, on small tables more epochs")]
+    patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, or there are more")]
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")]
 
 

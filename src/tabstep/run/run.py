@@ -20,7 +20,7 @@ from rich.console import Console
 from tabstep.artifact.save import check_place, write_json
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings
-from tabstep.run.build import Assembly, assemble
+from tabstep.run.build import Assembly, assemble, batch_size_of
 from tabstep.run.export import PREDICTIONS, REPORT, Report, export, show_report
 from tabstep.run.prepare import Prepared, Show, prepare
 from tabstep.run.shards import gather_shards
@@ -98,6 +98,9 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)

@@ -59,8 +59,8 @@ def selected_row(history: Sequence[Row], objective: str) -> Row:
 class StopRule:
     """When a run is over: epochs, hours of training in total, or ``patience`` epochs without progress.
 
-    Progress is a gain of more than ``min_delta`` in ``monitor``; where it is level with the best, a log-loss of val that
-    is lower by ``TIE_DELTA``. The epochs without it must have taken ``patience_steps`` optimizer steps besides: an
+    Progress is a gain of more than ``min_delta`` in ``monitor``; where it is level with the best, a log-loss of val
+    that is lower by ``TIE_DELTA``. The epochs without it must have taken ``patience_steps`` optimizer steps besides: an
     epoch of a small table is a few steps. ``judge`` gives a further reason, or None; it must be a pure function of the
     history too.
     """
