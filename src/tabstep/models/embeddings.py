@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ SPAN = 3.0
 """Normal scores that the bins cover; one row of 370 lies beyond, where the embedding is linear."""
 NO_BOUND = 1e30
 """In place of infinity, which an average of two buffers would turn into nan."""
+SPECIAL_CODES = 3
+"""The first codes of a column: missing, unseen and rare. Train may show none of them, and never shows unseen."""
 MAX_INPUTS = 16_384
 """Inputs of the first layer, whatever the number of columns: the sizes of the embeddings shrink above it."""
 
@@ -56,6 +58,9 @@ class NumericEmbedding(nn.Module):
 class CategoricalEmbedding(nn.Module):
     """Look all columns up in one table of ``sum(cardinalities)`` rows; the codes of a column start at its offset.
 
+    The special codes begin at zero, the mean of the others, and stay there where train has none of them: an untrained
+    vector would be noise that the layers above have never seen.
+
     **Shape** ``(B, c)`` of int32 or int64 codes, each ``0 <= code < cardinality``, to ``(B, c * dim)``.
 
     >>> CategoricalEmbedding([3, 5], dim=4)(torch.tensor([[2, 4]], dtype=torch.int32)).shape
@@ -71,6 +76,12 @@ class CategoricalEmbedding(nn.Module):
         self.table = nn.Embedding(starts[-1], dim)
         self.register_buffer("offsets", torch.tensor(starts[:-1], dtype=torch.int32), persistent=False)
         nn.init.normal_(self.table.weight, std=dim**-0.5)
+        special = [
+            range(start, start + min(SPECIAL_CODES, size))
+            for start, size in zip(starts[:-1], cardinalities, strict=True)
+        ]
+        with torch.no_grad():
+            self.table.weight[torch.tensor(list(chain.from_iterable(special)), dtype=torch.int64)] = 0.0
 
     def forward(self, x_cat: Tensor) -> Tensor:
         looked_up: Tensor = self.table(x_cat + self.offsets)
