@@ -120,6 +120,19 @@ class ResNetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TabMSettings:
+    """Many perceptrons that share their weights but for adapters: more accurate, and as many times slower."""
+
+    name: Literal["tabm"]
+    members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")]
+    width: Annotated[Count, Doc("units of a hidden layer")]
+    depth: Annotated[Count, Doc("hidden layers")]
+    dropout: Fraction
+    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
+    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginModelSettings:
     """A model that another package registers in the entry point group ``tabstep.models``; it checks its own options."""
 
@@ -127,7 +140,7 @@ class PluginModelSettings:
     options: dict[str, Scalar | list[Scalar]]
 
 
-ModelSettings = MLPSettings | ResNetSettings | PluginModelSettings
+ModelSettings = MLPSettings | ResNetSettings | TabMSettings | PluginModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ class FeatureEmbedding(nn.Module):
     """Join numeric and categorical columns into one vector a row; either kind may have no column.
 
     ``embedding_dim`` numbers a column, fewer where there are so many columns that ``MAX_INPUTS`` would be exceeded.
-    ``num_bins=0`` passes numbers on as they are.
+    ``num_bins=0`` passes numbers on as they are. ``sections`` are the numbers of each column, in their order.
 
     **Shape** ``x_num (B, n)``, ``x_cat (B, c)`` to ``(B, output_dim)``.
 
@@ -112,7 +112,8 @@ class FeatureEmbedding(nn.Module):
         dim = max(1, min(embedding_dim, MAX_INPUTS // max(1, embedded)))
         self.numeric = NumericEmbedding(num_numeric, num_bins=num_bins, dim=dim) if num_bins and num_numeric else None
         self.categorical = CategoricalEmbedding(cardinalities, dim=dim) if cardinalities else None
-        self.output_dim = embedded * dim + (0 if num_bins else num_numeric)
+        self.sections = [dim if num_bins else 1] * num_numeric + [dim] * self.num_categorical
+        self.output_dim = sum(self.sections)
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         self._check(x_num, x_cat)

@@ -253,9 +253,9 @@ class Classifier(L.LightningModule):
                 )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self.eval_model(batch.x_num, batch.x_cat)
+        logits = pooled(self.eval_model(batch.x_num, batch.x_cat), self.target.task)
         losses, weights = self.loss(logits, batch.y)
-        self.scores["val"].add(pooled(logits, self.target.task), batch.y, (losses * weights).sum(), weights.sum())
+        self.scores["val"].add(logits, batch.y, (losses * weights).sum(), weights.sum())
 
     def on_validation_epoch_start(self) -> None:
         self._train_seconds = time.perf_counter() - self._started
