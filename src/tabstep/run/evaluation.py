@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tabstep.artifact.predictor import CHUNK_ROWS, Member, Predictor, write_batches
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.models.probabilities import probabilities
 from tabstep.tables.record_batch import bounded_rows
+from tabstep.training.calibration import CalibrationScores
 from tabstep.training.losses import Loss
 from tabstep.training.scores import EpochScores
 
@@ -25,25 +27,34 @@ def evaluate(
     Must run on one process, after the process group of a distributed run is gone.
 
     Returns:
-        ``loss`` and the metrics of ``scores``.
+        ``loss``, that of training on the model's own logits; the metrics of ``scores`` and ``ece``, the calibration
+        error, on calibrated probabilities; ``raw_log_loss`` and ``raw_ece``, before the temperature.
     """
     predictor = Predictor([member])
     device = next(member.model.parameters()).device
     loss, scores = loss.to(device), scores.to(device)
+    raw, calibrated = (CalibrationScores(member.encoder.task).to(device) for _ in range(2))
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows = table.rows()
         for part in _parts(table):
             logits = member.logits(table.x_num[part], table.x_cat[part])
             y = torch.from_numpy(table.y[part]).to(device)
-            scores.add(logits, y, *_loss_sums(loss, logits, y))
+            scores.add(member.calibrated(logits), y, *_loss_sums(loss, logits, y))
+            raw.update(probabilities(logits, member.encoder.task), y)
+            calibrated.update(probabilities(member.calibrated(logits), member.encoder.task), y)
             yield predictor.result(rows.slice(part.start, part.stop - part.start), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
     temporary = predictions.with_name(f".{predictions.name}.tmp")
     write_batches(temporary, batches())
     os.replace(temporary, predictions)
-    return scores.compute()
+    before, after = raw.compute(), calibrated.compute()
+    return {
+        **scores.compute(),
+        "ece": float(after["ece"]),
+        **{f"raw_{key}": float(value) for key, value in before.items()},
+    }
 
 
 def score(

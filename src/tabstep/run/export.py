@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show
 from tabstep.run_files import PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
+from tabstep.training.calibration import MOST_ROWS, fit_temperature
 from tabstep.training.fit import best_state
 from tabstep.training.losses import build_loss
 
@@ -41,10 +44,11 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     progress, encoder = built.classifier.progress, prepared.encoder
     row, state = best_state(built.classifier, built.checkpointer.store, settings.objective)
     weights = eval_weights(state["state_dict"])
-    report = _evaluate(prepared, built, weights, output)
+    member = calibrated_member(prepared, built, weights)
+    report = _evaluate(prepared, built, member, output)
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history), "objective": settings.objective}
-    report |= {"skipped_steps": progress.skipped}
+    report |= {"skipped_steps": progress.skipped, "temperature": list(member.temperature)}
     if settings.baselines is not None:
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
     if prepared.best_auroc is not None:
@@ -54,6 +58,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         weights=weights,
         architecture=built.architecture,
         encoder=encoder,
+        temperature=member.temperature,
         golden=next(prepared.sources["val"].batches(encoder.schema.features, artifact.GOLDEN_ROWS)),
         config=config,
         metrics=report,
@@ -61,11 +66,20 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     return report
 
 
-def _evaluate(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], output: Path) -> Report:
-    """Score val and test on the device that trained, and write their predictions."""
+def calibrated_member(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor]) -> Member:
+    """Build the model on the device that trained and fit its temperature on val."""
     model = built.architecture.build()
     model.load_state_dict(weights)
-    member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device))
+    member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
+    val = prepared.tables["val"]
+    every = -(-val.num_rows // MOST_ROWS)
+    logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
+    temperature = fit_temperature(logits, torch.from_numpy(val.y[::every]), prepared.encoder.task)
+    return replace(member, temperature=temperature)
+
+
+def _evaluate(prepared: Prepared, built: Assembly, member: Member, output: Path) -> Report:
+    """Score val and test on the device that trained, and write their predictions."""
     report: Report = {}
     for split in ("val", "test"):
         if split in prepared.tables:
@@ -107,8 +121,28 @@ def eval_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _cells(scores: Mapping[str, Any], split: str) -> list[str]:
-    values = (scores.get(f"{split}_{name}") for name in _SHOWN)
-    return ["nan" if value is None else number(value) for value in values]
+    return [_score(scores.get(f"{split}_{name}")) for name in _SHOWN]
+
+
+def calibration_line(report: Mapping[str, Any]) -> str:
+    """Say what the temperature did to the probabilities of the last split that was scored.
+
+    >>> before, after = {"test_raw_log_loss": 0.449, "test_raw_ece": 0.061}, {"test_log_loss": 0.375, "test_ece": 0.01}
+    >>> calibration_line({"temperature": [1.5], **before, **after})
+    'calibration: temperature 1.50 of val; on test log-loss 0.4490 > 0.3750, calibration error 0.0610 > 0.0100'
+    """
+    split = "test" if "test_ece" in report else "val"
+    temperature = report["temperature"]
+    found = f"{min(temperature):.2f}" + (f" to {max(temperature):.2f}" if len(temperature) > 1 else "")
+    changes = [
+        f"{name} {_score(report[f'{split}_raw_{key}'])} > {_score(report[f'{split}_{key}'])}"
+        for name, key in (("log-loss", "log_loss"), ("calibration error", "ece"))
+    ]
+    return f"calibration: temperature {found} of val; on {split} {', '.join(changes)}"
+
+
+def _score(value: float | None) -> str:
+    return "nan" if value is None else number(value)
 
 
 def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
@@ -124,6 +158,7 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     for name, scores in baselines.items():
         table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
     show(table)
+    show(calibration_line(report))
     warning = below_linear(report, baselines, report["objective"])
     if warning is not None:
         show(warning)

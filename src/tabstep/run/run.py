@@ -113,6 +113,9 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     data = gather_shards(settings.data, ranks, cache_dir, show)
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
     prepared = limited(prepared, _row_limits(settings, prepared))
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
