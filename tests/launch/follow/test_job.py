@@ -23,8 +23,9 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import RetryError, StoppedError, UserError
-from tabstep.launch.follow.job import attach, follow
+from tabstep.launch.follow.job import follow
 from tabstep.launch.follow.job_log import JobLog
+from tabstep.launch.follow.watch import attach
 from tabstep.log_lines import epoch_line
 
 ROOT = Path(__file__).parents[3]
@@ -207,7 +208,7 @@ def test_prices_that_cannot_be_read_are_told_before_the_job_is_waited_for(settin
 
 def test_unknown_job(settings: Settings, aws: str) -> None:
     with pytest.raises(UserError, match=rf"launch\.attach: job {NAME} in {REGION}: AWS refuses DescribeTrainingJob"):
-        attach(settings)
+        attach(settings, follow)
 
 
 def unreachable() -> Exception:
@@ -219,7 +220,7 @@ def unreachable() -> Exception:
 def test_lost_connection_is_waited_for(settings: Settings, s3: Any) -> None:
     put(s3, "model.tar.gz", archive({"a": b""}))
     said, _ = watch(settings, [description(1), unreachable(), unreachable(), FINISHED])
-    assert sum("the job is not affected" in text for text in said) == 1
+    assert sum(f"job {NAME} runs on" in text for text in said) == 1
 
 
 def test_connection_lost_for_good(settings: Settings, aws: str) -> None:

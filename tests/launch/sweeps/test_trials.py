@@ -20,7 +20,7 @@ from tests.launch.conftest import BUCKET, client
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
 from tabstep.errors import UserError
-from tabstep.launch import dispatch
+from tabstep.launch import job
 from tabstep.launch.source.bundle import Bundle, build_bundle
 from tabstep.launch.sweeps import trials
 from tabstep.sweep.ledger import read_sweep
@@ -106,7 +106,7 @@ def service(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path:
         return runner
 
     monkeypatch.setattr(trials, "job_runner", made)
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():

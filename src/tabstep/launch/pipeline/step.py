@@ -14,15 +14,16 @@ from typing import Any
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.container.hyperparameters import for_job, pack, spill
+from tabstep.container.hyperparameters import move_long_to_file, pack, without_local_places
 from tabstep.container.statistics import FILE
 from tabstep.errors import ProblemsError
-from tabstep.launch.dispatch import checked_request, completed_spec
+from tabstep.launch.job import completed_spec, source_bundle
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
 from tabstep.launch.request import sdk, validate
+from tabstep.launch.request.check import checked_request
 from tabstep.launch.request.job_spec import JobSpec, Payload
 from tabstep.launch.request.tuner_spec import TunerSpec
-from tabstep.launch.source.bundle import Bundle, build_bundle, checkout
+from tabstep.launch.source.bundle import Bundle, checkout
 from tabstep.launch.source.requirements import job_packages
 
 # Long ago: no time may enter a step, or its cache never hits.
@@ -109,13 +110,8 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
     settings = step_settings(overrides, known)
     remote = settings.launch
     assert isinstance(remote, RemoteSettings)
-    hyperparameters, files = spill(pack(for_job(overrides)))
-    bundle = build_bundle(
-        None if remote.source_dir is None else Path(remote.source_dir),
-        entry_point=remote.entry_point,
-        extra_files=files,
-        packages=job_packages(settings),
-    )
+    hyperparameters, files = move_long_to_file(pack(without_local_places(overrides)))
+    bundle = source_bundle(remote, job_packages(settings), files)
     channels = {name.removeprefix("channels."): uri for name, uri in known.items() if name.startswith("channels.")}
     payload = Payload(
         bundle_digest=bundle.digest, hyperparameters=hyperparameters, channels=channels, tags=bundle.tags()
@@ -163,12 +159,11 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _check(spec: JobSpec, settings: Settings, late: Mapping[str, Any]) -> None:
     remote = settings.launch
     assert isinstance(remote, RemoteSettings)
-    found = validate.problems(spec, remote, settings.trainer)
+    problems = validate.problems(spec, remote, settings.trainer)
     if "input_path" in late and (spec.input_path or "").endswith("/"):
-        found.append("input_path: the parameter's default ends in a slash: leave it out, channels are joined with one")
-    _, refused = checked_request(spec, sound=not found)
-    if found or refused:
-        raise ProblemsError(list(dict.fromkeys([*found, *refused])))
+        why = "leave it out, channels are joined with one"
+        problems.append(f"input_path: the parameter's default ends in a slash: {why}")
+    checked_request(spec, problems)
 
 
 def _late_channels(spec: JobSpec, late: Mapping[str, Any]) -> dict[str, Any]:

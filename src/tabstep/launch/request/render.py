@@ -108,7 +108,7 @@ def tuner_request(spec: TunerSpec) -> dict[str, Any]:
 def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the request of what ``make`` builds for a session."""
     bucket, _ = split_uri(spec.bundle_uri)
-    session = sdk.session(spec.region, offline=True, bucket=bucket)
+    session = sdk.session(sdk.offline_session(spec.region), bucket)
     session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
     made, channels = make(session), inputs(spec)
     try:
