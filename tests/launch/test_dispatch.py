@@ -59,6 +59,36 @@ def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) 
     assert line.startswith("at most 1.00 instance hours of ml.m5.xlarge; its price in eu-west-1 is unknown: ")
 
 
+@pytest.mark.parametrize("mode", ["dry_run", "sagemaker", "attach"])
+@pytest.mark.parametrize(
+    ("environment", "file", "reason"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "x"}, "", "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY"),
+        ({}, "[default]\naws_access_key_id = x\n", "Partial credentials found in shared-credentials-file"),
+        ({"AWS_PROFILE": "nope"}, "", "The config profile (nope) could not be found"),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_one_line(
+    mode: str,
+    environment: dict[str, str],
+    file: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "credentials").write_text(file)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    remote = ["launch=sagemaker", *DRY_RUN[1:]]
+    assert main({"dry_run": DRY_RUN, "sagemaker": remote, "attach": [*remote, "launch.attach=job-1"]}[mode]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("launch: ")
+    assert f"the AWS configuration of this machine: {reason}" in line
+    assert line.endswith(": set AWS_PROFILE, or run `aws configure`")
+
+
 def test_local_data_becomes_channels(capsys: pytest.CaptureFixture[str], tiny_data: Path) -> None:
     assert main([*DRY_RUN, f"data.path={tiny_data}", "schema.label=label"]) == 0
     request = json.loads(capsys.readouterr().out)

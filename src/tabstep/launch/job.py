@@ -52,25 +52,28 @@ def prepare(
     conf_dirs: Sequence[Path] = (),
     now: datetime.datetime | None = None,
     packages: Sequence[str] = (),
+    problems: Sequence[str] = (),
 ) -> Job:
     """Make a job of settings, without network and without credentials.
 
     Args:
         conf_dirs: what ``--config-dir`` named.
+        now: goes into generated names and paths.
         packages: distributions that others need who share the job's source.
+        problems: what is known to be wrong already.
 
     Raises:
         ProblemsError: everything that is wrong with it, one line each.
     """
     assert isinstance(settings.launch, RemoteSettings)
     remote = _rehearsed(settings.launch) if settings.launch.name == "rehearsal" else settings.launch
-    when = now or datetime.datetime.now(datetime.UTC)
-    problems: list[str] = []
-    plan = _tried(partial(upload.plan, settings.data, remote), problems) or _NO_DATA
+    today = datetime.datetime.now(datetime.UTC)
+    wrong = list(problems)
+    plan = _tried(partial(upload.plan, settings.data, remote), wrong) or _NO_DATA
     hyperparameters, files = move_long_to_file(pack(without_local_places(overrides)))
     needed = list(dict.fromkeys([*job_packages(settings), *packages]))
-    bundle = _tried(partial(source_bundle, remote, needed, files, conf_dirs), problems) or _NO_BUNDLE
-    prices = _tried(partial(cost.load_prices, remote.prices), problems) or {}
+    bundle = _tried(partial(_bundle, remote, needed, files, conf_dirs), wrong) or _NO_BUNDLE
+    prices = _tried(partial(cost.load_prices, remote.prices), wrong) or {}
     payload = Payload(
         bundle_digest=bundle.digest,
         hyperparameters=hyperparameters,
@@ -79,42 +82,36 @@ def prepare(
         data_digest=plan.digest,
         tags=bundle.tags(),
     )
-    spec = completed_spec(settings, remote, payload, when)
-    problems += validate.problems(spec, remote, settings.trainer)
-    problems += column_problems(plan.locations, settings)
-    problems += cost.over_budget(spec, remote.max_usd, prices)
+    spec = job_spec(
+        remote,
+        payload,
+        model=settings.model.name,
+        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
+        region=remote.region or sdk.configured_region() or "",
+        now=now or today,
+    )
+    wrong += validate.problems(spec, remote, settings.trainer)
+    wrong += column_problems(plan.locations, settings)
+    wrong += cost.over_budget(spec, remote.max_usd, prices)
     return Job(
         spec=spec,
-        request=checked_request(spec, problems),
+        request=checked_request(spec, wrong),
         bundle=bundle,
         plan=plan,
         ceiling=cost.ceiling(spec, prices),
-        warnings=tuple(validate.warnings(spec, remote, settings.trainer, when.date())),
+        warnings=tuple(validate.warnings(spec, remote, settings.trainer, today.date())),
     )
 
 
-def source_bundle(
-    remote: RemoteSettings, packages: Sequence[str], files: Mapping[str, bytes], conf_dirs: Sequence[Path] = ()
+def _bundle(
+    remote: RemoteSettings, packages: Sequence[str], files: Mapping[str, bytes], conf_dirs: Sequence[Path]
 ) -> Bundle:
-    """Pack the source directory with ``files`` and the options of the user's own directories; see ``build_bundle``."""
     own = {name: content for directory in conf_dirs for name, content in extra_conf(directory, EXTRA_CONF).items()}
     return build_bundle(
         None if remote.source_dir is None else Path(remote.source_dir),
         entry_point=remote.entry_point,
         extra_files={**own, **files},
         packages=packages,
-    )
-
-
-def completed_spec(settings: Settings, remote: RemoteSettings, payload: Payload, now: datetime.datetime) -> JobSpec:
-    """Return the spec of settings, with what follows from the other groups and from this machine."""
-    return job_spec(
-        remote,
-        payload,
-        model=settings.model.name,
-        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
-        region=remote.region or sdk.configured_region() or "",
-        now=now,
     )
 
 

@@ -228,6 +228,39 @@ def test_connection_lost_for_good(settings: Settings, aws: str) -> None:
         watch(settings, [description(1), unreachable()])
 
 
+def expired() -> Exception:
+    from botocore.exceptions import ClientError
+
+    answer = {"Error": {"Code": "ExpiredTokenException", "Message": "The security token is expired"}}
+    return ClientError(answer, "DescribeTrainingJob")
+
+
+def test_expired_token_is_no_end_of_the_job(settings: Settings, aws: str) -> None:
+    with pytest.raises(RetryError) as caught:
+        watch(settings, [description(1), expired()])
+    text = str(caught.value)
+    assert caught.value.exit_code == 75
+    assert "The security token is expired: sign in again" in text
+    assert f"python train.py launch=sagemaker launch.attach={NAME} launch.region={REGION}" in text
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "400", "RequestTimeout"])
+def test_model_that_cannot_be_fetched_now_is_fetched_later(
+    settings: Settings, s3: Any, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from botocore.exceptions import ClientError
+
+    def refused(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "Bad Request"}}, "HeadObject")
+
+    monkeypatch.setattr(s3, "download_file", refused)
+    make = boto3.client
+    monkeypatch.setattr(boto3, "client", lambda name, **more: s3 if name == "s3" else make(name, **more))
+    with pytest.raises(RetryError, match=rf"(?s)job {NAME} has ended\n  fetch it: .*launch\.attach={NAME}"):
+        watch(settings, [FINISHED])
+
+
 def test_log_that_may_not_be_read(settings: Settings, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from botocore.exceptions import ClientError
 

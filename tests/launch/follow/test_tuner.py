@@ -70,6 +70,12 @@ def test_a_refusal_is_a_line() -> None:
         follow([refused])
 
 
+def test_an_expired_token_is_no_end_of_the_tuner() -> None:
+    expired = ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "expired"}}, "DescribeX")
+    with pytest.raises(RetryError, match=r"(?s)sign in again.*launch\.tuner=true launch\.attach=t launch\.region="):
+        follow([answer("InProgress"), expired])
+
+
 def test_the_services_reason_is_told() -> None:
     with pytest.raises(UserError, match="tuner t: Failed: too bad"):
         follow([answer("Failed", FailureReason="too bad")])

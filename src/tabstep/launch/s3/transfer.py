@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +33,6 @@ class Source:
     path: Path
     size: int
     sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """A file and where it goes."""
-
-    source: Source
-    bucket: str
-    key: str
 
 
 class Progress:
@@ -104,8 +96,11 @@ class _Proved:
             self._file.close()
 
 
-def put(client: Any, targets: Sequence[Target], progress: Progress) -> None:
+def put(client: Any, bucket: str, sources: Mapping[str, Source], progress: Progress) -> None:
     """Send files, each whole or not at all; of those that wait none is begun after an error or Ctrl-C.
+
+    Args:
+        sources: file by key.
 
     Raises:
         UserError: AWS refuses, or a file is no longer what it was.
@@ -113,32 +108,25 @@ def put(client: Any, targets: Sequence[Target], progress: Progress) -> None:
     """
     from boto3.s3.transfer import ProgressCallbackInvoker, TransferConfig, create_transfer_manager
 
+    longest = max(source.size for source in sources.values())
     config = TransferConfig(
         multipart_threshold=_PART,
         # A stream's length is not known to the manager, which would run out of part numbers at 160 GB.
-        multipart_chunksize=max(_PART, -(-max(target.source.size for target in targets) // _MOST_PARTS)),
+        multipart_chunksize=max(_PART, -(-longest // _MOST_PARTS)),
         max_concurrency=WORKERS,
         preferred_transfer_client="classic",  # the other one takes no streams
     )
-    streams = [_Proved(target.source) for target in targets]
     heard = [ProgressCallbackInvoker(progress.add)]
-    try:
-        with create_transfer_manager(client, config) as manager:
-            futures = [
-                manager.upload(stream, target.bucket, target.key, _proofs(target.source), heard)
-                for stream, target in zip(streams, targets, strict=True)
-            ]
-            for future, target in zip(futures, targets, strict=True):
-                with refusals(f"s3://{target.bucket}/{target.key}"):
-                    future.result()
-    finally:
-        for stream in streams:
-            stream.close()
-
-
-def _proofs(source: Source) -> dict[str, Any]:
-    """Return what an object is sent with: its digest as metadata, and a checksum of each part that S3 verifies."""
-    return {"Metadata": {DIGEST: source.sha256}, "ChecksumAlgorithm": "SHA256"}
+    with contextlib.ExitStack() as streams, create_transfer_manager(client, config) as manager:
+        futures = {}
+        for key, source in sources.items():
+            stream = streams.enter_context(contextlib.closing(_Proved(source)))
+            # its digest as metadata, and a checksum of each part, which S3 verifies
+            proofs = {"Metadata": {DIGEST: source.sha256}, "ChecksumAlgorithm": "SHA256"}
+            futures[key] = manager.upload(stream, bucket, key, proofs, heard)
+        for key, future in futures.items():
+            with refusals(f"s3://{bucket}/{key}"):
+                future.result()
 
 
 def put_bytes(client: Any, data: bytes, bucket: str, key: str) -> bool:

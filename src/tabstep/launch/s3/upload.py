@@ -17,7 +17,7 @@ from typing import Any, Final
 from tabstep.config.settings import DataSettings, RemoteSettings
 from tabstep.errors import ProblemsError, UserError
 from tabstep.launch.request.job_spec import split_uri
-from tabstep.launch.s3.transfer import Progress, Source, Target, put, stored_digests
+from tabstep.launch.s3.transfer import Progress, Source, put, stored_digests
 from tabstep.schema import SPLITS, Split
 from tabstep.system.exits import say
 from tabstep.tables.locations import PARQUET_SUFFIXES, Location, find_files, is_remote
@@ -90,20 +90,21 @@ def upload(plan: UploadPlan, channels: Mapping[str, str], client: Any, show: Cal
         UserError: a channel holds something else already, or a file changed meanwhile.
         RetryError: the connection was lost; the same command sends the files that are missing.
     """
-    targets: list[Target] = []
-    for split, sources in plan.files.items():
-        targets += _new(sources, channels[split], client)
-    total = sum(target.source.size for target in targets)
-    if not targets:
+    wanted = {split: _new(sources, channels[split], client) for split, sources in plan.files.items()}
+    sizes = [source.size for new in wanted.values() for source in new.values()]
+    if not sizes:
         show(f"data: {_amount(plan.size)} in {_count(plan)} are on S3 already")
         return
-    put(client, targets, Progress(total, lambda text: show(f"data: sending {text}")))
+    progress = Progress(sum(sizes), lambda text: show(f"data: sending {text}"))
+    for split, new in wanted.items():
+        if new:
+            put(client, split_uri(channels[split])[0], new, progress)
     places = ", ".join(channels[split] for split in plan.files)
-    show(f"data: sent {_amount(total)} in {len(targets)} of {_count(plan)} to {places}")
+    show(f"data: sent {_amount(sum(sizes))} in {len(sizes)} of {_count(plan)} to {places}")
 
 
-def _new(sources: Sequence[Source], uri: str, client: Any) -> list[Target]:
-    """Return the files that are not there yet, once all that is there has proved to be of this data."""
+def _new(sources: Sequence[Source], uri: str, client: Any) -> dict[str, Source]:
+    """Return the files that are not there yet by key, once all that is there has proved to be of this data."""
     bucket, prefix = split_uri(uri)
     there = stored_digests(client, bucket, f"{prefix}/")
     wanted = {f"{prefix}/{source.name}": source for source in sources}
@@ -116,7 +117,7 @@ def _new(sources: Sequence[Source], uri: str, client: Any) -> list[Target]:
             f"launch.input_path: s3://{bucket}/{key} {why}: nothing is overwritten; set launch.input_path to another "
             "place or null, or set data.path to it to train on what is there"
         )
-    return [Target(source=wanted[key], bucket=bucket, key=key) for key in wanted if key not in there]
+    return {key: source for key, source in wanted.items() if key not in there}
 
 
 def is_read(name: str) -> bool:
