@@ -115,6 +115,7 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
         entry_point=remote.entry_point,
         extra_files=files,
         packages=job_packages(settings),
+        installs=not remote.network_isolation,
     )
     channels = {name.removeprefix("channels."): uri for name, uri in known.items() if name.startswith("channels.")}
     payload = Payload(
