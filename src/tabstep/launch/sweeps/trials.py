@@ -19,7 +19,7 @@ from tabstep.launch.request.job_spec import NO_CHECKPOINTS
 from tabstep.launch.s3.aws_errors import code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
-from tabstep.sweep.context import Job, Outcome, SweepContext
+from tabstep.sweep.context import Job, SweepContext, TrialResult
 from tabstep.system.exits import say
 
 POLL_SECONDS: Final = 30.0
@@ -94,10 +94,10 @@ class JobRunner:
         self.jobs[job.number] = sent
         self._send(sent)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[TrialResult]:
         """Look at the jobs once, after a while."""
         self.sleep(POLL_SECONDS)
-        outcomes: list[Outcome] = []
+        outcomes: list[TrialResult] = []
         for sent in list(self.jobs.values()):
             if not sent.name:
                 self._send(sent)
@@ -197,7 +197,7 @@ class JobRunner:
     def _client(self, sent: Sent) -> Any:
         return sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
 
-    def _look(self, sent: Sent) -> Outcome | None:
+    def _look(self, sent: Sent) -> TrialResult | None:
         """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
         try:
             found = describe(self._client(sent), sent.name)
@@ -209,12 +209,12 @@ class JobRunner:
             return None
         return self._ended(sent, found)
 
-    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> Outcome:
+    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> TrialResult:
         launch, spec = sent.settings.launch, sent.prepared.spec
         assert isinstance(launch, RemoteSettings)
         usd = cost.billed(found, spec.region, cost.load_prices(launch.prices)).usd
         self.spent += usd or 0.0
-        ended = Outcome(
+        ended = TrialResult(
             number=sent.job.number, usd=usd, seconds=float(found.get("TrainingTimeInSeconds", 0.0)), place=sent.name
         )
         if found["TrainingJobStatus"] != "Completed":
