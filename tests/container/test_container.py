@@ -75,6 +75,13 @@ def test_channels_are_the_splits_whatever_an_option_says(tmp_path: Path) -> None
     assert settings.data.path is settings.data.test is None
 
 
+def test_the_source_of_a_job_without_a_network_is_no_split(tmp_path: Path) -> None:
+    job = tree(tmp_path / "job", {}, ("code", "train"))
+    assert compose(job, tmp_path).data.train == str(job.base / "input" / "data" / "train")
+    builtin = tree(tmp_path / "builtin", {}, ("code",))
+    assert compose(builtin, tmp_path).data.train is None
+
+
 def test_wrong_channels_are_named(tmp_path: Path) -> None:
     job = tree(tmp_path, {}, ("training", "vall"))
     with pytest.raises(ProblemsError) as caught:

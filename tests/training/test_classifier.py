@@ -82,7 +82,7 @@ def classifier(
         make_schedule=lambda optimizer: build_scheduler(
             **(scheduler or {"name": "cosine", "warmup": 0.2, "final_ratio": 0.1}),
             optimizer=optimizer,
-            total_steps=steps * EPOCHS,
+            max_epochs=EPOCHS,
             steps_per_epoch=steps,
         ),
     )
@@ -133,7 +133,7 @@ def bare_loop(model: nn.Module, *, class_weights: list[float] | None = None) -> 
     optimizer = new_optimizer(model)
     steps = num_batches(ROWS, BATCH)
     schedule = build_scheduler(
-        "cosine", optimizer, total_steps=steps * EPOCHS, steps_per_epoch=steps, warmup=0.2, final_ratio=0.1
+        "cosine", optimizer, max_epochs=EPOCHS, steps_per_epoch=steps, warmup=0.2, final_ratio=0.1
     )
     weight = torch.ones(2) if class_weights is None else torch.tensor(class_weights)
     means = []

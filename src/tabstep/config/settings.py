@@ -85,7 +85,10 @@ class DataSettings:
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")]
     sharded: Annotated[bool, Doc("each machine has a part of train's files; they pass them on to each other first")]
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")]
-    batch_size: Annotated[Count, Doc("rows of a training batch, on all devices together")]
+    batch_size: Annotated[
+        Literal["auto"] | Count,
+        Doc("rows of a training batch, on all devices together; auto goes by the rows of train"),
+    ]
     eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")]
     shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")]
     checks: Annotated[Literal["strict", "warn", "off"], Doc("whether an error of the data checks ends the run")]
@@ -140,6 +143,19 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MuonSettings:
+    """Muon for the hidden matrices, AdamW for embeddings, output layer and vectors."""
+
+    name: Literal["muon"]
+    lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")]
+    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")]
+    weight_decay: NonNegative
+    hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")]
+    betas: list[Fraction]
+    momentum: Annotated[Fraction, Doc("of Muon")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdamWSettings:
     """AdamW."""
 
@@ -160,7 +176,7 @@ class SGDSettings:
     nesterov: bool
 
 
-OptimizerSettings = AdamWSettings | SGDSettings
+OptimizerSettings = MuonSettings | AdamWSettings | SGDSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +188,7 @@ class ConstantSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CosineSettings:
-    """Linear warm-up, then half a cosine down."""
+    """Linear warm-up, then half a cosine down, over trainer.max_epochs."""
 
     name: Literal["cosine"]
     warmup: Annotated[Fraction, Doc("share of the steps that warm up")]
@@ -190,7 +206,7 @@ class StepSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycleSettings:
-    """One cycle: up to lr, then down below the start."""
+    """One cycle over trainer.max_epochs: up to lr, then down below the start."""
 
     name: Literal["one_cycle"]
     warmup: Annotated[OpenFraction, Doc("share of the steps that go up")]
@@ -216,7 +232,7 @@ SchedulerSettings = ConstantSettings | CosineSettings | StepSettings | OneCycleS
 class TrainerSettings:
     """How long and on what the training runs."""
 
-    max_epochs: Count
+    max_epochs: Annotated[Count | None, Doc("most epochs; null trains until nothing improves")]
     max_time: Annotated[Positive | None, Doc("hours after which the run saves and stops")]
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Annotated[Literal["auto"] | Count, Doc("processes on this machine; auto is one a GPU")]
@@ -239,6 +255,9 @@ class EarlyStoppingSettings:
 
     monitor: Metric
     patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")]
+    patience_steps: Annotated[
+        Index, Doc("optimizer steps that those epochs must have taken, on small tables more epochs")
+    ]
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")]
 
 

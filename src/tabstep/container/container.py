@@ -38,6 +38,8 @@ from tabstep.schema import SPLITS
 MAX_REASON: Final = 1_024
 EXTRA_CONF: Final = "conf_extra"
 """Directory of the bundle with the options of ``--config-dir``."""
+CODE: Final = "code"
+"""Channel with the bundle, where the job has no network to fetch it through: no split."""
 TUNED: Final = "_tuning_objective_metric"
 """Hyperparameter that the service adds to each job of a tuner."""
 
@@ -50,9 +52,9 @@ class Container:
 
     @property
     def channels(self) -> dict[str, Path]:
-        """Directory of each channel by name."""
+        """Directory of each channel of data by name."""
         names = self._config("inputdataconfig.json")
-        return {name: self.base / "input" / "data" / name for name in sorted(names)}
+        return {name: self.base / "input" / "data" / name for name in sorted(names) if name != CODE}
 
     @property
     def output_data(self) -> Path:

@@ -112,6 +112,7 @@ def _bundle(
         entry_point=remote.entry_point,
         extra_files={**own, **files},
         packages=packages,
+        installs=not remote.network_isolation,
     )
 
 

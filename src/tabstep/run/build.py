@@ -22,7 +22,7 @@ from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
-from tabstep.training.datamodule import Batching, TableDataModule
+from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
@@ -54,7 +54,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     data = TableDataModule(
         prepared.tables,
         Batching(
-            batch_size=settings.data.batch_size,
+            batch_size=batch_size_of(settings, prepared),
             eval_batch_size=settings.data.eval_batch_size,
             shuffle_window=settings.data.shuffle_window,
             seed=settings.seed,
@@ -69,6 +69,12 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
+
+
+def batch_size_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a training batch: those that are set, or those that fit the table."""
+    size = settings.data.batch_size
+    return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
 
 
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
@@ -133,7 +139,7 @@ def build_classifier(
         target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
         options=StepOptions(
             seed=settings.seed,
-            batch_size=settings.data.batch_size,
+            batch_size=batch_size_of(settings, prepared),
             max_epochs=max_epochs,
             gradient_clip_val=settings.trainer.gradient_clip_val,
             fail_above_grad_norm=settings.callbacks.fail_above_grad_norm,
@@ -144,7 +150,7 @@ def build_classifier(
             module=model, fused=False if machine.scales_loss else None, **optimizer
         ),
         make_schedule=lambda built: build_scheduler(
-            optimizer=built, total_steps=steps_per_epoch * max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
+            optimizer=built, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
         ),
     )
 
@@ -160,6 +166,7 @@ def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) 
             max_hours=settings.trainer.max_time,
             monitor=stopping.monitor,
             patience=stopping.patience,
+            patience_steps=stopping.patience_steps,
             min_delta=stopping.min_delta,
         ),
         objective=settings.objective,
@@ -180,7 +187,7 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "data.val": prepared.sources["val"].content_digest(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
-        "data.batch_size": settings.data.batch_size,
+        "data.batch_size": batch_size_of(settings, prepared),
         "data.shuffle_window": settings.data.shuffle_window,
         "model": asdict(settings.model),
         "loss": asdict(settings.loss),
@@ -205,7 +212,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         num_nodes=ranks.num_nodes,
         strategy="ddp" if ranks.world_size > 1 else "auto",
         precision=machine.precision,
-        max_epochs=trainer.max_epochs,
+        max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
         callbacks=[build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],

@@ -20,7 +20,7 @@ from rich.console import Console
 from tabstep.artifact.save import check_place, write_json
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
-from tabstep.run.build import Assembly, assemble
+from tabstep.run.build import Assembly, assemble, batch_size_of
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
@@ -110,7 +110,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
-    prepared = limited(prepared, _row_limits(settings))
+    prepared = limited(prepared, _row_limits(settings, prepared))
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
@@ -141,10 +141,10 @@ def _shortened(trainer: TrainerSettings) -> TrainerSettings:
     return replace(trainer, max_epochs=1, limit_train_batches=1, limit_val_batches=1, limit_test_batches=1)
 
 
-def _row_limits(settings: Settings) -> dict[Split, int | None]:
+def _row_limits(settings: Settings, prepared: Prepared) -> dict[Split, int | None]:
     trainer, data = settings.trainer, settings.data
     batches: dict[Split, tuple[int | None, int]] = {
-        "train": (trainer.limit_train_batches, data.batch_size),
+        "train": (trainer.limit_train_batches, batch_size_of(settings, prepared)),
         "val": (trainer.limit_val_batches, data.eval_batch_size),
         "test": (trainer.limit_test_batches, data.eval_batch_size),
     }

@@ -41,12 +41,12 @@ class StepOptions:
     """How a step is taken: clipping, guards and averaging.
 
     ``plateau_monitor`` is the key that a ReduceLROnPlateau follows. ``max_epochs`` is used for the estimate of the
-    time that is left alone.
+    time that is left alone, which is not known where it is None.
     """
 
     seed: int
     batch_size: int
-    max_epochs: int
+    max_epochs: int | None = None
     gradient_clip_val: float | None = None
     fail_above_grad_norm: float | None = None
     ema_decay: float | None = None
@@ -277,7 +277,7 @@ class Classifier(L.LightningModule):
     def _epoch_row(self) -> Row:
         train = {f"train_{key}": value for key, value in self.scores["train"].compute().items()}
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        epochs_left = self.options.max_epochs - self.progress.epoch - 1
+        epochs_left = (self.options.max_epochs or math.nan) - self.progress.epoch - 1
         share = (self.epoch_batches - self.first_batch) / self.epoch_batches
         rows_per_s = self._rows * self.trainer.world_size / max(self._train_seconds, 1e-9)
         timing = {"rows_per_s": rows_per_s, "eta_s": epochs_left * seconds / share, "seconds": seconds}

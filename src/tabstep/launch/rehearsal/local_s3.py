@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tabstep.container.container import CODE
 from tabstep.errors import UserError
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
@@ -44,7 +45,7 @@ def deposit(request: Mapping[str, Any], bases: Sequence[Path], directory: Path) 
 
 
 def fetch(request: Mapping[str, Any], directory: Path, *, without: Mapping[str, Files]) -> dict[str, Files]:
-    """Copy the channels of a request that lie on S3 to this machine.
+    """Copy the channels of a request that lie on S3 to this machine; the source of the job is here already.
 
     Raises:
         UserError: there is nothing at an address, or AWS refuses.
@@ -53,7 +54,7 @@ def fetch(request: Mapping[str, Any], directory: Path, *, without: Mapping[str, 
     fetched: dict[str, Files] = {}
     for channel in request.get("InputDataConfig", ()):
         name, uri = channel["ChannelName"], channel["DataSource"]["S3DataSource"]["S3Uri"]
-        if name not in without:
+        if name not in without and name != CODE:
             fetched[name] = _download(uri, directory / name)
     return fetched
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from tabstep.config.settings import RemoteSettings, TrainerSettings
 from tabstep.errors import UserError, nearest
 from tabstep.launch.request.addresses import place_problems
-from tabstep.launch.request.images import end_of_patch, image_uri, regions
+from tabstep.launch.request.images import end_of_patch, image_uri, is_aws_image, region_of, regions
 from tabstep.launch.request.instances import gpus, has_local_disk, is_gpu
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.limits import instance_types
@@ -77,8 +77,7 @@ def _times(spec: JobSpec) -> Iterator[str]:
 def _network(spec: JobSpec) -> Iterator[str]:
     if bool(spec.subnets) != bool(spec.security_group_ids):
         yield "launch.subnets, launch.security_group_ids: a VPC needs both: set the other one too, or none"
-    own = spec.image_uri is not None and "/pytorch" not in spec.image_uri
-    if spec.network_isolation and not own:
+    if spec.network_isolation and (spec.image_uri is None or is_aws_image(spec.image_uri)):
         yield (
             "launch.network_isolation: AWS's images lack hydra-core and lightning, and without a network they cannot "
             "be installed: set launch.image_uri to an image that has them"
@@ -86,7 +85,15 @@ def _network(spec: JobSpec) -> Iterator[str]:
 
 
 def _image(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
-    if spec.image_uri is not None or not spec.region:
+    if not spec.region:
+        return
+    if spec.image_uri is not None:
+        region = region_of(spec.image_uri)
+        if region not in (None, spec.region):
+            yield (
+                f"launch.image_uri: lies in {region}, and a job in {spec.region} takes one of its own region only: "
+                f"copy it to a registry there, or set launch.region={region}"
+            )
         return
     if spec.framework_version is None and spec.py_version is None:
         try:
@@ -196,6 +203,11 @@ def _ignored_warning(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
         yield (
             "launch.sharded: instances copy each other's files, which launch.input_mode=FastFile would stream: set "
             "one of them"
+        )
+    if spec.debugger and spec.checkpoint_path is not None:
+        yield (
+            "launch.debugger: has no effect, for the SDK leaves it out of a job that keeps checkpoints: set "
+            "launch.checkpoint_path=none, or launch.debugger=false"
         )
     if launch.image_uri is not None and (launch.framework_version or launch.py_version):
         yield "launch.framework_version, launch.py_version: have no effect beside launch.image_uri"
