@@ -15,7 +15,7 @@ from tabstep.launch.dispatch import prepare
 from tabstep.launch.follow.tuner import follow_tuner, hints
 from tabstep.launch.job import Job
 from tabstep.launch.request import limits, render, sdk
-from tabstep.launch.request.cost import Cost
+from tabstep.launch.request.cost import Cost, affordable
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.launch.s3.aws_errors import refusals
@@ -55,7 +55,8 @@ def tune(handover: Handover, max_parallel: int, max_usd: float | None) -> list[f
     if remote.attach is not None:
         raise UserError("launch.attach: follows one tuner that runs already: leave out -m and the ranges")
     tuning = prepare_tuning(handover, max_parallel, max_usd)
-    for line in (*tuning.job.warnings, *ignored(handover.options, tuning.spec.job)):
+    asked = replace(tuning.spec.job, keep_alive=remote.keep_alive)
+    for line in (*tuning.job.warnings, *ignored(handover.options, asked)):
         say(f"warning: {line}")
     say(f"at most {tuning.spec.max_jobs} jobs, together {tuning.ceiling}")
     if remote.list_bundle:
@@ -86,7 +87,7 @@ def prepare_tuning(
     jobs: list[Job] = []
     problems: list[str] = []
     for sample in _different(handover):
-        named = replace(sample, launch=replace(remote, job_name=name))
+        named = replace(sample, launch=replace(remote, job_name=name, keep_alive=None))  # a tuner has no warm pool
         try:
             jobs.append(
                 prepare(named, shared, conf_dirs=handover.composer.extra_conf_dirs, now=when, packages=packages)
@@ -133,7 +134,7 @@ def _over_budget(spec: TunerSpec, ceiling: Cost, *budgets: float | None) -> Iter
         elif ceiling.usd > most:
             yield (
                 f"{key}: {spec.max_jobs} jobs could cost ${ceiling.usd:.2f} ({ceiling.hours:g} instance hours), "
-                f"more than ${most:g}: set launch.max_run={int(spec.job.max_run * most / ceiling.usd)}, a smaller "
+                f"more than ${most:g}: set {affordable(spec.job, most / ceiling.usd)}, a smaller "
                 f"hydra.sweeper.n_trials, or a higher {key}"
             )
 
