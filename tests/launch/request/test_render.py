@@ -129,7 +129,7 @@ def test_telemetry_is_off_and_the_hook_for_exceptions_stays(monkeypatch: pytest.
     hook = sys.excepthook
     render.request(spec_of(settings_of()))
     assert sys.excepthook is hook
-    assert sdk.session("eu-west-1", offline=True).sagemaker_config["SageMaker"]["PythonSDK"]["Modules"][
+    assert sdk.session(sdk.offline_session("eu-west-1")).sagemaker_config["SageMaker"]["PythonSDK"]["Modules"][
         "TelemetryOptOut"
     ]
 

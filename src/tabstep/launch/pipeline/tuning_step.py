@@ -15,9 +15,8 @@ from tabstep.config.resolve import composition_problem
 from tabstep.config.settings import Settings
 from tabstep.errors import ProblemsError, UserError
 from tabstep.launch.pipeline.step import NO_TIME, Step, apart, conf_dir, digest, prepare_step, step_settings
-from tabstep.launch.request import limits, render
+from tabstep.launch.request.check import checked_tuner_request
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
-from tabstep.launch.sweeps.tuning import SHAPE
 from tabstep.sweep.best import SKIPPED_KEYS, differing
 from tabstep.sweep.distributions import ends
 from tabstep.sweep.options import Options, parse_options
@@ -100,8 +99,7 @@ def prepare_tuning_step(overrides: Sequence[str], launch: Mapping[str, Any], sea
         max_epochs=longest(samples, space),
         max_parallel=search.max_parallel,
     )
-    if problems := limits.violations(render.tuner_request(spec), SHAPE):
-        raise ProblemsError(problems)
+    checked_tuner_request(spec)
     warnings = (*step.warnings, *ignored(options, spec.job))
     name = f"PyTorchTuning-{digest(spec, late)[:8]}"
     return TuningStep(spec=spec, step=replace(step, name=name), warnings=warnings)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Literal
 
 from tabstep.config.settings import Settings
-from tabstep.container.hyperparameters import for_job, pack
+from tabstep.container.hyperparameters import pack, without_local_places
 from tabstep.errors import ProblemsError, UserError
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.log_lines import METRIC_NAMES
@@ -184,7 +184,7 @@ def _key_problems(space: Space, shared: Sequence[str]) -> Iterator[str]:
     together = pack([*shared, *(f"{key}={ends(dimension)[0]}" for key, dimension in space.dimensions.items())])
     for key, dimension in space.dimensions.items():
         texts = [f"{key}={text}" for text in ends(dimension)]
-        if len(for_job(texts)) < len(texts):
+        if len(without_local_places(texts)) < len(texts):
             yield f"{key}: is the same for all jobs of a tuner; {OTHERWISE}"
         elif unread := [text for text in texts if key not in pack([text])]:
             yield f"{unread[0]}: a tuner gives plain words and numbers to keys of the configuration; {OTHERWISE}"

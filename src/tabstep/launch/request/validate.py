@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from tabstep.config.settings import RemoteSettings, SchemaSettings, TrainerSettings
+from tabstep.config.settings import RemoteSettings, TrainerSettings
 from tabstep.errors import UserError, nearest
 from tabstep.launch.request.addresses import place_problems
 from tabstep.launch.request.images import end_of_patch, image_uri, is_aws_image, region_of, regions
@@ -223,32 +223,3 @@ def distributed(instance_type: str, instance_count: int, devices: int | str) -> 
     if count == 0:
         return False
     return instance_count > 1 or (devices == "auto" and count != 1) or (devices != "auto" and int(devices) > 1)
-
-
-def declared_columns(schema: SchemaSettings) -> dict[str, list[str]]:
-    """Return the columns that a schema names, by the key that names them."""
-    return {
-        "schema.id": [] if schema.id is None else [schema.id],
-        "schema.label": [schema.label] if isinstance(schema.label, str) else schema.label or [],
-        "schema.numeric": schema.numeric or [],
-        "schema.categorical": schema.categorical or [],
-    }
-
-
-def missing_columns(columns: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each declared column that a split's files lack.
-
-    Args:
-        columns: what each split has.
-        wanted: the declared columns by the key that declares them.
-
-    >>> missing_columns({"train": ["age"]}, {"schema.numeric": ["age", "agee"]})
-    ["schema.numeric: train has no column 'agee': did you mean 'age'?"]
-    """
-    return [
-        f"{key}: {split} has no column {name!r}: {nearest(name, present)}"
-        for split, present in columns.items()
-        for key, names in wanted.items()
-        for name in names
-        if name not in present
-    ]
