@@ -19,8 +19,8 @@ from sklearn.metrics import accuracy_score, average_precision_score, log_loss, r
 
 import tabstep
 from tabstep import artifact, cli, export
-from tabstep.config.settings import EncoderSettings, Metric
-from tabstep.encoder import Encoder
+from tabstep.config.settings import Metric
+from tabstep.encoder import Encoder, EncoderOptions
 from tabstep.ensemble import build_ensemble
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
@@ -48,8 +48,8 @@ def save_run(directory: Path, data: Path, task: Task, seed: int) -> None:
     """Leave what a run leaves, with random weights: what an ensemble is made of."""
     schema = SCHEMAS[task]
     source = open_source(str(data / "train"), split="train")
-    settings = EncoderSettings(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings, task=task)
+    options = EncoderOptions(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options, task=task)
     architecture = artifact.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,

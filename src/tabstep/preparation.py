@@ -13,7 +13,7 @@ from tabstep.builtin_table import write_builtin_table
 from tabstep.cache import cached_json
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
-from tabstep.encoder import Encoder
+from tabstep.encoder import Encoder, EncoderOptions
 from tabstep.inference import infer_schema, schema_table
 from tabstep.schema import Schema, Split
 from tabstep.source import ParquetSource, open_source
@@ -56,13 +56,15 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     encoder = fit_cached(
         sources["train"],
         found,
-        settings=data.encoder,
+        options=EncoderOptions(**asdict(data.encoder)),
         task=task,
         classes=schema.classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
-    tables = {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
+    tables = {
+        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
+    }
     return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
 
 
