@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from tabstep.sketch import row_keys
+from tabstep.encoding.sketch import row_keys
 
 FOLDS: Final = 5
 ALPHA: Final = 10.0

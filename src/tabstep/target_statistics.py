@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from tabstep.encoding.sketch import RowSample
 from tabstep.folds import ALPHA, FOLDS, centred, held_out_rates, of_other_folds, row_folds, sums_by_fold
-from tabstep.sketch import RowSample
 
 MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""

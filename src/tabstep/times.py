@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from tabstep.batches import numbers
-from tabstep.columns import value_type
+from tabstep.encoding.categorical import MISSING, NUM_SPECIAL, UNSEEN
 from tabstep.errors import UserError
-from tabstep.vocabulary import MISSING, NUM_SPECIAL, UNSEEN
+from tabstep.tables.columns import value_type
+from tabstep.tables.record_batch import numbers
 
 Code = Literal["hour", "weekday", "month"]
 Cycle = Literal["hour", "day of year"]
