@@ -16,12 +16,13 @@ from tabstep.encoding.categorical import CategoricalColumn, CategoricalFit
 from tabstep.encoding.labels import Label, LabelFit, class_codes, flags
 from tabstep.encoding.numeric import NumericColumn, NumericFit, Scaling
 from tabstep.encoding.repeated_values import SpikeColumn
+from tabstep.encoding.target_statistics import MAX_OUTPUTS, CodeSample, FoldSums, TargetStatistic
+from tabstep.encoding.times import TimeColumn, TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
+from tabstep.tables.columns import ValueKind
 from tabstep.tables.record_batch import numbers, texts
 from tabstep.tables.source import ParquetSource
-from tabstep.target_statistics import MAX_OUTPUTS, CodeSample, FoldSums, TargetStatistic
-from tabstep.times import TimeColumn, TimeFit
 
 FORMAT: Final = 4
 
@@ -189,6 +190,12 @@ class Encoder:
         )
 
     @property
+    def kinds(self) -> dict[str, ValueKind]:
+        """What the values of each feature column are, in the order of ``schema.features``."""
+        numeric = {column.name: column.kind for column in self.numeric}
+        return numeric | {column.name: column.kind for column in self.categorical}
+
+    @property
     def num_numeric(self) -> int:
         """Width of ``x_num``."""
         return len(self.input_names)
@@ -229,7 +236,7 @@ class Encoder:
         return x_num, x_cat
 
     def _numbers(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        return {column.name: numbers(batch, column.name) for column in self.numeric}
+        return {column.name: numbers(batch, column.name, column.kind) for column in self.numeric}
 
     def _codes(self, batch: pa.RecordBatch, values: Mapping[str, np.ndarray]) -> np.ndarray:
         x_cat = np.empty((batch.num_rows, len(self.cardinalities)), dtype=np.int32)

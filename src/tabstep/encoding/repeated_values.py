@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from tabstep.encoding.categorical import MISSING, NUM_SPECIAL, RARE
-from tabstep.folds import held_out_rates
+from tabstep.encoding.folds import held_out_rates
 
 SHARE: Final = 0.5
 """Share of the values present that the commonest one must have."""

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from tabstep.encoding.folds import ALPHA, FOLDS, centred, held_out_rates, of_other_folds, row_folds, sums_by_fold
 from tabstep.encoding.sketch import RowSample
-from tabstep.folds import ALPHA, FOLDS, centred, held_out_rates, of_other_folds, row_folds, sums_by_fold
 
 MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""
@@ -110,7 +110,7 @@ class TargetStatistic:
 
 
 class CodeSample:
-    """Codes and targets of a uniform sample of train's rows, all of them up to a million: what statistics are fitted on.
+    """Codes and targets of a uniform sample of train's rows, on which statistics are fitted: of all, up to a million.
 
     Fewer where columns are many. A combination that is frequent in train is so in the sample, whatever the others are.
     """

@@ -20,12 +20,13 @@ from pyarrow import types
 
 from tabstep.encoding.categorical import MISSING, NUM_SPECIAL, UNSEEN
 from tabstep.errors import UserError
-from tabstep.tables.columns import value_type
+from tabstep.tables.columns import ValueKind, value_kind, value_type
 from tabstep.tables.record_batch import numbers
 
 Code = Literal["hour", "weekday", "month"]
 Cycle = Literal["hour", "day of year"]
 
+_CLOCKS: Final[tuple[ValueKind, ...]] = ("date", "timestamp", "zoned timestamp", "time")
 _DAY: Final = 86_400
 _HOUR: Final = 3_600
 _CODES_FROM: Final[Mapping[Code, int]] = {"hour": _DAY, "weekday": 7 * _DAY, "month": 62 * _DAY}
@@ -137,7 +138,7 @@ class TimeFit:
 
     def __init__(self, schema: pa.Schema, names: Sequence[str]) -> None:
         fields = {name: value_type(schema.field(name).type) for name in names}
-        self._clocks = {name: _Seen(dtype) for name, dtype in fields.items() if _is_clock(dtype)}
+        self._clocks = {name: _Seen(dtype) for name, dtype in fields.items() if value_kind(dtype) in _CLOCKS}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take the rows of ``batch``."""
@@ -188,10 +189,6 @@ class _Seen:
             low, high = _years(np.array([first, last])).tolist()
             years = (low, high)
         return TimeColumn(name=name, unit=self.unit, zone=self.zone, codes=codes, cycles=tuple(cycles), years=years)
-
-
-def _is_clock(dtype: pa.DataType) -> bool:
-    return bool(types.is_date(dtype) or types.is_timestamp(dtype) or types.is_time(dtype))
 
 
 def _widened(known: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
