@@ -72,6 +72,7 @@ class EncoderSettings:
     scaling: Annotated[Literal["quantile", "robust", "standard"], Doc("how numeric columns are scaled")]
     max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")]
     min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")]
+    statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")]
 
 
 @dataclass(frozen=True, kw_only=True)
