@@ -69,6 +69,22 @@ def test_what_is_saved_predicts_the_same_after_loading(saved: Path, tiny_table: 
     assert table["prediction"].to_pylist() == ["yes" if p > 0.5 else "no" for p in probs[1]]
 
 
+def test_a_date_is_not_predicted_from_a_timestamp(saved: Path, tiny_table: pa.Table, tmp_path: Path) -> None:
+    model = tabstep.load(saved)
+    column = tiny_table.column_names.index("joined")
+    instants = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.timestamp("ms")))
+    pq.write_table(instants, tmp_path / "instants.parquet")
+    expected = r"^column 'joined' has type timestamp\[ms\], a date is due as in train: convert it$"
+    for table in (instants, tmp_path / "instants.parquet"):
+        with pytest.raises(UserError, match=expected):
+            model.predict(table)
+    with pytest.raises(UserError, match=expected):
+        model.predict_file(tmp_path / "instants.parquet", tmp_path / "out.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["instants.parquet"]
+    wide = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.date64()))
+    assert model.predict(wide)["prob_yes"].equals(model.predict(tiny_table)["prob_yes"])
+
+
 def test_order_extra_columns_and_a_missing_label_do_not_matter(saved: Path, tiny_table: pa.Table) -> None:
     model = tabstep.load(saved)
     shuffled = tiny_table.select(tiny_table.column_names[::-1]).append_column("extra", pa.nulls(len(tiny_table)))

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tabstep.checks import check_splits
 from tabstep.config.settings import EncoderSettings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.schema import Schema
-from tabstep.tables.source import open_source
+from tabstep.schema import Schema, Split
+from tabstep.tables.source import ParquetSource, open_source
 
 SETTINGS = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=2)
 
@@ -99,11 +100,58 @@ def test_wrong_and_missing_columns(encoder: Encoder, tiny_table: pa.Table) -> No
     with pytest.raises(UserError, match=r"^column 'age' is missing: "):
         encoder.transform(batch)
     (batch,) = tiny_table.set_column(1, "age", tiny_table["city"]).to_batches()
-    with pytest.raises(UserError, match=r"^column 'age': a number is due, and type string"):
+    with pytest.raises(UserError, match=r"^column 'age' has type string, a number is due as in train: convert it"):
         encoder.transform(batch)
     (batch,) = tiny_table.set_column(4, "member", pa.array([1] * 200)).to_batches()
     with pytest.raises(UserError, match=r"^column 'member' has type int64, a boolean is due"):
         encoder.transform(batch)
+
+
+ONE_OF_EACH: dict[str, pa.Array] = {
+    "number": pa.array([1, 20_000, 3]),
+    "boolean": pa.array([True, False, True]),
+    "date": pa.array([1, 20_000, 3], pa.int32()).cast(pa.date32()),
+    "timestamp": pa.array([1, 20_000, 3]).cast(pa.timestamp("s")),
+    "zoned timestamp": pa.array([1, 20_000, 3]).cast(pa.timestamp("s", tz="UTC")),
+    "time": pa.array([1, 20_000, 3], pa.int32()).cast(pa.time32("s")),
+    "duration": pa.array([1, 20_000, 3]).cast(pa.duration("s")),
+}
+
+
+@pytest.mark.parametrize("role", ["numeric", "categorical"])
+@pytest.mark.parametrize("fitted", ONE_OF_EACH)
+def test_a_column_of_another_kind_is_refused_by_the_encoder_as_by_the_checks(
+    fitted: str, role: str, tmp_path: Path
+) -> None:
+    y = pa.array(["a", "b", "a"])
+    roles = {"numeric": (), "categorical": (), role: ("x",)}
+    made = fit(pa.table({"x": ONE_OF_EACH[fitted], "y": y}), tmp_path, Schema(label=("y",), **roles))
+    again = Encoder.from_json(made.to_json())
+    for found, values in ONE_OF_EACH.items():
+        pq.write_table(pa.table({"x": values, "y": y}), tmp_path / "val.parquet")
+        sources: dict[Split, ParquetSource] = {
+            "train": open_source(f"{tmp_path}/train.parquet", split="train"),
+            "val": open_source(f"{tmp_path}/val.parquet", split="val"),
+        }
+        differ = [finding for finding in check_splits(sources, again.schema) if finding.check == "schema"]
+        batch = pa.record_batch({"x": values})
+        if found == fitted:
+            assert [finding.severity for finding in differ] == ["ok"]
+            again.transform(batch)
+            continue
+        assert [finding.severity for finding in differ] == ["error"]
+        with pytest.raises(UserError, match=rf"^column 'x' has type .*, a {fitted} is due as in train: convert it$"):
+            again.transform(batch)
+
+
+def test_a_column_of_nulls_alone_may_have_any_type(encoder: Encoder, tiny_table: pa.Table, tmp_path: Path) -> None:
+    (batch,) = tiny_table.set_column(5, "joined", pa.nulls(200, pa.timestamp("s"))).to_batches()
+    assert (encoder.transform(batch)[0][:, 2] == 0).all()
+    empty = pa.table({"x": pa.nulls(3), "z": [1, 2, 3], "y": ["a", "b", "a"]})
+    made = fit(empty, tmp_path, Schema(label=("y",), numeric=("x", "z"), categorical=()))
+    assert [column.kind for column in made.numeric] == ["nothing", "number"]
+    for values in ONE_OF_EACH.values():
+        assert (made.transform(pa.record_batch({"x": values, "z": [1, 2, 3]}))[0][:, 0] == 0).all()
 
 
 def test_labels(encoder: Encoder, tiny_table: pa.Table) -> None:
@@ -196,7 +244,7 @@ def test_json_that_is_no_encoder(change: Any, encoder: Encoder) -> None:
 
 def test_json_of_another_format(encoder: Encoder) -> None:
     data = json.loads(encoder.to_json())
-    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 2\)"):
+    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 3\)"):
         Encoder.from_json(json.dumps({**data, "format": 99}))
 
 

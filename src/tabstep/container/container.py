@@ -32,6 +32,7 @@ from tabstep.config.grammar import quoted
 from tabstep.container.hyperparameters import for_job, unpack
 from tabstep.container.statistics import write_statistics
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError, nearest
+from tabstep.run_files import CHECKPOINTS, MODEL, REPORT
 from tabstep.schema import SPLITS
 
 MAX_REASON: Final = 1_024
@@ -68,9 +69,9 @@ class Container:
         """
         given = self._config("hyperparameters.json")
         if TUNED not in given:
-            return self.base / "checkpoints"
+            return self.base / CHECKPOINTS
         digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
-        return self.base / "checkpoints" / (os.environ.get("TRAINING_JOB_NAME") or digest)
+        return self.base / CHECKPOINTS / (os.environ.get("TRAINING_JOB_NAME") or digest)
 
     def arguments(self, bundle: Path) -> list[str]:
         """Return the command line of the run: what was launched, in the places of this container.
@@ -163,7 +164,7 @@ def command(run: Callable[[Sequence[str]], None], argv: Sequence[str] | None) ->
 
     def job() -> None:
         run(container.arguments(Path(sys.argv[0]).resolve().parent))
-        write_statistics(container.output_data / "report.json", container.base / "model", container.checkpoints)
+        write_statistics(container.output_data / REPORT, container.base / MODEL, container.checkpoints)
 
     return reporting(job)
 

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +61,11 @@ class EncodedTable:
     def rows(self) -> pa.Table:
         """Return the id and label columns as they are in the source, in the order of the arrays; not copied."""
         with pa.memory_map(str(self.rows_file)) as file:
-            return pa.ipc.open_file(file).read_all()
+            return pa.ipc.open_file(file).read_all().slice(0, self.num_rows)
+
+    def head(self, rows: int) -> EncodedTable:
+        """Return the first rows as a table of their own: views, nothing is copied."""
+        return replace(self, x_num=self.x_num[:rows], x_cat=self.x_cat[:rows], y=self.y[:rows])
 
 
 def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path) -> EncodedTable:

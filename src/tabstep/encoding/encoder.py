@@ -19,10 +19,11 @@ from tabstep.encoding.numeric import NumericColumn, NumericFit
 from tabstep.encoding.repeated_values import SpikeColumn
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
+from tabstep.tables.columns import ValueKind
 from tabstep.tables.record_batch import numbers, texts
 from tabstep.tables.source import ParquetSource
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,12 @@ class Encoder:
         return self.schema.numeric + tuple(f"{column.name} is missing" for column in self.numeric if column.indicator)
 
     @property
+    def kinds(self) -> dict[str, ValueKind]:
+        """What the values of each feature column are, in the order of ``schema.features``."""
+        numeric = {column.name: column.kind for column in self.numeric}
+        return numeric | {column.name: column.kind for column in self.categorical}
+
+    @property
     def num_numeric(self) -> int:
         """Width of ``x_num``."""
         return len(self.input_names)
@@ -135,7 +142,7 @@ class Encoder:
         spikes = {column.name: (index, column) for index, column in enumerate(self.spikes, len(self.categorical))}
         indicator = len(self.numeric)
         for index, column in enumerate(self.numeric):
-            values = numbers(batch, column.name)
+            values = numbers(batch, column.name, column.kind)
             x_num[:, index] = column.apply(values)
             if column.indicator:
                 x_num[:, indicator] = np.isnan(values)

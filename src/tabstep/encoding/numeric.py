@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from tabstep.encoding.repeated_values import SpikeColumn, SpikeFit
 from tabstep.encoding.sketch import Moments, RowSample
-from tabstep.tables.record_batch import numbers
+from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.record_batch import get_column, numbers
 
 Scaling = Literal["quantile", "robust", "standard"]
 
@@ -31,6 +32,7 @@ _IQR_OF_NORMAL: Final = 1.3489795003921634
 class NumericColumn:
     """One numeric column as it was fitted.
 
+    ``kind``: what its values are, so that a day is never taken for a second; "nothing" where train has none.
     ``indicator``: some, not all, of its values were missing in train, so that it has a second input that says so.
     ``knots`` and ``scores`` are those of quantile scaling, ``center`` and ``scale`` those of the other two.
 
@@ -41,6 +43,7 @@ class NumericColumn:
     """
 
     name: str
+    kind: ValueKind
     scaling: Literal["constant", "quantile", "robust", "standard"]
     indicator: bool
     count: int
@@ -91,6 +94,7 @@ class NumericFit:
 
     def __init__(self, names: Sequence[str], *, scaling: Scaling, num_rows: int, seed: int) -> None:
         self._names = names
+        self._kinds: list[ValueKind] = ["nothing"] * len(names)
         self._scaling = scaling
         self._moments = Moments(len(names))
         self._spikes = SpikeFit(names)
@@ -105,6 +109,7 @@ class NumericFit:
         block = np.empty((len(self._names), batch.num_rows))
         for index, name in enumerate(self._names):
             block[index] = numbers(batch, name)
+            self._kinds[index] = value_kind(get_column(batch, name).type)
         self._moments.add(block)
         self._spikes.add(block)
         self._sample.add(block, first_row)
@@ -126,6 +131,7 @@ class NumericFit:
         std = _finite(float(moments.std[index]), high / 2 - low / 2)
         facts = NumericColumn(
             name=self._names[index],
+            kind=self._kinds[index],
             scaling="constant",
             indicator=0 < count < moments.rows,
             count=count,

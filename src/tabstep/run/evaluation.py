@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: scores and predictions of each split, and the report."""
+"""Evaluates one split: its scores and its file of predictions, in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the best epoch's checkpoint to what a run leaves behind: the artifact, predictions and scores."""
+"""Exports a run: the best epoch's checkpoint becomes the model directory, predictions and report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tabstep.log_lines import best_line, number
 from tabstep.run.build import Assembly, build_scores
 from tabstep.run.evaluation import evaluate
 from tabstep.run.prepare import Prepared, Show
+from tabstep.run_files import PREDICTIONS, REPORT, predictions_file
 from tabstep.training.fit import best_state
 
-REPORT, PREDICTIONS = "report.json", "predictions"
 _SHOWN = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_loss")
 Report = dict[str, Any]
 
@@ -32,7 +32,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     progress, encoder = built.classifier.progress, prepared.encoder
     row, state = best_state(built.classifier, built.checkpointer.store, settings.objective)
     weights = eval_weights(state["state_dict"])
-    report = _evaluate(prepared, built, weights, output / PREDICTIONS)
+    report = _evaluate(prepared, built, weights, output)
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history), "objective": settings.objective}
     report |= {"skipped_steps": progress.skipped}
@@ -50,7 +50,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     return report
 
 
-def _evaluate(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], directory: Path) -> Report:
+def _evaluate(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], output: Path) -> Report:
     """Score val and test on the device that trained, and write their predictions."""
     model = built.architecture.build()
     model.load_state_dict(weights)
@@ -60,7 +60,7 @@ def _evaluate(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor]
         if split in prepared.tables:
             table = prepared.tables[split]
             scores = build_scores(prepared.encoder, table.num_rows)
-            found = evaluate(member, table, built.classifier.loss, scores, directory / f"{split}.parquet")
+            found = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
             report |= {f"{split}_{key}": value for key, value in found.items()}
     return report
 

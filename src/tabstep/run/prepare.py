@@ -1,4 +1,4 @@
-"""From the locations of tables to encoded splits: schema, checks, encoder, cache. No torch."""
+"""Prepares the data of a run: locations become checked and encoded splits. No torch."""
 
 from __future__ import annotations
 
@@ -64,6 +64,15 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     )
     tables = {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
     return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
+
+
+def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
+    """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
+    tables = {
+        split: table if (rows := limits[split]) is None else table.head(rows)
+        for split, table in prepared.tables.items()
+    }
+    return replace(prepared, tables=tables)
 
 
 def _open(

@@ -1,4 +1,4 @@
-"""What a parquet file's footer says: its columns, its rows, and a digest that changes with the data."""
+"""Parquet footers: a file's columns, its rows, and a digest that changes with the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a path, a directory, a glob or an ``s3://`` address to the list of files it stands for."""
+"""File discovery: a path, directory, glob or ``s3://`` address becomes a list of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One split of a table: parquet files that read as one stream of record batches with one schema."""
+"""One split as a stream of Arrow record batches with one schema, from any number of parquet files."""
 
 from __future__ import annotations
 

@@ -162,6 +162,20 @@ def test_a_job_for_each_trial(service: Service, sweep: Sweep) -> None:
     assert Path("s/3/model/weights").read_bytes() == b"w"
 
 
+def test_no_two_trials_share_a_place_for_checkpoints(service: Service, sweep: Sweep) -> None:
+    """One that was given stands above those of all trials."""
+    run, places = service.run, {}
+
+    def keeping(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
+        places[request["TrainingJobName"]] = request["CheckpointConfig"]["S3Uri"]
+        return run(request)
+
+    service.run = keeping
+    assert sweep("seed=1,2", "model.width=8", f"launch.checkpoint_path=s3://{BUCKET}/c/") == 0
+    assert places == {name: f"s3://{BUCKET}/c/{name}" for name in service.done}
+    assert len(places) == 2
+
+
 def test_a_job_gets_what_the_option_of_the_search_sets(service: Service, sweep: Sweep) -> None:
     option = Path("conf/hparams_search/mine.yaml")
     option.parent.mkdir(parents=True)

@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,28 @@ class Step:
     name: str  # the same for the same configuration
     warnings: tuple[str, ...]
 
+    def placed(self, name: str, *, cached: bool) -> Step:
+        """Return the step with checkpoints that are no other's.
+
+        A later execution must not find an earlier one's, unless it is the same step that is cached, and no two steps
+        of a pipeline share a place: the second would take on the first one's model, and both write their scores there.
+
+        Args:
+            name: the step's own among those of its pipeline.
+            cached: the place is one of the pipeline and the configuration instead of one of each execution, which a
+                cache would never find again.
+        """
+        if self.spec.checkpoint_path is None:
+            return self
+        from sagemaker.workflow.execution_variables import ExecutionVariables
+
+        digested = self.name.rpartition("-")[2]
+        own = name if digested in name else f"{name}-{digested}"
+        base = self.late.get("checkpoint_path", self.spec.checkpoint_path.rstrip("/"))
+        run = ExecutionVariables.PIPELINE_NAME if cached else ExecutionVariables.PIPELINE_EXECUTION_ID
+        place = _joined(_joined(base, run), own if cached else name)
+        return replace(self, name=name, late={**self.late, "checkpoint_path": place})
+
     def statistics_uri(self, tuned: Any = None) -> Any:
         """Return where the job's scores will lie; None without checkpoints, for only those are mirrored to S3.
 
@@ -74,8 +96,8 @@ def job_overrides(hyperparameters: ModelHyperparameters | str | Sequence[str]) -
     return [f"experiment={hyperparameters}"] if isinstance(hyperparameters, str) else list(hyperparameters)
 
 
-def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached: bool) -> Step:
-    """Check a job and pack its source.
+def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
+    """Check a job and pack its source; its checkpoints have no place of their own yet, see ``Step.placed``.
 
     Args:
         launch: values for conf/launch, pipeline variables among them.
@@ -100,13 +122,12 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
     )
     spec = completed_spec(settings, remote, payload, NO_TIME)
     _check(spec, settings, late)
-    name = f"PyTorchTraining-{digest(spec, late)[:8]}"
     today = datetime.datetime.now(datetime.UTC).date()
     return Step(
         spec=spec,
-        late={**late, **_late_channels(spec, late), **_checkpoints(spec, late, name if cached else None)},
+        late={**late, **_late_channels(spec, late)},
         bundle=bundle,
-        name=name,
+        name=f"PyTorchTraining-{digest(spec, late)[:8]}",
         warnings=tuple(validate.warnings(spec, remote, settings.trainer, today)),
     )
 
@@ -154,16 +175,6 @@ def _late_channels(spec: JobSpec, late: Mapping[str, Any]) -> dict[str, Any]:
     if "input_path" not in late:
         return {}
     return {f"channels.{split}": _joined(late["input_path"], f"{split}/") for split in spec.channels}
-
-
-def _checkpoints(spec: JobSpec, late: Mapping[str, Any], cached_name: str | None) -> dict[str, Any]:
-    """A later execution must not find an earlier one's checkpoints, unless it is the same step that is cached."""
-    if spec.checkpoint_path is None:
-        return {}
-    from sagemaker.workflow.execution_variables import ExecutionVariables
-
-    base = late.get("checkpoint_path", spec.checkpoint_path.rstrip("/"))
-    return {"checkpoint_path": _joined(base, cached_name or ExecutionVariables.PIPELINE_EXECUTION_ID)}
 
 
 def _joined(base: Any, name: Any) -> Any:

@@ -30,11 +30,10 @@ DEFAULT: Final = "optuna"
 
 @dataclass(frozen=True, kw_only=True)
 class TuningStep:
-    """A checked tuning job; ``step`` is the training of one of its jobs."""
+    """A checked tuning job; ``step`` is the training of one of its jobs, under the tuner's name."""
 
     spec: TunerSpec
     step: Step
-    name: str
     warnings: tuple[str, ...]
 
 
@@ -82,10 +81,8 @@ def _values(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in SKIPPED_KEYS}
 
 
-def prepare_tuning_step(
-    overrides: Sequence[str], launch: Mapping[str, Any], search: Search, *, cached: bool
-) -> TuningStep:
-    """Check a tuning job and pack the source of its jobs.
+def prepare_tuning_step(overrides: Sequence[str], launch: Mapping[str, Any], search: Search) -> TuningStep:
+    """Check a tuning job and pack the source of its jobs; ``step`` is to be placed, as ``prepare_step`` leaves it.
 
     Raises:
         UserError: everything that is wrong, one line each.
@@ -93,7 +90,7 @@ def prepare_tuning_step(
     space, options, shared = search.read(overrides)
     known, late = apart(launch)
     samples = _checked(space, shared, known)
-    step = prepare_step(shared, launch, cached=cached)
+    step = prepare_step(shared, launch)
     name = tuner_name(f"{samples[0].launch.prefix}-{samples[0].model.name}", NO_TIME)  # type: ignore[union-attr]
     spec = tuner_spec(
         replace(step.spec, job_name=name),
@@ -106,7 +103,8 @@ def prepare_tuning_step(
     if problems := limits.violations(render.tuner_request(spec), SHAPE):
         raise ProblemsError(problems)
     warnings = (*step.warnings, *ignored(options, spec.job))
-    return TuningStep(spec=spec, step=step, name=f"PyTorchTuning-{digest(spec, late)[:8]}", warnings=warnings)
+    name = f"PyTorchTuning-{digest(spec, late)[:8]}"
+    return TuningStep(spec=spec, step=replace(step, name=name), warnings=warnings)
 
 
 def _checked(space: Space, shared: Sequence[str], known: Mapping[str, Any]) -> list[Settings]:

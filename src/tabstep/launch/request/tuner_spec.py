@@ -55,14 +55,14 @@ class TunerSpec:
 
 
 def tuner_spec(
-    job: JobSpec, space: Space, options: Options, *, shared: Sequence[str], max_epochs: int, max_parallel: int
+    job: JobSpec, space: Space, options: Options, *, shared: Sequence[str], max_epochs: int | None, max_parallel: int
 ) -> TunerSpec:
     """Return the tuning job of a sweep.
 
     Args:
         job: what each trial is; its name is the tuner's.
         shared: the overrides of all trials.
-        max_epochs: the most that a trial trains.
+        max_epochs: the most that a trial trains, None without a limit.
 
     Raises:
         ProblemsError: the service has nothing like it, one line for each reason.
@@ -92,12 +92,18 @@ def tuner_spec(
         direction="Minimize" if options.directions[0] == "minimize" else "Maximize",
         strategy=strategy,
         early_stopping=options.pruner == "median",
-        resources=(1, max_epochs + _MORE_THAN_EVER) if hyperband else None,
+        resources=_resources(max_epochs) if hyperband else None,
         max_jobs=max_jobs,
         max_parallel=min(max_parallel, max_jobs),
         max_seconds=None if options.timeout is None else math.ceil(options.timeout),
         seed=options.seed % 2**31,
     )
+
+
+def _resources(max_epochs: int | None) -> tuple[int, int]:
+    if max_epochs is None:
+        raise UserError("hydra.sweeper.pruner: the service's hyperband counts epochs: set trainer.max_epochs")
+    return 1, max_epochs + _MORE_THAN_EVER
 
 
 def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
@@ -120,10 +126,12 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
     return Values(texts)
 
 
-def longest(samples: Sequence[Settings], space: Space) -> int:
-    """Return the most epochs that a trial may train."""
+def longest(samples: Sequence[Settings], space: Space) -> int | None:
+    """Return the most epochs that a trial may train; None where one of them has no limit."""
     swept = space.dimensions.get("trainer.max_epochs")
-    return max([each.trainer.max_epochs for each in samples] + [int(text) for text in (ends(swept) if swept else ())])
+    limits = [each.trainer.max_epochs for each in samples]
+    limits += [None if text == "null" else int(text) for text in (ends(swept) if swept else ())]
+    return None if None in limits else max(limit for limit in limits if limit is not None)
 
 
 def tuner_name(stem: str, now: datetime.datetime) -> str:

@@ -15,10 +15,11 @@ from tabstep.launch.dispatch import prepare
 from tabstep.launch.follow.job import ENDED
 from tabstep.launch.job import Job as Prepared
 from tabstep.launch.request import cost, sdk
+from tabstep.launch.request.job_spec import NO_CHECKPOINTS
 from tabstep.launch.s3.aws_errors import code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
-from tabstep.sweep.context import Job, Outcome, SweepContext
+from tabstep.sweep.context import Job, SweepContext, TrialResult
 from tabstep.system.exits import say
 
 POLL_SECONDS: Final = 30.0
@@ -93,10 +94,10 @@ class JobRunner:
         self.jobs[job.number] = sent
         self._send(sent)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[TrialResult]:
         """Look at the jobs once, after a while."""
         self.sleep(POLL_SECONDS)
-        outcomes: list[Outcome] = []
+        outcomes: list[TrialResult] = []
         for sent in list(self.jobs.values()):
             if not sent.name:
                 self._send(sent)
@@ -118,7 +119,11 @@ class JobRunner:
         settings = parse(job.config)
         if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
             raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
-        named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
+        name = self.name(job.number, 1)
+        given = settings.launch.checkpoint_path
+        own = given if given in (None, NO_CHECKPOINTS) else f"{given.rstrip('/')}/{name}"
+        one = replace(settings.launch, job_name=name, attach=None, checkpoint_path=own)
+        named = replace(settings, launch=one)
         return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
 
     def name(self, number: int, attempt: int) -> str:
@@ -192,7 +197,7 @@ class JobRunner:
     def _client(self, sent: Sent) -> Any:
         return sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
 
-    def _look(self, sent: Sent) -> Outcome | None:
+    def _look(self, sent: Sent) -> TrialResult | None:
         """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
         try:
             found = describe(self._client(sent), sent.name)
@@ -204,12 +209,12 @@ class JobRunner:
             return None
         return self._ended(sent, found)
 
-    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> Outcome:
+    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> TrialResult:
         launch, spec = sent.settings.launch, sent.prepared.spec
         assert isinstance(launch, RemoteSettings)
         usd = cost.billed(found, spec.region, cost.load_prices(launch.prices)).usd
         self.spent += usd or 0.0
-        ended = Outcome(
+        ended = TrialResult(
             number=sent.job.number, usd=usd, seconds=float(found.get("TrainingTimeInSeconds", 0.0)), place=sent.name
         )
         if found["TrainingJobStatus"] != "Completed":
