@@ -133,9 +133,8 @@ def save_ensemble(
         if (source / CALIBRATION).exists():
             shutil.copyfile(source / CALIBRATION, target / CALIBRATION)
     write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
-    golden = _golden(next(iter(members)))
-    rows = golden.select(golden.schema.names[:-1])
-    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
+    golden = golden_rows(next(iter(members)))
+    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def _temporary(directory: Path) -> Path:
@@ -294,6 +293,12 @@ def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
     table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True)
     return table.combine_chunks().to_batches()[0]
+
+
+def golden_rows(directory: Path) -> pa.RecordBatch:
+    """Return the raw rows that an artifact is checked with, without what must come out."""
+    rows = _golden(directory)
+    return rows.select(rows.schema.names[:-1])
 
 
 def _check_golden(predictor: Predictor, directory: Path) -> None:
