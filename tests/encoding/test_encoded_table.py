@@ -218,8 +218,8 @@ def test_a_large_entry_is_verified_to_its_end(tmp_path: Path) -> None:
     pq.write_table(pa.table({**columns, "label": np.arange(400_000) % 2}), tmp_path / "large.parquet")
     source = open_source(str(tmp_path / "large.parquet"), split="train")
     schema = Schema(label=("label",), numeric=tuple(columns), categorical=())
-    settings = EncoderSettings(scaling="standard", max_categories=10, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings)
+    options = EncoderOptions(scaling="standard", max_categories=10, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options)
     first = encode_table(source, encoder, tmp_path)
     expected, path = first.x_num.copy(), first.rows_file.with_name("x_num.bin")
     assert path.stat().st_size == 24_000_000

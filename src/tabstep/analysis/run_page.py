@@ -466,7 +466,9 @@ def _trained(facts: RunFacts) -> Iterator[str]:
     if facts.encoder is not None:
         yield paragraph(_schema_line(facts.encoder))
         yield folded("Columns", [_schema_table(facts.encoder)])
-    config = [[key, json.dumps(value, ensure_ascii=False, default=str)] for key, value in flat(facts.run.config).items()]
+    config = [
+        [key, json.dumps(value, ensure_ascii=False, default=str)] for key, value in flat(facts.run.config).items()
+    ]
     if config:
         yield folded("Configuration", [table(["key", "value"], config)])
     yield folded("Versions", [table(["package", "version"], list(map(list, _versions(facts).items())))])

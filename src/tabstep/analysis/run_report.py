@@ -14,13 +14,14 @@ import yaml
 from tabstep.analysis.run_analysis import Limits, analyse
 from tabstep.analysis.run_page import RunFacts, run_page
 from tabstep.analysis.sampled_rows import Predicted, read_predictions
-from tabstep.analysis.stored_runs import PREDICTIONS, StoredRun, read_run
+from tabstep.analysis.stored_runs import StoredRun, read_run
 from tabstep.analysis.weighted_scores import SCORES
 from tabstep.artifact.save import ENSEMBLE, MEMBERS, load
 from tabstep.checks.findings import Finding
 from tabstep.config.secrets import hidden
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import StoppedError, UserError
+from tabstep.run_files import predictions_file
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.source import ParquetSource, open_source
@@ -126,7 +127,7 @@ def write_page(directory: Path, model: Path) -> Path:
     encoder = _readable(lambda: _encoder(model), notes)
     predictions: dict[str, Predicted] = {}
     for split in ("val", "test"):
-        file = directory / PREDICTIONS / f"{split}.parquet"
+        file = predictions_file(directory, split)
         if encoder is not None and file.is_file():
             found = _readable(lambda file=file: read_predictions(file, encoder, PREDICTED_ROWS), notes)
             predictions |= {} if found is None else {split: found}

@@ -84,7 +84,7 @@ def command(words: str) -> str:
 
 def figure(picture: str, caption: str, *, wide: bool = False) -> str:
     """Return a picture, HTML or SVG, with a caption below."""
-    return f'<figure{" class=wide" if wide else ""}>{picture}<figcaption>{text(caption)}</figcaption></figure>'
+    return f"<figure{' class=wide' if wide else ''}>{picture}<figcaption>{text(caption)}</figcaption></figure>"
 
 
 def grid(parts: Sequence[str]) -> str:

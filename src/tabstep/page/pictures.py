@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 # Colours that no one would choose stand for names in the style sheet, which know light from dark.
 INK, MUTED, LINE = "#0000b0", "#0000b1", "#0000b2"
 SERIES: Final = tuple(f"#0000a{place}" for place in range(8))
-_NAMES: Final = {INK: "ink", MUTED: "muted", LINE: "line"} | {
-    color: f"c{place}" for place, color in enumerate(SERIES)
-}
+_NAMES: Final = {INK: "ink", MUTED: "muted", LINE: "line"} | {color: f"c{place}" for place, color in enumerate(SERIES)}
 _STYLE: Final = {
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
