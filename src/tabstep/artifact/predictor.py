@@ -30,13 +30,15 @@ CHUNK_ROWS = 16_384
 class Member:
     """A fitted encoder and a trained model, and the weight of their probabilities among those of other members.
 
-    ``temperature`` divides the logits: one number, or one a label of a multilabel task.
+    ``temperature`` divides the logits: one number, or one a label of a multilabel task. ``thresholds`` are those above
+    which a probability of the positive class, or of each label, is a prediction of it.
     """
 
     encoder: Encoder
     model: nn.Module
     weight: float = 1.0
     temperature: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.5,)
 
     def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
@@ -93,6 +95,15 @@ class Predictor:
         for member in self.members:
             member.model.to(device)
         return self
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Those of the members; where they differ, their mean by the members' weights."""
+        if len({member.thresholds for member in self.members}) == 1:
+            return self.members[0].thresholds
+        count = max(len(member.thresholds) for member in self.members)
+        spread = np.array([np.broadcast_to(member.thresholds, count) for member in self.members])
+        return tuple(np.average(spread, axis=0, weights=[member.weight for member in self.members]).tolist())
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -169,9 +180,11 @@ class Predictor:
             columns[_free(f"prob_{name}", columns)] = pa.array(np.ascontiguousarray(probs[:, index]))
         if self.encoder.task == "multilabel":
             for index, name in enumerate(self.class_names):
-                columns[_free(f"prediction_{name}", columns)] = pa.array((probs[:, index] > 0.5).astype(np.int8))
+                threshold = self.thresholds[index % len(self.thresholds)]
+                taken = probs[:, index].astype(np.float64) > threshold
+                columns[_free(f"prediction_{name}", columns)] = pa.array(taken.astype(np.int8))
         else:
-            winners = pa.array(_decide(probs))
+            winners = pa.array(_decide(probs, self.thresholds[0]))
             columns[_free("prediction", columns)] = pa.array(list(self.encoder.classes)).take(winners)
         return pa.RecordBatch.from_pydict(columns)
 
@@ -201,8 +214,10 @@ def weighted_mean(parts: Sequence[NDArray[np.float32]], weights: Sequence[float]
     return (total / sum(weights)).astype(np.float32)
 
 
-def _decide(probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the likelier class; an exact half is the first one, as in the metrics."""
+def _decide(probs: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int64]:
+    """Return the likeliest class; an exact half is the first of two, as in the metrics, or what a threshold says."""
+    if threshold != 0.5 and probs.shape[1] == 2:
+        return (probs[:, 1].astype(np.float64) > threshold).astype(np.int64)
     return np.asarray(probs.argmax(axis=1), dtype=np.int64)
 
 

@@ -3,7 +3,7 @@
 =====================  =====================================================================
 ``model.safetensors``  weights of the best epoch
 ``model.json``         architecture: name, widths, options
-``calibration.json``   the temperature that logits are divided by
+``calibration.json``   the temperature that logits are divided by, and the thresholds of decisions
 ``encoder.json``       the fitted transform with schema, task and classes
 ``schema.json``        columns by role, task and classes, for people and other programs
 ``config.yaml``        the resolved configuration of the run
@@ -26,7 +26,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -83,13 +83,24 @@ class Architecture:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What follows the logits, fitted on val: ``temperature`` and ``thresholds`` as in ``Member``."""
+
+    temperature: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.5,)
+
+
+NO_CALIBRATION = Calibration()
+
+
 def save(
     directory: Path,
     *,
     weights: Mapping[str, Tensor],
     architecture: Architecture,
     encoder: Encoder,
-    temperature: Sequence[float] = (1.0,),
+    calibration: Calibration = NO_CALIBRATION,
     golden: pa.RecordBatch,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -103,7 +114,7 @@ def save(
     content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
     (temporary / WEIGHTS).write_bytes(content)
     write_json(temporary / "model.json", vars(architecture))
-    write_json(temporary / CALIBRATION, {"temperature": list(temperature)})
+    write_json(temporary / CALIBRATION, vars(calibration))
     (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
     _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
@@ -240,9 +251,10 @@ def _architecture(directory: Path) -> Architecture:
     return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
 
 
-def _temperature(directory: Path) -> tuple[float, ...]:
+def _calibration(directory: Path) -> Calibration:
     file = directory / CALIBRATION
-    return tuple(json.loads(file.read_text(encoding="utf-8"))["temperature"]) if file.exists() else (1.0,)
+    data = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return Calibration(**{name: tuple(values) for name, values in data.items()})
 
 
 def _member(directory: Path, weight: float) -> Member:
@@ -252,7 +264,7 @@ def _member(directory: Path, weight: float) -> Member:
         model.load_state_dict(load_file(directory / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
-    return Member(encoder=encoder, model=model, weight=weight, temperature=_temperature(directory))
+    return Member(encoder=encoder, model=model, weight=weight, **vars(_calibration(directory)))
 
 
 def _expected_name(batch: pa.RecordBatch) -> str:
