@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from tabstep.run_files import CHECKPOINTS, MODEL
+
 Scalar = str | int | float | bool | None
 
 
@@ -70,6 +72,7 @@ class EncoderSettings:
     scaling: Annotated[Literal["quantile", "robust", "standard"], Doc("how numeric columns are scaled")]
     max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")]
     min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")]
+    statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,10 +253,13 @@ class TrainerSettings:
     num_nodes: Annotated[Count, Doc("machines")]
     precision: Literal["16-mixed", "bf16-mixed", "32-true"]
     accumulate_grad_batches: Annotated[Count, Doc("batches of one optimizer step")]
-    max_norm: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
+    gradient_clip_val: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
     log_interval: Annotated[Index, Doc("batches between two batch lines; 0 prints none")]
     deterministic: Annotated[bool, Doc("deterministic algorithms on a GPU")]
-    limit_batches: Annotated[Count | None, Doc("batches of each split that are used, for debugging")]
+    limit_train_batches: Annotated[Count | None, Doc("batches of train that are used, for debugging")]
+    limit_val_batches: Annotated[Count | None, Doc("batches of val that are used")]
+    limit_test_batches: Annotated[Count | None, Doc("batches of test that are used")]
+    fast_dev_run: Annotated[bool, Doc("one epoch of one batch of each split through every stage, limits or not")]
     detect_anomaly: Annotated[bool, Doc("torch's anomaly detection: slow, names the operation behind a NaN")]
 
 
@@ -283,7 +289,7 @@ class CallbackSettings:
     early_stopping: EarlyStoppingSettings
     checkpoint: CheckpointSettings
     ema_decay: Annotated[OpenFraction | None, Doc("decay of a moving average of the weights; null keeps none")]
-    max_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
+    fail_above_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
     progress: Annotated[Literal["auto", "bar", "lines"], Doc("auto is a bar on a terminal and lines in a log")]
 
 
@@ -307,12 +313,12 @@ class PathSettings:
     @property
     def checkpoints(self) -> Path:
         """Directory of the checkpoints."""
-        return Path(self.checkpoint_dir or f"{self.output_dir}/checkpoints")
+        return Path(self.checkpoint_dir or f"{self.output_dir}/{CHECKPOINTS}")
 
     @property
     def model(self) -> Path:
         """Directory of the model."""
-        return Path(self.model_dir or f"{self.output_dir}/model")
+        return Path(self.model_dir or f"{self.output_dir}/{MODEL}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,4 +399,8 @@ class Settings:
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
     objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]
+    baselines: Annotated[
+        list[Literal["lightgbm", "xgboost", "catboost"]] | None,
+        Doc("trees to score beside majority and logistic regression; null scores none of them"),
+    ]
     tags: list[str]

@@ -1,4 +1,4 @@
-"""Builds the objects of a run from its settings and what was fitted on the data."""
+"""Builds model, loss, optimizer, callbacks and Trainer from the settings and what was fitted on the data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tabstep.config.settings import PluginModelSettings, Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.run.prepare import Prepared
+from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
@@ -57,7 +58,6 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
             eval_batch_size=settings.data.eval_batch_size,
             shuffle_window=settings.data.shuffle_window,
             seed=settings.seed,
-            limit_batches=settings.trainer.limit_batches,
         ),
     )
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
@@ -65,7 +65,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
     trainer = build_trainer(settings, machine, ranks, checkpointer)
     if ranks.rank == 0:
-        keep_history(classifier, trainer, output / "metrics.csv" if settings.logger.csv else None)
+        keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
@@ -141,8 +141,8 @@ def build_classifier(
             seed=settings.seed,
             batch_size=batch_size_of(settings, prepared),
             max_epochs=max_epochs,
-            max_norm=settings.trainer.max_norm,
-            max_grad_norm=settings.callbacks.max_grad_norm,
+            gradient_clip_val=settings.trainer.gradient_clip_val,
+            fail_above_grad_norm=settings.callbacks.fail_above_grad_norm,
             ema_decay=settings.callbacks.ema_decay,
             plateau_monitor=scheduler.get("monitor", "val_loss"),
         ),
@@ -183,8 +183,8 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
     return {
-        "data.train": prepared.sources["train"].content_digest(),
-        "data.val": prepared.sources["val"].content_digest(),
+        "data.train": prepared.sources["train"].fingerprint(),
+        "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
         "data.batch_size": batch_size_of(settings, prepared),
@@ -194,8 +194,9 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "optimizer": asdict(settings.optimizer),
         "scheduler": scheduler,
         "trainer.accumulate_grad_batches": settings.trainer.accumulate_grad_batches,
-        "trainer.max_norm": settings.trainer.max_norm,
-        "trainer.limit_batches": settings.trainer.limit_batches,
+        "trainer.gradient_clip_val": settings.trainer.gradient_clip_val,
+        "trainer.limit_train_batches": settings.trainer.limit_train_batches,
+        "trainer.limit_val_batches": settings.trainer.limit_val_batches,
         "callbacks.ema_decay": settings.callbacks.ema_decay,
         "objective": settings.objective,
         "seed": settings.seed,
@@ -250,6 +251,6 @@ def build_loggers(settings: Settings, output: Path) -> list[Logger]:
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        return [TensorBoardLogger(save_dir=output, name="tensorboard", version="")]
+        return [TensorBoardLogger(save_dir=output, name=TENSORBOARD, version="")]
     except ModuleNotFoundError as error:
         raise UserError("logger.tensorboard: needs the package tensorboard: pip install tensorboard") from error

@@ -1,9 +1,9 @@
-"""What a finished run leaves behind: scores and predictions of each split, and the report."""
+"""Evaluates one split: its scores and its file of predictions, in one pass."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,15 +37,13 @@ def evaluate(
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows = table.rows()
-        size = bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
-        for start in range(0, table.num_rows, size):
-            part = slice(start, start + size)
+        for part in _parts(table):
             logits = member.logits(table.x_num[part], table.x_cat[part])
             y = torch.from_numpy(table.y[part]).to(device)
             scores.add(member.calibrated(logits), y, *_loss_sums(loss, logits, y))
             raw.update(probabilities(logits, member.encoder.task), y)
             calibrated.update(probabilities(member.calibrated(logits), member.encoder.task), y)
-            yield predictor.result(rows.slice(start, size), member.spread(logits))
+            yield predictor.result(rows.slice(part.start, part.stop - part.start), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
     temporary = predictions.with_name(f".{predictions.name}.tmp")
@@ -57,6 +55,23 @@ def evaluate(
         "ece": float(after["ece"]),
         **{f"raw_{key}": float(value) for key, value in before.items()},
     }
+
+
+def score(
+    forward: Callable[[Tensor, Tensor], Tensor], table: EncodedTable, loss: Loss, scores: EpochScores
+) -> dict[str, float]:
+    """Score a function ``(x_num, x_cat) -> logits`` on one split, on the CPU; nothing is written."""
+    for part in _parts(table):
+        logits = forward(torch.from_numpy(table.x_num[part]), torch.from_numpy(table.x_cat[part]))
+        y = torch.from_numpy(table.y[part])
+        scores.add(logits, y, *_loss_sums(loss, logits, y))
+    return scores.compute()
+
+
+def _parts(table: EncodedTable) -> Iterator[slice]:
+    size = bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
+    for start in range(0, table.num_rows, size):
+        yield slice(start, start + size)
 
 
 @torch.no_grad()

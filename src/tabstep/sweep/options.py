@@ -1,4 +1,4 @@
-"""What is asked of a sweep below ``hydra.sweeper``: checked, every problem at once."""
+"""Options of a sweep, below ``hydra.sweeper``: typed and checked, every problem at once."""
 
 from __future__ import annotations
 

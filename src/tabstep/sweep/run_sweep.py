@@ -1,4 +1,4 @@
-"""A sweep from its overrides: check, lock, go on where it was, run, and show what came out."""
+"""The entry point of a sweep: validate, lock, resume, run the loop, and show the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoded tables to ready batches: by index from contiguous arrays, never row by row."""
+"""The LightningDataModule: where encoded tables are cut into batches, by index and never row by row."""
 
 from __future__ import annotations
 
@@ -125,7 +125,6 @@ class Batching:
     eval_batch_size: int
     shuffle_window: int
     seed: int
-    limit_batches: int | None = None
 
 
 class TableDataModule(L.LightningDataModule):
@@ -140,15 +139,7 @@ class TableDataModule(L.LightningDataModule):
         self.batching = batching
         self.start_batch = 0
         self._device_share = device_share
-        self._tensors = {split: self._limited(split, as_tensors(table)) for split, table in tables.items()}
-
-    def _limited(self, split: Split, tensors: Batch) -> Batch:
-        """Keep the rows of the first ``limit_batches`` batches: the same in each epoch, so that they can be overfit."""
-        limit, batching = self.batching.limit_batches, self.batching
-        if limit is None:
-            return tensors
-        rows = limit * (batching.batch_size if split == "train" else batching.eval_batch_size)
-        return Batch(*(tensor[:rows] for tensor in tensors))
+        self._tensors = {split: as_tensors(table) for split, table in tables.items()}
 
     def setup(self, stage: str) -> None:
         """Move the tables to the GPU once if they fit into ``device_share`` of its free memory."""

@@ -1,4 +1,4 @@
-"""Learning rate over time. All but ``plateau`` are a pure function of the number of optimizer steps taken."""
+"""Learning rate schedules. All but ``plateau`` are a pure function of the number of optimizer steps taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which epoch was best and whether to stop: pure functions of a run's history, so a resumed run decides the same."""
+"""Early stopping and the best epoch: pure functions of a run's history: a resumed run decides the same."""
 
 from __future__ import annotations
 
