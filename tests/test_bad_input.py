@@ -822,6 +822,54 @@ def test_what_is_lost_of_a_finished_run_is_made_anew(commands: Commands, run_cop
     assert commands.predict(run_copy, "data/test").code == 0
 
 
+def results(out: Path) -> dict[str, str]:
+    """Return the digests of what holds neither the seconds that a command took nor the place where it ran."""
+    others = {"report.json", "DONE", "model/config.yaml", "model/manifest.json"}
+    return {name: digest for name, digest in digests(out).items() if name not in others}
+
+
+FILES = [
+    *["report.json", "DONE", "predictions/val.parquet", "predictions/test.parquet"],
+    *["model/model.safetensors", "model/model.json", "model/encoder.json", "model/schema.json", "model/config.yaml"],
+    *["model/metrics.json", "model/versions.json", "model/golden.parquet", "model/manifest.json"],
+    *["model/code/inference.py", "model/code/tabstep/__init__.py"],
+]
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "flipped"])
+def test_a_damaged_finished_run_is_repaired_from_its_checkpoints(commands: Commands, run_copy: Path, harm: str) -> None:
+    out = run_copy / "out"
+    arguments = ["schema.id=row_id", "trainer.max_epochs=2"]
+    report = json.loads((out / "report.json").read_text())
+    before = results(out)
+    for number, name in enumerate(FILES):
+        path = out / name
+        content = path.read_bytes()
+        path.unlink()
+        if harm != "removed":
+            path.write_bytes(content[:-1] if harm == "cut" else flipped(content, (number * 7919) % len(content)))
+        ended = commands.train(run_copy, *arguments)
+        assert (ended.code, ended.err) == (0, ""), name
+        assert "this run is complete" not in ended.out, name
+        if (name, harm) != ("DONE", "removed"):
+            assert f"resume: {name} of this finished run is damaged or missing: its results are made" in ended.out
+        assert results(out) == before, name
+        after = json.loads((out / "report.json").read_text())
+        assert {**after, "seconds": 0} == {**report, "seconds": 0}
+        assert "this run is complete" in commands.train(run_copy, *arguments).out
+
+
+def test_a_damaged_finished_run_without_checkpoints_is_trained_anew(commands: Commands, run_copy: Path) -> None:
+    out = run_copy / "out"
+    weights = (out / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(out / "checkpoints")
+    (out / "model" / "model.safetensors").write_bytes(flipped(weights, 1000))
+    ended = commands.train(run_copy, "schema.id=row_id", "trainer.max_epochs=2")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Epoch: 2 |" in ended.out
+    assert (out / "model" / "model.safetensors").read_bytes() == weights
+
+
 def test_two_runs_in_one_directory(commands: Commands, run_copy: Path) -> None:
     before = digests(run_copy)
     with open(run_copy / "out" / ".lock") as file:

@@ -22,10 +22,11 @@ from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.run.build import Assembly, assemble
 from tabstep.run.export import PREDICTIONS, REPORT, Report, export, show_report
+from tabstep.run.finished import DONE, finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.sweep.trial import attach
-from tabstep.system.atomic_write import check_writable, write_durably
+from tabstep.system.atomic_write import check_writable
 from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
@@ -33,7 +34,6 @@ from tabstep.training.checkpoints import LOCK, exclusive
 from tabstep.training.fit import find_checkpoint, train
 from tabstep.training.stopping import selected_row
 
-DONE = "DONE"
 _OUTPUTS = (PREDICTIONS, "tensorboard", "metrics.csv", REPORT, DONE)
 
 
@@ -109,15 +109,18 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
         if ranks.rank != 0:
             row = selected_row(built.classifier.progress.history, settings.objective)
             return _objective(dict(row), settings.objective)
-        done = _done_text(settings, prepared, built)
-        report = _finished_report(settings.paths, done, prepared)
+        facts = _facts(settings, prepared, built)
+        splits = [split for split in ("val", "test") if split in prepared.tables]
+        report, lost = finished_report(settings.paths, facts, splits)
         if report is not None:
             show(f"resume: this run is complete ({reason}); resume=never starts anew")
         else:
+            if lost:
+                show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
             report = export(settings, config, prepared, built)
             report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
             write_json(output / REPORT, report)
-            write_durably(output / DONE, done.encode())
+            mark_finished(settings.paths, facts, splits)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 
@@ -125,31 +128,17 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
 def _check_places(paths: PathSettings) -> None:
     """Find in the first second, not after the training, what cannot be written."""
     check_writable(Path(paths.output_dir), "paths.output_dir")
-    check_place(paths.model, "paths.model_dir")
+    if paths.model_dir is not None or not (Path(paths.output_dir) / DONE).exists():  # of a finished run it is our own
+        check_place(paths.model, "paths.model_dir")
     check_writable(paths.model.parent, "paths.model_dir")
 
 
-def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
+def _facts(settings: Settings, prepared: Prepared, built: Assembly) -> dict[str, Any]:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
     test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
-    return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
-
-
-def _finished_report(paths: PathSettings, done: str, prepared: Prepared) -> Report | None:
-    """Return the report where all had been done before and is still there."""
-    output = Path(paths.output_dir)
-    predictions = [output / PREDICTIONS / f"{split}.parquet" for split in ("val", "test") if split in prepared.tables]
-    try:
-        if (output / DONE).read_text(encoding="utf-8") != done:
-            return None
-        if not all(file.is_file() for file in (paths.model / "manifest.json", *predictions)):
-            return None
-        report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return report
+    return {"epochs": len(history), "best_epoch": best, "data.test": test}
 
 
 def _train(settings: Settings, built: Assembly, show: Show) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,12 @@ def check_writable(directory: Path, what: str) -> None:
         probe.unlink()
     except OSError as error:
         raise write_failure(OSError(error.errno, error.strerror, str(place)), f"{what}: cannot be written") from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_directory(directory: Path) -> None:
