@@ -701,7 +701,7 @@ TO_PREDICT: dict[str, tuple[Callable[[pa.Table], pa.Table], str | None]] = {
     "whole numbers": (lambda t: with_column(t, "age", list(range(40))), None),
     "a dictionary": (lambda t: with_column(t, "city", t["city"].dictionary_encode()), None),
     "a missing column": (lambda t: t.drop_columns("age"), "table: column 'age' is missing: "),
-    "text for a number": (lambda t: with_column(t, "age", ["x"] * 40), "column 'age': a number is due"),
+    "text for a number": (lambda t: with_column(t, "age", ["x"] * 40), "column 'age' has type string, a number is due"),
     "a number for text": (lambda t: with_column(t, "city", [1] * 40), "column 'city' has type int64, a text is due"),
     "no rows": (lambda t: t.slice(0, 0), "table: t.parquet holds no rows"),
 }
@@ -1135,3 +1135,25 @@ def test_secrets_of_the_environment_are_not_stored(commands: Commands, tmp_path:
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
     assert "by ***" in (tmp_path / "out" / "model" / "config.yaml").read_text()
+
+
+def test_predictions_into_one_file_at_once(finished: Path, tmp_path: Path) -> None:
+    """Several commands, each a process: all end with 0 and the file is one of theirs, whole."""
+    command = [sys.executable, "-m", "tabstep.cli", "predict", str(finished / "out" / "model")]
+    processes = [
+        subprocess.Popen([*command, str(finished / "data" / split), "-o", "p.parquet"], cwd=tmp_path)
+        for split in ("train", "val", "test")
+    ]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert pq.read_table(tmp_path / "p.parquet", page_checksum_verification=True).num_rows in ROWS.values()
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "pipe"])
+def test_predictions_into_what_is_no_file(commands: Commands, finished: Path, tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = (tmp_path / place).stat()
+    ended = commands.predict(finished, "data/test", str(tmp_path / place))
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert "is a device, a pipe or a socket, which no file can replace" in ended.err
+    assert (tmp_path / place).stat().st_mode == before.st_mode

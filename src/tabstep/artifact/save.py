@@ -47,7 +47,7 @@ from tabstep.artifact.serving_code import CODE, PACKAGE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import ENTRY_POINTS, MODELS, build_model
-from tabstep.system.atomic_write import file_digest, sync_directory, write_durably
+from tabstep.system.atomic_write import file_digest, sync_directory, temporary_beside, write_durably
 from tabstep.system.exits import of_the_machine
 from tabstep.tables.locations import first_line
 
@@ -108,13 +108,14 @@ def save(
 
     ``golden`` holds raw rows with the feature columns; their expected probabilities are computed here.
     """
-    temporary = _temporary(directory)
-    # safetensors' own writer reports a full disk as an error of its format
-    content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
-    (temporary / "model.safetensors").write_bytes(content)
-    write_json(temporary / "model.json", vars(architecture))
-    (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
-    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(directory, directory=True) as (temporary, _):
+        # safetensors' own writer reports a full disk as an error of its format
+        content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+        (temporary / "model.safetensors").write_bytes(content)
+        write_json(temporary / "model.json", vars(architecture))
+        (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+        _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def save_ensemble(
@@ -131,25 +132,19 @@ def save_ensemble(
     Raises:
         UserError: a member is damaged, or an ensemble itself.
     """
-    temporary = _temporary(directory)
-    for index, source in enumerate(members):
-        if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
-            raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
-        target = temporary / MEMBERS / str(index)
-        target.mkdir(parents=True)
-        for name in _MEMBER_FILES:
-            shutil.copyfile(source / name, target / name)
-    write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
-    golden = _golden(next(iter(members)))
-    rows = golden.select(golden.schema.names[:-1])
-    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
-
-
-def _temporary(directory: Path) -> Path:
-    temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    return temporary
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(directory, directory=True) as (temporary, _):
+        for index, source in enumerate(members):
+            if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
+                raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
+            target = temporary / MEMBERS / str(index)
+            target.mkdir(parents=True)
+            for name in _MEMBER_FILES:
+                shutil.copyfile(source / name, target / name)
+        write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
+        golden = _golden(next(iter(members)))
+        rows = golden.select(golden.schema.names[:-1])
+        _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
 
 
 def _finish(
@@ -385,4 +380,3 @@ def _fill(directory: Path, temporary: Path) -> None:
         if name in names:
             shutil.move(temporary / name, target)
     sync_directory(directory)
-    temporary.rmdir()

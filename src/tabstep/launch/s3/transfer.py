@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tabstep.errors import UserError
 from tabstep.launch.s3.aws_errors import code, refusals
+from tabstep.system.atomic_write import publishing
 
 WORKERS: Final = 8
 DIGEST: Final = "tabstep-sha256"
@@ -237,13 +238,12 @@ def get(client: Any, bucket: str, key: str, path: Path) -> bool:
     """Fetch an object into a file that has its name when it is complete; return whether there is one."""
     from botocore.exceptions import ClientError
 
-    temporary = path.with_name(f".{path.name}.part")
     with refusals(f"s3://{bucket}/{key}"):
         try:
-            client.download_file(bucket, key, str(temporary))
+            with publishing(path) as temporary, open(temporary, "wb") as file:
+                client.download_fileobj(bucket, key, file)
         except ClientError as error:
             if code(error) in ("404", "NoSuchKey", "NotFound"):
                 return False
             raise
-    os.replace(temporary, path)
     return True
