@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled, probabilities
+from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.tables.source import ParquetSource, open_source
@@ -128,10 +128,10 @@ class Predictor:
     ) -> int:
         """Stream parquet files into one parquet file with memory bounded by ``batch_rows``; return the number of rows.
 
-        The output appears under its name when it is complete.
+        The output appears under its name when it is complete; of several at once into one file, one stays whole.
 
         Raises:
-            UserError: as ``predict``, or ``out`` is one of the files that are read, or cannot be written.
+            UserError: as ``predict``, or ``out`` is one of the files that are read, no file, or cannot be written.
             RetryError: the disk is full.
         """
         target = Path(out)
@@ -142,15 +142,8 @@ class Predictor:
             raise UserError(f"{target}: is a directory: name a file in it")
         if not target.parent.is_dir():
             raise UserError(f"{target}: there is no directory {target.parent}: make it first")
-        temporary = target.with_name(f".{target.name}.tmp")
-        with writing(f"{target}: cannot be written"):
-            try:
-                rows = write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
-                os.replace(temporary, target)
-            finally:
-                with suppress(OSError):
-                    temporary.unlink()
-        return rows
+        with writing(f"{target}: cannot be written"), publishing(target) as temporary:
+            return write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         if isinstance(table, pa.RecordBatch):
