@@ -38,9 +38,7 @@ class Predicted:
 def labelled_rows(source: ParquetSource, encoder: Encoder, limit: int) -> Labelled:
     """Return at most ``limit`` raw rows with all columns that the schema names, in the order of the table."""
     schema = encoder.schema
-    batch = sample_batches(
-        source.batches(schema.columns), source.num_rows, limit_cells(limit, len(schema.features))
-    )
+    batch = sample_batches(source.batches(schema.columns), source.num_rows, limit_cells(limit, len(schema.features)))
     return Labelled(rows=batch, y=encoder.encode_labels(batch, where=source.where), total=source.num_rows)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
+from tabstep.analysis.run_analysis import Limits
+from tabstep.analysis.run_report import report_run
 from tabstep.artifact.save import check_place, write_json
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
@@ -25,11 +27,13 @@ from tabstep.run.export import Report, export, show_report
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.run_files import (
+    ANALYSIS,
     CHECKPOINTS,
     DONE,
     HISTORY,
     MANIFEST,
     MODEL,
+    PAGE,
     PREDICTIONS,
     RANKS,
     REPORT,
@@ -46,7 +50,7 @@ from tabstep.training.checkpoints import LOCK, exclusive
 from tabstep.training.fit import find_checkpoint, train
 from tabstep.training.stopping import selected_row
 
-_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, DONE)
+_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
 
 
 def run(settings: Settings, config: dict[str, Any]) -> float:
@@ -127,10 +131,14 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
         if report is not None:
             show(f"resume: this run is complete ({reason}); resume=never starts anew")
         else:
+            (output / PAGE).unlink(missing_ok=True)  # it is of other weights
             report = export(settings, config, prepared, built)
             report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
             write_json(output / REPORT, report)
             write_durably(output / DONE, done.encode())
+    if settings.report.page and not (output / PAGE).exists():
+        limits = Limits(rows=settings.report.rows, seconds=settings.report.seconds)
+        report_run(output, settings.paths.model, prepared.sources, prepared.findings, limits, show)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 
