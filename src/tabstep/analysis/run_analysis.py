@@ -92,7 +92,7 @@ def data_facts(source: ParquetSource) -> dict[str, Any]:
         "rows": source.num_rows,
         "files": len(source.files),
         "columns": len(source.arrow_schema),
-        "digest": source.content_digest(),
+        "digest": source.fingerprint(),
     }
 
 

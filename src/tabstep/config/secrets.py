@@ -12,7 +12,7 @@ PATTERNS: Final = {
     "a private key": r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
     "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22,})",
     "a GitLab token": r"\bglpat-[\w-]{20}",
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{34}\b",
+    "a Hugging Face token": r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}",
     "a Slack token": r"\bxox[abprs]-[0-9]{8,}-[\w-]{10,}",
     "an API key": r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{32,}",
 }

@@ -20,6 +20,7 @@ from rich.console import Console
 from tabstep.analysis.run_analysis import Limits
 from tabstep.analysis.run_report import report_run
 from tabstep.artifact.save import check_place, write_json
+from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of
@@ -105,6 +106,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
     started = time.monotonic()
+    check_installed(settings.baselines or [])
     output = Path(settings.paths.output_dir)
     show = _shower(ranks)
     for note in machine.notes:
@@ -115,6 +117,9 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     data = gather_shards(settings.data, ranks, cache_dir, show)
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
     prepared = limited(prepared, _row_limits(settings, prepared))
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
@@ -136,11 +141,17 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
             report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
             write_json(output / REPORT, report)
             write_durably(output / DONE, done.encode())
+    _write_page(settings, prepared, show)
+    show_report(report, settings.paths, show)
+    return _objective(report, settings.objective)
+
+
+def _write_page(settings: Settings, prepared: Prepared, show: Show) -> None:
+    """Write the page where there is none; a run that is called again makes up for one that it was killed in."""
+    output = Path(settings.paths.output_dir)
     if settings.report.page and not (output / PAGE).exists():
         limits = Limits(rows=settings.report.rows, seconds=settings.report.seconds)
         report_run(output, settings.paths.model, prepared.sources, prepared.findings, limits, show)
-    show_report(report, settings.paths, show)
-    return _objective(report, settings.objective)
 
 
 def _shortened(trainer: TrainerSettings) -> TrainerSettings:
@@ -169,7 +180,7 @@ def _check_places(paths: PathSettings) -> None:
 def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
-    test = prepared.sources["test"].content_digest() if "test" in prepared.sources else None
+    test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
     return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
 

@@ -47,7 +47,7 @@ PATHS: dict[str, Any] = {
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
     monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_example_runs_as_it_stands(aws: str, tmp_path: Path, monkeypatch: py
     """But for the import lines and a role; the bundle is sent, and the pipeline is made by the service's own calls."""
     role = ROLE
     boto3.client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-    session = sdk.session(REGION, pipeline=True, bucket=BUCKET)
+    session = sdk.session(sdk.boto_session(REGION), BUCKET, pipeline=True)
     with sdk.quiet():
         processor = ScriptProcessor(
             image_uri="image", command=["python3"], role=role, instance_count=1, instance_type="ml.m5.large",

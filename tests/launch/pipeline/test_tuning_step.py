@@ -29,7 +29,7 @@ LR = "optimizer.lr=tag(log, interval(1e-4,1e-2))"
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 def ranges(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -230,8 +230,9 @@ class PyTorchTrainingStepBuilder:
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)
         if self._given is not None:
-            return sdk.pipeline_session(self._given, bucket=bucket)
-        return sdk.session(step.spec.region, pipeline=True, bucket=bucket)
+            given = self._given
+            return sdk.session(given.boto_session, bucket, pipeline=True, client=given.sagemaker_client)
+        return sdk.session(sdk.boto_session(step.spec.region), bucket, pipeline=True)
 
     def _unique(self, name: str) -> str:
         if name not in self._made:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.errors import ProblemsError, RetryError, UserError
-from tabstep.launch.dispatch import prepare
-from tabstep.launch.follow.job import ENDED
+from tabstep.errors import RetryError, UserError, collecting, raise_problems
+from tabstep.launch.follow.watch import ENDED
 from tabstep.launch.job import Job as Prepared
+from tabstep.launch.job import prepare
 from tabstep.launch.request import cost, sdk
 from tabstep.launch.request.job_spec import NO_CHECKPOINTS
-from tabstep.launch.s3.aws_errors import code, refusals
+from tabstep.launch.s3.aws_errors import CredentialsError, code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
 from tabstep.sweep.context import Job, SweepContext, TrialResult
@@ -75,14 +75,9 @@ class JobRunner:
         """
         problems: list[str] = []
         for job in jobs:
-            try:
-                prepared = self._prepared(job)
-            except UserError as error:
-                problems += str(error).splitlines()
-            else:
-                problems += self._over_budget(prepared.prepared, self.spent)
-        if problems:
-            raise ProblemsError(list(dict.fromkeys(problems)))
+            with collecting(problems):
+                problems += self._over_budget(self._prepared(job).prepared, self.spent)
+        raise_problems(problems)
 
     def start(self, job: Job) -> None:
         """Send a job, or find the one that was sent before.
@@ -95,14 +90,21 @@ class JobRunner:
         self._send(sent)
 
     def wait(self, seconds: float) -> list[TrialResult]:
-        """Look at the jobs once, after a while."""
+        """Look at the jobs once, after a while.
+
+        Raises:
+            RetryError: the credentials have expired; the jobs run on, and the same command follows them.
+        """
         self.sleep(POLL_SECONDS)
         outcomes: list[TrialResult] = []
         for sent in list(self.jobs.values()):
-            if not sent.name:
-                self._send(sent)
-                continue
-            outcome = self._look(sent)
+            try:
+                if not sent.name:
+                    self._send(sent)
+                    continue
+                outcome = self._look(sent)
+            except CredentialsError as error:
+                raise RetryError(str(error)) from error
             if outcome is not None:
                 del self.jobs[sent.job.number]
                 outcomes.append(outcome)
@@ -152,10 +154,10 @@ class JobRunner:
             raise UserError(over[0])
         if over:
             return False
-        spec = replace(sent.prepared.spec, job_name=name)
-        session = sdk.session(spec.region, bucket=spec.bundle_uri.removeprefix("s3://").partition("/")[0])
+        prepared = sent.prepared
         try:
-            send(replace(sent.prepared, spec=spec), session)
+            job = prepared if prepared.spec.job_name == name else prepared.renamed(name)
+            send(job, sdk.boto_session(job.spec.region))
         except UserError as error:
             if code_of(error) != "ResourceLimitExceeded":
                 raise
@@ -224,6 +226,8 @@ class JobRunner:
         artifact = found["ModelArtifacts"]["S3ModelArtifacts"]
         try:
             download(artifact, s3, sent.job.directory, sent.settings.paths.model, lambda _: None)
+        except CredentialsError:  # the model is there, and is fetched when they are too
+            raise
         except UserError as error:
             return replace(ended, error=f"job {sent.name}: {error}")
         return ended
