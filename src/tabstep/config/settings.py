@@ -302,6 +302,15 @@ class LoggerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """The page that a run ends with, and what it may cost."""
+
+    page: Annotated[bool, Doc("writes report.html at the end of the run")]
+    rows: Annotated[Count, Doc("rows of val that importance, dependence and slices are computed on, at most")]
+    seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PathSettings:
     """Directories that a run writes to."""
 
@@ -394,6 +403,7 @@ class Settings:
     trainer: TrainerSettings
     callbacks: CallbackSettings
     logger: LoggerSettings
+    report: ReportSettings
     paths: PathSettings
     launch: LaunchSettings
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]

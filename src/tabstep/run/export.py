@@ -25,7 +25,7 @@ from tabstep.run.build import Assembly, build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show
-from tabstep.run_files import PREDICTIONS, REPORT, predictions_file
+from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
 from tabstep.training.calibration import MOST_ROWS, fit_temperature
 from tabstep.training.fit import best_state
@@ -175,6 +175,9 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     if "best_reachable_test_auroc" in report:
         show(f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}")
     output = Path(paths.output_dir)
-    for name, place in (("model", paths.model), (PREDICTIONS, output / PREDICTIONS), ("report", output / REPORT)):
+    places = {"model": paths.model, PREDICTIONS: output / PREDICTIONS, "report": output / REPORT}
+    if (output / PAGE).exists():
+        places["page"] = output / PAGE
+    for name, place in places.items():
         show(f"{name + ':':<13}{place}")
     show(best_line(report))

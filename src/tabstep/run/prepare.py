@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,7 @@ class Prepared:
     encoder: Encoder
     sources: Mapping[Split, ParquetSource]
     tables: Mapping[Split, EncodedTable]
+    findings: Sequence[Finding] = ()
     best_auroc: float | None = None
 
 
@@ -49,6 +50,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         sources["train"], sources["val"] = hold_out(sources["train"], found.label, data.val_share, seed)
     if "test" not in sources:
         show("data.test is not set: there will be no test score")
+    findings: list[Finding] = []
     if data.checks != "off":
         findings = _check(sources, found, cache_dir)
         show(findings_table(findings))
@@ -65,7 +67,9 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     tables = {
         split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
     }
-    return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
+    return Prepared(
+        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
+    )
 
 
 def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
