@@ -32,11 +32,11 @@ def download(artifact: str, client: Any, output: Path, model: Path, show: Callab
     bucket, key = split_uri(artifact)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if not _fetch(client, bucket, key, output):
+        if not get(client, bucket, key, output / _MODEL):
             raise UserError(f"{artifact}: is not there")
         place_model(output / _MODEL, output, model, show)
         (output / _MODEL).unlink()
-        if _fetch(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output):
+        if get(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output / _OUTPUT):
             place_results(output / _OUTPUT, output, show)
             (output / _OUTPUT).unlink()
     except OSError as error:
@@ -66,10 +66,6 @@ def objective(output: Path, name: str) -> float | None:
         return None
     value = json.loads(report.read_text(encoding="utf-8")).get(name)
     return None if value is None else float(value)
-
-
-def _fetch(client: Any, bucket: str, key: str, output: Path) -> bool:
-    return get(client, bucket, key, output / key.rpartition("/")[2])
 
 
 def _unpacked(archive: Path, output: Path) -> Path:
