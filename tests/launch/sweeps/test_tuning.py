@@ -246,6 +246,8 @@ def test_budget_counts_all_jobs(tuner: Tuner, sweep: Sweep, capsys: pytest.Captu
     assert sweep(*SEARCH, "launch.prices=prices.yaml", "launch.max_usd=0.5") == 2
     line = "launch.max_usd: 3 jobs could cost $0.90 (3 instance hours), more than $0.5: set launch.max_run=2000"
     assert line in capsys.readouterr().err
+    assert sweep(*SEARCH, "launch.prices=prices.yaml", "launch.max_usd=0.5", "launch.keep_alive=3600") == 2
+    assert line in capsys.readouterr().err, "a tuner keeps no warm pool"
     budget = ["hydra/launcher=sagemaker", "hydra.launcher.max_usd=0.8", "launch.prices=prices.yaml"]
     assert sweep(*SEARCH, *budget) == 2
     assert "hydra.launcher.max_usd: 3 jobs could cost $0.90" in capsys.readouterr().err

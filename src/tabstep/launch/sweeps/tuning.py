@@ -15,7 +15,7 @@ from tabstep.launch.follow.tuner import follow_tuner, hints
 from tabstep.launch.job import Job, prepare
 from tabstep.launch.request import sdk
 from tabstep.launch.request.check import checked_tuner_request
-from tabstep.launch.request.cost import Cost
+from tabstep.launch.request.cost import Cost, affordable
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.launch.source.requirements import job_packages
@@ -52,7 +52,8 @@ def tune(handover: Handover, max_parallel: int, max_usd: float | None) -> list[f
     if remote.attach is not None:
         raise UserError("launch.attach: follows one tuner that runs already: leave out -m and the ranges")
     tuning = prepare_tuning(handover, max_parallel, max_usd)
-    warnings = (*tuning.job.warnings, *ignored(handover.options, tuning.spec.job))
+    asked = replace(tuning.spec.job, keep_alive=remote.keep_alive)
+    warnings = (*tuning.job.warnings, *ignored(handover.options, asked))
     ceiling = f"{tuning.spec.max_jobs} jobs, together {tuning.ceiling}"
     tell(warnings, ceiling, tuning.job.bundle.listing() if remote.list_bundle else None)
     if remote.name == "dry_run":
@@ -81,7 +82,8 @@ def prepare_tuning(
     jobs: list[Job] = []
     problems: list[str] = []
     for sample in _different(handover):
-        named, own = replace(sample, launch=replace(remote, job_name=name)), handover.composer.extra_conf_dirs
+        own = handover.composer.extra_conf_dirs
+        named = replace(sample, launch=replace(remote, job_name=name, keep_alive=None))  # a tuner has no warm pool
         with collecting(problems):
             jobs.append(prepare(named, shared, conf_dirs=own, now=when, packages=packages))
     raise_problems(problems)
@@ -120,7 +122,7 @@ def _over_budget(spec: TunerSpec, ceiling: Cost, *budgets: float | None) -> Iter
         elif ceiling.usd > most:
             yield (
                 f"{key}: {spec.max_jobs} jobs could cost ${ceiling.usd:.2f} ({ceiling.hours:g} instance hours), "
-                f"more than ${most:g}: set launch.max_run={int(spec.job.max_run * most / ceiling.usd)}, a smaller "
+                f"more than ${most:g}: set {affordable(spec.job, most / ceiling.usd)}, a smaller "
                 f"hydra.sweeper.n_trials, or a higher {key}"
             )
 
