@@ -1,4 +1,4 @@
-"""One attempt of a rehearsed job: its hosts run until they end, time is up, or the capacity is taken away."""
+"""One attempt of an emulated job: its hosts run until they end, time is up, or the capacity is taken away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S3 as a rehearsal has it: a directory, with bucket and key as the path of a file."""
+"""S3 as a directory of this machine: bucket and key are the path of a file."""
 
 from __future__ import annotations
 

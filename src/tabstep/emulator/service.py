@@ -1,4 +1,4 @@
-"""What the service does with a CreateTrainingJob request, done on this machine."""
+"""Runs a CreateTrainingJob request on this machine as the service would: hosts, interruption, failure, archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials of a sweep as SageMaker jobs: each is sent once, followed from anywhere, and fetched when it has ended."""
+"""The trials of a sweep as training jobs: each is sent once, followed from anywhere, and fetched when it has ended."""
 
 from __future__ import annotations
 
