@@ -21,8 +21,7 @@ import tabstep
 from tabstep import cli
 from tabstep.analysis.ensemble import build_ensemble
 from tabstep.artifact import save as artifact
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.run_files import MODEL, PREDICTIONS, REPORT
 from tabstep.schema import Schema, Task
@@ -48,8 +47,8 @@ def save_run(directory: Path, data: Path, task: Task, seed: int) -> None:
     """Leave what a run leaves, with random weights: what an ensemble is made of."""
     schema = SCHEMAS[task]
     source = open_source(str(data / "train"), split="train")
-    settings = EncoderSettings(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings, task=task)
+    options = EncoderOptions(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options, task=task)
     architecture = artifact.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,

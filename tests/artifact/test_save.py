@@ -17,8 +17,7 @@ import torch
 import tabstep
 from tabstep.artifact import save as artifact
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -30,8 +29,8 @@ OPTIONS = {"width": 8, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim
 @pytest.fixture(scope="module")
 def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = open_source(str(tiny_data / "train"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, SCHEMA, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, SCHEMA, options=options)
     architecture = Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,

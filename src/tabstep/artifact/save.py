@@ -3,6 +3,7 @@
 =====================  =====================================================================
 ``model.safetensors``  weights of the best epoch
 ``model.json``         architecture: name, widths, options
+``calibration.json``   the temperature that logits are divided by
 ``encoder.json``       the fitted transform with schema, task and classes
 ``schema.json``        columns by role, task and classes, for people and other programs
 ``config.yaml``        the resolved configuration of the run
@@ -25,7 +26,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -51,6 +52,8 @@ from tabstep.system.atomic_write import sync_directory, write_durably
 
 FORMAT = 1
 ENSEMBLE_FORMAT = 2
+CALIBRATION = "calibration.json"
+"""Absent from artifacts of versions that fitted no temperature."""
 ENSEMBLE, MEMBERS = "ensemble.json", "members"
 GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
@@ -86,6 +89,7 @@ def save(
     weights: Mapping[str, Tensor],
     architecture: Architecture,
     encoder: Encoder,
+    temperature: Sequence[float] = (1.0,),
     golden: pa.RecordBatch,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -99,6 +103,7 @@ def save(
     content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
     (temporary / WEIGHTS).write_bytes(content)
     write_json(temporary / "model.json", vars(architecture))
+    write_json(temporary / CALIBRATION, {"temperature": list(temperature)})
     (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
     _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
@@ -125,10 +130,11 @@ def save_ensemble(
         target.mkdir(parents=True)
         for name in _MEMBER_FILES:
             shutil.copyfile(source / name, target / name)
+        if (source / CALIBRATION).exists():
+            shutil.copyfile(source / CALIBRATION, target / CALIBRATION)
     write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
-    golden = _golden(next(iter(members)))
-    rows = golden.select(golden.schema.names[:-1])
-    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
+    golden = golden_rows(next(iter(members)))
+    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def _temporary(directory: Path) -> Path:
@@ -234,6 +240,11 @@ def _architecture(directory: Path) -> Architecture:
     return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
 
 
+def _temperature(directory: Path) -> tuple[float, ...]:
+    file = directory / CALIBRATION
+    return tuple(json.loads(file.read_text(encoding="utf-8"))["temperature"]) if file.exists() else (1.0,)
+
+
 def _member(directory: Path, weight: float) -> Member:
     encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
     model = _architecture(directory).build()
@@ -241,7 +252,7 @@ def _member(directory: Path, weight: float) -> Member:
         model.load_state_dict(load_file(directory / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
-    return Member(encoder=encoder, model=model, weight=weight)
+    return Member(encoder=encoder, model=model, weight=weight, temperature=_temperature(directory))
 
 
 def _expected_name(batch: pa.RecordBatch) -> str:
@@ -282,6 +293,12 @@ def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
     table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True)
     return table.combine_chunks().to_batches()[0]
+
+
+def golden_rows(directory: Path) -> pa.RecordBatch:
+    """Return the raw rows that an artifact is checked with, without what must come out."""
+    rows = _golden(directory)
+    return rows.select(rows.schema.names[:-1])
 
 
 def _check_golden(predictor: Predictor, directory: Path) -> None:

@@ -57,6 +57,22 @@ def redacted(config: Any, environment: Mapping[str, str]) -> Any:
     return _without(config, secrets) if secrets else config
 
 
+def hidden(config: Any) -> Any:
+    """Return a copy in which what looks like a secret is hidden, by its form or by the name of its key.
+
+    >>> hidden({"tags": ["s3://me:hunter22@bucket"], "api_key": "x", "lr": 0.1})
+    {'tags': ['s3***bucket'], 'api_key': '***', 'lr': 0.1}
+    """
+    if isinstance(config, Mapping):
+        return {key: _HIDDEN if _NAME.search(str(key)) else hidden(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [hidden(item) for item in config]
+    if isinstance(config, str):
+        for pattern in _COMPILED.values():
+            config = pattern.sub(_HIDDEN, config)
+    return config
+
+
 def _without(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _without(item, secrets) for key, item in value.items()}

@@ -72,6 +72,7 @@ class EncoderSettings:
     scaling: Annotated[Literal["quantile", "robust", "standard"], Doc("how numeric columns are scaled")]
     max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")]
     min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")]
+    statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class DataSettings:
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")]
     batch_size: Annotated[
         Literal["auto"] | Count,
-        Doc("rows of a training batch, on all devices together; auto goes by the rows of train"),
+        Doc("rows of a training batch, on all devices together; auto: by those of train"),
     ]
     eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")]
     shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")]
@@ -122,6 +123,19 @@ class ResNetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TabMSettings:
+    """Many perceptrons that share their weights but for adapters: more accurate, and as many times slower."""
+
+    name: Literal["tabm"]
+    members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")]
+    width: Annotated[Count, Doc("units of a hidden layer")]
+    depth: Annotated[Count, Doc("hidden layers")]
+    dropout: Fraction
+    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
+    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginModelSettings:
     """A model that another package registers in the entry point group ``tabstep.models``; it checks its own options."""
 
@@ -129,7 +143,7 @@ class PluginModelSettings:
     options: dict[str, Scalar | list[Scalar]]
 
 
-ModelSettings = MLPSettings | ResNetSettings | PluginModelSettings
+ModelSettings = MLPSettings | ResNetSettings | TabMSettings | PluginModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,9 +269,7 @@ class EarlyStoppingSettings:
 
     monitor: Metric
     patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")]
-    patience_steps: Annotated[
-        Index, Doc("optimizer steps that those epochs must have taken, on small tables more epochs")
-    ]
+    patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, or there are more")]
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")]
 
 
@@ -387,4 +399,8 @@ class Settings:
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
     objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]
+    baselines: Annotated[
+        list[Literal["lightgbm", "xgboost", "catboost"]] | None,
+        Doc("trees to score beside majority and logistic regression; null scores none of them"),
+    ]
     tags: list[str]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.container.container import EXTRA_CONF
 from tabstep.container.hyperparameters import move_long_to_file, pack, without_local_places
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import collecting
 from tabstep.launch.request import cost, sdk, validate
 from tabstep.launch.request.check import ANY_ROLE, checked_request
 from tabstep.launch.request.cost import Cost
@@ -23,7 +22,6 @@ from tabstep.launch.s3.upload import UploadPlan
 from tabstep.launch.source.bundle import Bundle, build_bundle, extra_conf
 from tabstep.launch.source.requirements import job_packages
 
-T = TypeVar("T")
 _NO_BUNDLE = Bundle(data=b"", files={}, digest="0" * 64, commit=None, changed=(), changes_digest=None)
 _NO_DATA = UploadPlan(channels={}, locations={}, files={})
 
@@ -69,11 +67,15 @@ def prepare(
     remote = _rehearsed(settings.launch) if settings.launch.name == "rehearsal" else settings.launch
     today = datetime.datetime.now(datetime.UTC)
     wrong = list(problems)
-    plan = _tried(partial(upload.plan, settings.data, remote), wrong) or _NO_DATA
+    plan, bundle, prices = _NO_DATA, _NO_BUNDLE, cost.NO_PRICES
+    with collecting(wrong):
+        plan = upload.plan(settings.data, remote)
     hyperparameters, files = move_long_to_file(pack(without_local_places(overrides)))
     needed = list(dict.fromkeys([*job_packages(settings), *packages]))
-    bundle = _tried(partial(_bundle, remote, needed, files, conf_dirs), wrong) or _NO_BUNDLE
-    prices = _tried(partial(cost.load_prices, remote.prices), wrong) or {}
+    with collecting(wrong):
+        bundle = _bundle(remote, needed, files, conf_dirs)
+    with collecting(wrong):
+        prices = cost.load_prices(remote.prices)
     payload = Payload(
         bundle_digest=bundle.digest,
         hyperparameters=hyperparameters,
@@ -120,12 +122,3 @@ def _rehearsed(remote: RemoteSettings) -> RemoteSettings:
     """Fill in what only AWS looks at: a rehearsal needs no account."""
     region = remote.region or sdk.configured_region() or "us-east-1"
     return replace(remote, role=remote.role or ANY_ROLE, region=region)
-
-
-def _tried(make: Callable[[], T], problems: list[str]) -> T | None:
-    """Return what ``make`` returns; what it finds wrong joins the other problems."""
-    try:
-        return make()
-    except UserError as error:
-        problems += error.problems if isinstance(error, ProblemsError) else [str(error)]
-        return None

@@ -183,8 +183,8 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
     return {
-        "data.train": prepared.sources["train"].content_digest(),
-        "data.val": prepared.sources["val"].content_digest(),
+        "data.train": prepared.sources["train"].fingerprint(),
+        "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
         "data.batch_size": batch_size_of(settings, prepared),

@@ -12,7 +12,7 @@ from typing import Any
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, fit_cached
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
@@ -56,13 +56,15 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     encoder = fit_cached(
         sources["train"],
         found,
-        settings=data.encoder,
+        options=EncoderOptions(**asdict(data.encoder)),
         task=task,
         classes=schema.classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
-    tables = {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
+    tables = {
+        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
+    }
     return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
 
 
@@ -88,7 +90,7 @@ def _open(
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
     sources = {
-        split: open_source(location, split=split, partitioning=data.partitioning)
+        split: open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
         for split, location in locations.items()
     }
     return sources, schema, best_auroc

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from rich.console import Console
 
 from tabstep.artifact.save import check_place, write_json
+from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of
@@ -101,6 +102,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
     started = time.monotonic()
+    check_installed(settings.baselines or [])
     output = Path(settings.paths.output_dir)
     show = _shower(ranks)
     for note in machine.notes:
@@ -111,6 +113,9 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     data = gather_shards(settings.data, ranks, cache_dir, show)
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
     prepared = limited(prepared, _row_limits(settings, prepared))
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
@@ -161,7 +166,7 @@ def _check_places(paths: PathSettings) -> None:
 def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
-    test = prepared.sources["test"].content_digest() if "test" in prepared.sources else None
+    test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
     return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
 

@@ -15,7 +15,7 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.container.statistics import FILE
-from tabstep.errors import ProblemsError, nearest
+from tabstep.errors import nearest, raise_problems
 from tabstep.launch.job import prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
 from tabstep.launch.request import sdk
@@ -121,7 +121,7 @@ def step_settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Setting
     """Compose as a command line would, then set what the configuration object says."""
     config = composed(["launch=sagemaker", *overrides], [conf_dir()])
     config["launch"] |= {name: value for name, value in known.items() if not name.startswith("channels.")}
-    config["data"] |= {"path": None, **{split: known.get(f"channels.{split}") for split in SPLITS}}
+    config["data"] |= {split: known.get(f"channels.{split}") for split in SPLITS} | {"path": None}
     return parse(config)
 
 
@@ -140,8 +140,7 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     problems = [f"{name}: has to be known now, and is a variable of the pipeline" for name in wrong]
     named = [name.removeprefix("channels.") for name in values if name.startswith("channels.")]
     problems += [f"input_path: {name!r} is no split: {nearest(name, SPLITS)}" for name in named if name not in SPLITS]
-    if problems:
-        raise ProblemsError(problems)
+    raise_problems(problems)
     for name, value in late.items():
         default = getattr(value, "default_value", None)
         other = f"s3://known-when-it-runs/{name.replace('.', '/')}"

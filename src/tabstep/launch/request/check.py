@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import UserError, raise_problems
 from tabstep.launch.request import limits, render, validate
 from tabstep.launch.request.job_spec import JobSpec
 
@@ -28,24 +28,21 @@ def checked_request(spec: JobSpec, problems: Sequence[str] = ()) -> dict[str, An
     """
     try:
         request = render.request(_renderable(spec)) if spec.region else {}
+    except UserError:  # which is a ValueError too, and no complaint of the SDK's
+        raise
     except (ValueError, TypeError, RuntimeError) as error:
         if not problems:
             raise UserError(f"launch: the SDK refuses the job: {error}") from error
         request = {}
-    _refuse([*problems, *(limits.violations(request) if request else ())])
+    raise_problems([*problems, *(limits.violations(request) if request else ())])
     return request
 
 
 def checked_tuner_request(spec: TunerSpec, problems: Sequence[str] = ()) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request of a tuning job, as ``checked_request`` does."""
     request = render.tuner_request(spec)
-    _refuse([*limits.violations(request, "CreateHyperParameterTuningJobRequest"), *problems])
+    raise_problems([*limits.violations(request, "CreateHyperParameterTuningJobRequest"), *problems])
     return request
-
-
-def _refuse(problems: Sequence[str]) -> None:
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
 
 
 def _renderable(spec: JobSpec) -> JobSpec:

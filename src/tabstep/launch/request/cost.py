@@ -14,6 +14,7 @@ from tabstep.launch.request.aws_facts import read_table, table
 from tabstep.launch.request.job_spec import JobSpec
 
 Prices = Mapping[str, Mapping[str, float]]
+NO_PRICES: Prices = {}
 DATE: Final = "date"
 """Key of a file of prices that is no region: when they were taken."""
 

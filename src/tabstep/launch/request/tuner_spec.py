@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Literal
 
 from tabstep.config.settings import Settings
 from tabstep.container.hyperparameters import pack, without_local_places
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import UserError, collecting, raise_problems
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.log_lines import METRIC_NAMES
 from tabstep.sweep.distributions import Dimension, Numbers, Values, ends, enumerate_values
@@ -69,19 +68,17 @@ def tuner_spec(
     """
     strategy = _strategy(options)
     problems = [*_option_problems(options), *_key_problems(space, shared)]
-    ranges = {
-        key: found
-        for key, dimension in space.dimensions.items()
-        if (found := _tried(partial(ranged, key, dimension, strategy), problems)) is not None
-    }
+    ranges: dict[str, Dimension] = {}
+    for key, dimension in space.dimensions.items():
+        with collecting(problems):
+            ranges[key] = ranged(key, dimension, strategy)
     problems += _size_problems(space, options, ranges, strategy)
     if (count := len(job.hyperparameters) + len(space.dimensions)) > MOST_HYPERPARAMETERS:
         problems.append(
             f"hyperparameters: {count} with the ranges, at most {MOST_HYPERPARAMETERS} are allowed: put overrides into "
             "an option of experiment"
         )
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
+    raise_problems(problems)
     hyperband = options.pruner == "hyperband"
     max_jobs = _combinations(ranges) if strategy == "Grid" else options.n_trials or 1
     return TunerSpec(
@@ -212,11 +209,3 @@ def _combinations(ranges: Mapping[str, Dimension]) -> int:
 
 def _whole(dimension: Numbers) -> bool:
     return dimension.integer and dimension.step == 1
-
-
-def _tried(make: Callable[[], Dimension], problems: list[str]) -> Dimension | None:
-    try:
-        return make()
-    except UserError as error:
-        problems.append(str(error))
-        return None

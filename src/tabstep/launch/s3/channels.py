@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException, BufferReader
 
 from tabstep.config.settings import SchemaSettings, Settings
-from tabstep.errors import ProblemsError, UserError, nearest
+from tabstep.errors import UserError, collecting, nearest, raise_problems
 from tabstep.launch.s3.aws_errors import code, refusals
 from tabstep.launch.s3.transfer import stored_keys
 from tabstep.launch.s3.upload import is_read
@@ -27,13 +27,10 @@ def column_problems(locations: Mapping[Split, Location], settings: Settings) -> 
     problems: list[str] = []
     columns: dict[str, list[str]] = {}
     for split, location in locations.items():
-        try:
+        with collecting(problems):
             footers = read_footers(location, where=f"data.{split}", hive=settings.data.partitioning == "hive")
-        except ProblemsError as error:
-            problems += error.problems
-            continue
-        named = [[*footer.schema.names, *(key for key, _ in footer.partition)] for footer in footers]
-        columns[split] = [name for name in named[0] if all(name in names for names in named)]
+            named = [[*footer.schema.names, *(key for key, _ in footer.partition)] for footer in footers]
+            columns[split] = [name for name in named[0] if all(name in names for names in named)]
     return [*problems, *_missing_columns(columns, settings.schema)]
 
 
@@ -65,9 +62,7 @@ def check_channels(channels: Mapping[str, str], schema: SchemaSettings, client: 
             if not isinstance(error.__cause__, ArrowException) and code(error.__cause__) not in _DENIED:
                 raise
             say(f"warning: data.{split}: was not looked at: {error}")
-    problems += _missing_columns(columns, schema)
-    if problems:
-        raise ProblemsError(problems)
+    raise_problems([*problems, *_missing_columns(columns, schema)])
 
 
 def _stored_columns(client: Any, uri: str, hive: bool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.errors import ProblemsError, RetryError, UserError
+from tabstep.errors import RetryError, UserError, collecting, raise_problems
 from tabstep.launch.follow.watch import ENDED
 from tabstep.launch.job import Job as Prepared
 from tabstep.launch.job import prepare
@@ -75,14 +75,9 @@ class JobRunner:
         """
         problems: list[str] = []
         for job in jobs:
-            try:
-                prepared = self._prepared(job)
-            except UserError as error:
-                problems += str(error).splitlines()
-            else:
-                problems += self._over_budget(prepared.prepared, self.spent)
-        if problems:
-            raise ProblemsError(list(dict.fromkeys(problems)))
+            with collecting(problems):
+                problems += self._over_budget(self._prepared(job).prepared, self.spent)
+        raise_problems(problems)
 
     def start(self, job: Job) -> None:
         """Send a job, or find the one that was sent before.

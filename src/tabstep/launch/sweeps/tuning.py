@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import UserError, collecting, raise_problems
 from tabstep.launch.dispatch import tell
 from tabstep.launch.follow.tuner import follow_tuner, hints
 from tabstep.launch.job import Job, prepare
@@ -82,15 +82,11 @@ def prepare_tuning(
     jobs: list[Job] = []
     problems: list[str] = []
     for sample in _different(handover):
+        own = handover.composer.extra_conf_dirs
         named = replace(sample, launch=replace(remote, job_name=name, keep_alive=None))  # a tuner has no warm pool
-        try:
-            jobs.append(
-                prepare(named, shared, conf_dirs=handover.composer.extra_conf_dirs, now=when, packages=packages)
-            )
-        except ProblemsError as error:
-            problems += error.problems
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
+        with collecting(problems):
+            jobs.append(prepare(named, shared, conf_dirs=own, now=when, packages=packages))
+    raise_problems(problems)
     spec = tuner_spec(
         jobs[0].spec,
         handover.space,
