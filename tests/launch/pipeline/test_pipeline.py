@@ -15,8 +15,7 @@ from tests.launch.jobs import BUNDLE, ROLE
 from tests.launch.request.test_render import same_as_golden
 
 from tabstep.errors import ProblemsError
-from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder
-from tabstep.launch.pipeline import step
+from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, job
 from tabstep.launch.request import sdk
 
 sdk.sagemaker()
@@ -46,7 +45,7 @@ PATHS: dict[str, Any] = {
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
-    monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
     return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 

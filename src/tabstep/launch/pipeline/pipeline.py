@@ -129,13 +129,7 @@ class PyTorchTrainingStepBuilder:
             from sagemaker.workflow.steps import TrainingStep
 
             arguments = render.estimator(step.spec, session, step.late).fit(inputs=render.inputs(step.spec, step.late))
-            return TrainingStep(
-                name=step.name,
-                step_args=arguments,
-                depends_on=list(dependencies) if dependencies else None,
-                cache_config=cache_config,
-                retry_policies=list(retry_policies) if retry_policies else None,
-            )
+            return TrainingStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 
     def create_tuning_step(
         self,
@@ -169,13 +163,8 @@ class PyTorchTrainingStepBuilder:
             from sagemaker.workflow.steps import TuningStep
 
             tuner = render.tuner(made.spec, session, step.late)
-            return TuningStep(
-                name=step.name,
-                step_args=tuner.fit(inputs=render.inputs(made.spec.job, step.late), job_name=made.spec.name),
-                depends_on=list(dependencies) if dependencies else None,
-                cache_config=cache_config,
-                retry_policies=list(retry_policies) if retry_policies else None,
-            )
+            arguments = tuner.fit(inputs=render.inputs(made.spec.job, step.late), job_name=made.spec.name)
+            return TuningStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 
     def create_registration_step(
         self, training_step: Any, model_package_group_name: str, *, name: str | None = None, **options: Any
@@ -204,12 +193,9 @@ class PyTorchTrainingStepBuilder:
 
     def _launch(self) -> dict[str, Any]:
         """Return the values for conf/launch, with what the builder was given."""
-        settings = self.config.launch_settings()
-        if self._role is not None:
-            settings["role"] = self._role
-        if self._given is not None:
-            settings["region"] = self._given.boto_region_name
-        return settings
+        role = {} if self._role is None else {"role": self._role}
+        region = {} if self._given is None else {"region": self._given.boto_region_name}
+        return {**self.config.launch_settings(), **role, **region}
 
     def _placed(self, step: Step, name: str | None, *, cached: bool) -> Step:
         """Give a step the name it was given, or one of its own, and checkpoints by that name."""
@@ -223,18 +209,24 @@ class PyTorchTrainingStepBuilder:
         for line in warnings:
             say(f"warning: {line}")
         if self._upload:
-            bucket, key = split_uri(step.spec.bundle_uri)
-            put_bytes(session.boto_session.client("s3"), step.bundle.data, bucket, key)
+            put_bytes(session.boto_session.client("s3"), step.bundle.data, *split_uri(step.spec.bundle_uri))
         return session
 
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)
-        if self._given is not None:
-            given = self._given
-            return sdk.session(given.boto_session, bucket, pipeline=True, client=given.sagemaker_client)
-        return sdk.session(sdk.boto_session(step.spec.region), bucket, pipeline=True)
+        boto = sdk.boto_session(step.spec.region) if self._given is None else self._given.boto_session
+        return sdk.session(boto, bucket, pipeline=True, client=getattr(self._given, "sagemaker_client", None))
 
     def _unique(self, name: str) -> str:
         if name not in self._made:
             return name
         return next(other for n in range(2, 10_000) if (other := f"{name}-{n}") not in self._made)
+
+
+def _options(dependencies: Sequence[Any] | None, cache_config: Any, policies: Sequence[Any] | None) -> dict[str, Any]:
+    """Return what every step of the SDK takes besides its request."""
+    return {
+        "depends_on": list(dependencies) if dependencies else None,
+        "cache_config": cache_config,
+        "retry_policies": list(policies) if policies else None,
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -48,60 +48,44 @@ class Outcome:
 
     def remarks(self) -> list[str]:
         """Say what the service would have shown badly."""
-        read = self.metrics
-        unread = [name for name in METRIC_NAMES.values() if not read.get(name) and self.status == "Completed"]
-        found = [f"metric {name!r}: its regex finds nothing in the log" for name in unread]
+        values = self.metrics
+        unread = [name for name in METRIC_NAMES.values() if not values.get(name) and self.status == "Completed"]
+        remarks = [f"metric {name!r}: its regex finds nothing in the log" for name in unread]
         if any("\r" in line for line in self.log):
-            found.append("the log has carriage returns: the service shows all of such a line's versions in one")
+            remarks.append("the log has carriage returns: the service shows all of such a line's versions in one")
         if any(len(line.encode()) > MAX_EVENT for line in self.log):
-            found.append(f"the log has a line of more than {MAX_EVENT:,} bytes: the service cuts it")
-        return found
+            remarks.append(f"the log has a line of more than {MAX_EVENT:,} bytes: the service cuts it")
+        return remarks
 
     def table(self) -> Table:
         """Return all of it for a person."""
-        table = Table(
-            title=f"{self.request['TrainingJobName']}, as the service would have shown it", title_justify="left"
-        )
+        title = f"{self.request['TrainingJobName']}, as the service would have shown it"
+        table = Table(title=title, title_justify="left")
         table.add_column("")
         table.add_column("", overflow="fold")
-        for name, text in [*self._job(), *self._input(), *self._metrics(), *self._output()]:
+        for name, text in self._rows():
             table.add_row(name, text)
         return table
 
-    def _job(self) -> list[tuple[str, str]]:
-        resources = self.request["ResourceConfig"]
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        resources, algorithm = self.request["ResourceConfig"], self.request["AlgorithmSpecification"]
         stages = ", ".join(f"{name} {seconds:.1f} s" if seconds else name for name, seconds in self.stages)
-        codes = ", ".join(f"{name} {code}" for name, code in self.exit_codes.items())
-        rows = [("status", f"{self.status} ({stages})"), ("exit code", codes)]
+        yield "status", f"{self.status} ({stages})"
+        yield "exit code", ", ".join(f"{name} {code}" for name, code in self.exit_codes.items())
         if self.failure:
-            rows.append(("failure reason", self.failure))
-        image = self.request["AlgorithmSpecification"].get("TrainingImage", "")
-        rows.append(("instances", f"{resources['InstanceCount']} x {resources['InstanceType']} (here: this machine)"))
-        rows.append(("image", f"{image} (here: this Python)"))
-        return rows
-
-    def _input(self) -> list[tuple[str, str]]:
-        rows = [("hyperparameters", f"{len(self.request.get('HyperParameters', {}))} of 100")]
+            yield "failure reason", self.failure
+        yield "instances", f"{resources['InstanceCount']} x {resources['InstanceType']} (here: this machine)"
+        yield "image", f"{algorithm.get('TrainingImage', '')} (here: this Python)"
+        yield "hyperparameters", f"{len(self.request.get('HyperParameters', {}))} of 100"
         for name, files in self.channels.items():
-            rows.append((f"channel {name}", f"{len(files)} file{'s' * (len(files) != 1)}, {_bytes(files)}"))
-        return rows
-
-    def _metrics(self) -> list[tuple[str, str]]:
-        shown = {
-            name: f"{len(values)} values, the last {number(values[-1])}"
-            for name, values in self.metrics.items()
-            if values
-        }
-        return [(name, shown.get(name, "no value")) for name in self.metrics]
-
-    def _output(self) -> list[tuple[str, str]]:
-        rows = [(f"{Path(address).name}", f"{address}, {_bytes([file])}") for address, file in self.places.items()]
-        config = self.request.get("CheckpointConfig", {})
-        if config:
-            rows.append(
-                ("checkpoints", f"{config['S3Uri']}, {len(self.checkpoints)} files, {_bytes(self.checkpoints)}")
-            )
-        return [*rows, ("log", f"{len(self.log):,} lines")]
+            yield f"channel {name}", f"{len(files)} file{'s' * (len(files) != 1)}, {_bytes(files)}"
+        for name, values in self.metrics.items():
+            yield name, f"{len(values)} values, the last {number(values[-1])}" if values else "no value"
+        for address, file in self.places.items():
+            yield Path(address).name, f"{address}, {_bytes([file])}"
+        if config := self.request.get("CheckpointConfig"):
+            yield "checkpoints", f"{config['S3Uri']}, {len(self.checkpoints)} files, {_bytes(self.checkpoints)}"
+        yield "log", f"{len(self.log):,} lines"
 
 
 def _bytes(files: Sequence[Path]) -> str:

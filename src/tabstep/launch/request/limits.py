@@ -8,41 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tabstep.launch.request import sdk
+from tabstep.launch.request.aws_facts import table
 
 Shapes = Mapping[str, Mapping[str, Any]]
 
-# Where a part of the request comes from; the longest prefix counts.
-_KEYS = {
-    "TrainingJobName": "launch.job_name",
-    "RoleArn": "launch.role",
-    "HyperParameters": "hyperparameter",
-    "Environment": "launch.environment",
-    "Tags": "launch.tags",
-    "AlgorithmSpecification.TrainingImage": "launch.image_uri",
-    "ResourceConfig.InstanceType": "launch.instance_type",
-    "ResourceConfig.InstanceCount": "launch.instance_count",
-    "ResourceConfig.VolumeSizeInGB": "launch.volume_size",
-    "ResourceConfig.VolumeKmsKeyId": "launch.volume_kms_key",
-    "ResourceConfig.KeepAlivePeriodInSeconds": "launch.keep_alive",
-    "OutputDataConfig.S3OutputPath": "launch.output_path",
-    "OutputDataConfig.KmsKeyId": "launch.output_kms_key",
-    "CheckpointConfig.S3Uri": "launch.checkpoint_path",
-    "InputDataConfig": "launch.input_path",
-    "StoppingCondition.MaxRuntimeInSeconds": "launch.max_run",
-    "StoppingCondition.MaxWaitTimeInSeconds": "launch.max_wait",
-    "VpcConfig.Subnets": "launch.subnets",
-    "HyperParameterTuningJobName": "launch.job_name",
-    "HyperParameterTuningJobConfig.ParameterRanges": "hydra.sweeper.params",
-    "HyperParameterTuningJobConfig.ResourceLimits.MaxNumberOfTrainingJobs": "hydra.sweeper.n_trials",
-    "HyperParameterTuningJobConfig.ResourceLimits.MaxParallelTrainingJobs": "hydra.launcher.max_parallel",
-    "HyperParameterTuningJobConfig.ResourceLimits.MaxRuntimeInSeconds": "hydra.sweeper.timeout",
-    "StaticHyperParameters": "hyperparameter",
-    "HyperParameterTuningResourceConfig.InstanceType": "launch.instance_type",
-    "HyperParameterTuningResourceConfig.InstanceCount": "launch.instance_count",
-    "HyperParameterTuningResourceConfig.VolumeSizeInGB": "launch.volume_size",
-    "HyperParameterTuningResourceConfig.VolumeKmsKeyId": "launch.volume_kms_key",
-    "VpcConfig.SecurityGroupIds": "launch.security_group_ids",
-}
 _OF_A_TUNER = "TrainingJobDefinition."
 """Where a tuner's request has what a job's has at its top."""
 _CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}  # of Java's engine, which the model is written for
@@ -127,11 +96,12 @@ def readable(text: str) -> re.Pattern[str] | None:
 def _key(path: str) -> str:
     """Return the name by which the user set a part of the request."""
     path = path.removeprefix(_OF_A_TUNER)
-    prefixes = [prefix for prefix in _KEYS if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
+    keys = table("keys")
+    prefixes = [prefix for prefix in keys if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
     if not prefixes:
         return path
     longest = max(prefixes, key=len)
-    return f"{_KEYS[longest]}{path[len(longest) :]}".replace("hyperparameter.", "hyperparameter ")
+    return f"{keys[longest]}{path[len(longest) :]}".replace("hyperparameter.", "hyperparameter ")
 
 
 def _join(path: str, key: str) -> str:

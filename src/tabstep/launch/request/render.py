@@ -33,7 +33,6 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
         session: a session of the SDK, see ``sdk.session``.
         late: fields of the spec whose value only a pipeline knows, as its variables.
     """
-    sdk.sagemaker()
     with sdk.quiet():
         from sagemaker.pytorch import PyTorch
 
@@ -79,7 +78,6 @@ def _range(dimension: Dimension) -> Any:
 
 def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Return the channels as the SDK takes them; None for a job without any. ``late`` may name ``channels.train``."""
-    sdk.sagemaker()
     with sdk.quiet():
         from sagemaker.inputs import TrainingInput
 
