@@ -147,8 +147,8 @@ def test_there_and_back(
 ) -> None:
     """The request and the source that were sent are run here; what comes out is put where the service puts it."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     launch(overrides, "launch.wait=false")
     (request,) = sent
@@ -156,7 +156,7 @@ def test_there_and_back(
     bundle = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     work = tmp_path / "service"
     work.mkdir()
-    outcome = run_request(request, bundle, fetch(request, work / "fetched", without={}), work)
+    outcome = run_request(request, bundle, fetch_channels(request, work / "fetched", without={}), work)
     assert outcome.status == "Completed", "\n".join(outcome.log[-20:])
     for address, file in outcome.places.items():
         place, _, name = address[5:].partition("/")

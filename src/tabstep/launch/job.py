@@ -65,7 +65,7 @@ def prepare(
     """
     assert isinstance(settings.launch, RemoteSettings)
     remote = _rehearsed(settings.launch) if settings.launch.name == "rehearsal" else settings.launch
-    today = datetime.datetime.now(datetime.UTC)
+    today = datetime.datetime.now(datetime.UTC)  # `now` may be long ago, and an image is out of date today
     wrong = list(problems)
     plan, bundle, prices = _NO_DATA, _NO_BUNDLE, cost.NO_PRICES
     with collecting(wrong):

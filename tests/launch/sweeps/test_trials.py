@@ -362,8 +362,8 @@ def test_jobs_choose_their_launcher(service: Service, tiny_data: Path, capsys: p
 
 def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path | bytes]]:
     """Return what runs a job in full with the real toolkit, its source and its tables taken from moto."""
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     def run(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
         place = directory / request["TrainingJobName"]
@@ -371,7 +371,7 @@ def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path |
         bucket, _, key = json.loads(request["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
         source = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         request = json.loads(json.dumps(request, default=str))  # a description has times, a request has none
-        channels = fetch(request, place / "fetched", without={})
+        channels = fetch_channels(request, place / "fetched", without={})
         outcome = run_request(request, source, channels, place)
         assert outcome.status == "Completed", outcome.failure
         artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]

@@ -302,8 +302,8 @@ def test_jobs_do_not_share_checkpoints_and_the_last_value_is_the_reports(
 ) -> None:
     """Two of a tuner's jobs run here on one checkpoint directory, as one place on S3; the second is interrupted."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     slowly = ("trainer=cpu", "data.checks=off", "trainer.max_epochs=40", "data.batch_size=8")
     slowly += ("callbacks=no_early_stopping",)
@@ -320,7 +320,7 @@ def test_jobs_do_not_share_checkpoints_and_the_last_value_is_the_reports(
         job = job_request(request, f"t1-00{number}", values)
         bucket, _, key = json.loads(job["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
         source = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        channels = fetch(job, place / "fetched", without={})
+        channels = fetch_channels(job, place / "fetched", without={})
         outcome = run_request(job, source, channels, place, interrupt_after=3 if number else None)
         assert outcome.status == "Completed", outcome.failure
         report = json.loads((place / "algo-1" / "ml" / "output" / "data" / "report.json").read_text())

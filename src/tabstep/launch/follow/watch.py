@@ -15,6 +15,8 @@ from tabstep.launch.s3.aws_errors import CredentialsError
 from tabstep.launch.s3.download import download, objective
 
 ENDED: Final = ("Completed", "Failed", "Stopped")
+THEIR_FAULT: Final = ("CapacityError", "InternalServerError")
+"""Beginnings of the reasons of a job that failed by no fault of its own."""
 _FAILURES: Final = 60
 
 Show = Callable[[str], None]

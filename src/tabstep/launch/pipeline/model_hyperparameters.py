@@ -1,4 +1,4 @@
-"""What a pipeline's author says of a model, by the names of feature lists, and the overrides that it stands for."""
+"""ModelHyperparameters: feature lists and a few settings of a pipeline's author, and the overrides they stand for."""
 
 from __future__ import annotations
 

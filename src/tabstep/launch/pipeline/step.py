@@ -1,4 +1,4 @@
-"""A job that a pipeline runs later: checked like one that is sent now, with stand-ins for what is not known."""
+"""A training step before the SDK has it: checked like a job that is sent now, with stand-ins for pipeline variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a job reads and writes on S3: each address by itself, and none inside another."""
+"""The S3 addresses of a job: each is one that S3 takes, and none lies inside another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service's own limits, read from botocore's model of it: nobody else checks them before the service does."""
+"""Validates a request by botocore's model of the service, with the limits that botocore leaves to the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to SageMaker's SDK: imported here and nowhere above, since it takes seconds and changes the interpreter."""
+"""Sessions of SageMaker's SDK and of boto3; the SDK is imported late: it takes seconds and changes the interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a job before anything is sent, found in one pass; nothing is asked for."""
+"""Validates a job spec in one pass, without a connection: role, image, instances, network, secrets; and warns."""
 
 from __future__ import annotations
 

@@ -40,9 +40,10 @@ def refusals(what: str) -> Iterator[None]:
         raise _unanswered(what, error) from error
 
 
-def code(error: Any) -> str:
-    """Return the code of a ``ClientError``, such as ``NoSuchKey``."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+def code(error: BaseException) -> str:
+    """Return the code of AWS's answer, such as ``NoSuchKey``: of a ``ClientError``, or of the one behind ours."""
+    answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def _answered(what: str, error: Any) -> Exception:

@@ -58,7 +58,7 @@ def check_channels(channels: Mapping[str, str], schema: SchemaSettings, client: 
                 "the splits that there are"
             )
         except UserError as error:
-            if not isinstance(error.__cause__, ArrowException) and code(error.__cause__) not in DENIED:
+            if not isinstance(error.__cause__, ArrowException) and code(error) not in DENIED:
                 raise
             say(f"warning: data.{split}: was not looked at: {error}")
     raise_problems([*problems, *_missing_columns(columns, schema)])

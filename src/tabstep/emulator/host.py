@@ -1,4 +1,4 @@
-"""One host of a rehearsed job: the directory tree that the service would mount, and the toolkit's own process on it.
+"""One emulated host of a job: the directory tree that the service would mount, and the toolkit's own process on it.
 
 What a container of the service has and a process of this machine has not: a root of its own (``SAGEMAKER_BASE_DIR``
 moves it), the name ``algo-1`` in its network, and process number 1, which ignores SIGTERM unless it asks for it.
