@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tabstep.errors import ProblemsError
-from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
+from tabstep.errors import raise_problems
 from tabstep.launch.pipeline.registration import Registration, register_step
-from tabstep.launch.pipeline.step import Step, job_overrides, prepare_step
+from tabstep.launch.pipeline.step import (
+    Hyperparameters,
+    Step,
+    check_step,
+    job_overrides,
+    job_variables,
+    prepare_step,
+)
 from tabstep.launch.pipeline.tuning_step import Search, prepare_tuning_step
 from tabstep.launch.request import render, sdk
 from tabstep.launch.request.job_spec import split_uri
@@ -26,21 +32,28 @@ class PytorchTrainingConfig:
 
     Paths, instance type and count may be parameters of the pipeline, and paths the output of an earlier step too. An
     input path that is known only then must not end in a slash; it may also be a mapping of the splits to places of
-    their own. ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, or a list of
-    overrides.
+    their own. A path that is None is made of the bucket: ``input``, ``output`` and ``checkpoints`` below
+    ``launch.prefix``; ``checkpoint_path="none"`` keeps no checkpoints.
+
+    ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, a list of overrides, or
+    values by key, ``{"optimizer.lr": 0.001}``. Those of the first and the last may be variables of the pipeline.
+    ``training_volume_size`` and ``training_entry_point`` are other names of ``volume_size`` and ``entry_point``.
 
     ``settings`` takes every other key of ``launch``: ``{"volume_kms_key": …, "torch": "2.12"}``.
 
     Raises:
-        ProblemsError: there are no hyperparameters.
+        ProblemsError: everything that is wrong with the job and does not hang on its role, region and source, one line
+            each.
     """
 
-    input_path: Address | Mapping[str, Address]
-    output_path: Address
-    checkpoint_path: Address | None
-    hyperparameters: ModelHyperparameters | str | Sequence[str]
+    hyperparameters: Hyperparameters
+    input_path: Address | Mapping[str, Address] | None = None
+    output_path: Address | None = None
+    checkpoint_path: Address | None = None
     training_instance_type: Address = "ml.g5.12xlarge"
     training_instance_count: Any = 1
+    training_volume_size: int | None = None
+    training_entry_point: str | None = None
     volume_size: int = 30
     entry_point: str = "train.py"
     source_dir: str | None = None
@@ -57,7 +70,16 @@ class PytorchTrainingConfig:
 
     def __post_init__(self) -> None:
         if not self.hyperparameters:
-            raise ProblemsError(["hyperparameters: are missing: a ModelHyperparameters, an experiment or overrides"])
+            raise_problems(
+                ["hyperparameters: are missing: a ModelHyperparameters, an experiment, overrides or values by key"]
+            )
+        raise_problems(
+            f"{name}, training_{name}: are two names of one thing, and differ: leave one out"
+            for name in ("volume_size", "entry_point")
+            if getattr(self, f"training_{name}") not in (None, getattr(self, name))
+            and getattr(self, name) != getattr(type(self), name)
+        )
+        check_step(self.to_overrides(), self.launch_settings())
 
     def to_overrides(self) -> list[str]:
         """Return the hyperparameters as a command line would say them."""
@@ -66,8 +88,8 @@ class PytorchTrainingConfig:
     def launch_settings(self) -> dict[str, Any]:
         """Return the values for conf/launch, pipeline variables among them."""
         named = {
-            "output_path": self.output_path,
-            "checkpoint_path": "none" if self.checkpoint_path is None else self.checkpoint_path,
+            "volume_size": self.volume_size if self.training_volume_size is None else self.training_volume_size,
+            "entry_point": self.training_entry_point or self.entry_point,
             "instance_type": self.training_instance_type,
             "instance_count": self.training_instance_count,
             "channels": list(self.channels),
@@ -75,10 +97,11 @@ class PytorchTrainingConfig:
             "tags": dict(self.tags),
         }
         same = (
-            "input_path", "volume_size", "entry_point", "source_dir", "framework_version", "py_version", "image_uri",
-            "max_run", "spot", "max_wait",
+            "input_path", "output_path", "checkpoint_path", "source_dir", "framework_version", "py_version",
+            "image_uri", "max_run", "spot", "max_wait",
         )  # fmt: skip
-        return {**named, **{name: getattr(self, name) for name in same}, **self.settings}
+        late = {f"hyperparameters.{key}": value for key, value in job_variables(self.hyperparameters).items()}
+        return {**named, **{name: getattr(self, name) for name in same}, **late, **self.settings}
 
 
 class PyTorchTrainingStepBuilder:

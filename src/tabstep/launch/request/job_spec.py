@@ -96,7 +96,7 @@ def job_spec(
     """
     role = launch.role or ""
     job_name = launch.job_name or generated_name(f"{launch.prefix}-{model}", now)
-    root = f"s3://{_bucket(launch, role, region)}/{launch.prefix}"
+    root = generated_root(launch, role, region)
     checkpoints = launch.checkpoint_path or f"{root}/checkpoints/{job_name}"
     input_path = _input_path(launch, payload, root)
     max_wait = (launch.max_wait or 2 * launch.max_run) if launch.spot else launch.max_wait
@@ -122,6 +122,11 @@ def job_spec(
         profiler_interval=1000 if launch.profiler else None,
         **{name: getattr(launch, name) for name in _SAME},
     )
+
+
+def generated_root(launch: RemoteSettings, role: str, region: str) -> str:
+    """Return the address above all that is generated."""
+    return f"s3://{_bucket(launch, role, region)}/{launch.prefix}"
 
 
 def generated_name(stem: str, now: datetime.datetime) -> str:

@@ -38,6 +38,9 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
 
         options = {option: getattr(spec, field) for field, option in _OPTIONS.items()} | _composed(spec)
         options |= {_OPTIONS[name]: value for name, value in (late or {}).items() if name in _OPTIONS}
+        kind = "hyperparameters."
+        values = {name.removeprefix(kind): value for name, value in (late or {}).items() if name.startswith(kind)}
+        options["hyperparameters"] |= values
         return PyTorch(sagemaker_session=session, **options, **_watching(spec, options["output_path"]))
 
 
