@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tabstep.config.local_tables import missing_tables
 from tabstep.config.overrides import Command, check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
@@ -91,10 +92,38 @@ def check_command(command: Command, conf_dirs: Sequence[Path]) -> None:
         raise ProblemsError(list(dict.fromkeys(problems)))
 
 
+def compose_run(overrides: Sequence[str]) -> tuple[dict[str, Any], Settings]:
+    """Return the configuration of one run as plain containers, and typed; no directory is made.
+
+    Raises:
+        ProblemsError: an override or what they compose is wrong: every problem, one line each.
+    """
+    conf_dirs = [config_dir()]
+    problems, sound = check_overrides(overrides, conf_dirs)
+    try:
+        composition = _composition(sound, conf_dirs, PRIMARY)
+    except ProblemsError as error:
+        raise ProblemsError([*problems, *error.problems]) from error
+    if problems:
+        raise ProblemsError(problems)
+    return composition
+
+
 def _composed_problems(
     overrides: Sequence[str], conf_dirs: Sequence[Path], command: Command, *, quiet: bool
 ) -> Sequence[str]:
     """Return the problems of what the sound overrides compose; ``quiet`` passes over a failing composition."""
+    try:
+        _, settings = _composition(overrides, conf_dirs, command.flags.get("--config-name") or PRIMARY)
+    except ProblemsError as error:
+        return error.problems
+    except UserError as error:
+        return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
+    looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
+    return missing_tables(settings.data) if looks else []
+
+
+def _composition(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str) -> tuple[dict[str, Any], Settings]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -103,12 +132,10 @@ def _composed_problems(
     from tabstep.config.resolve import composition_problem
 
     try:
-        parse(composed(overrides, conf_dirs, name=command.flags.get("--config-name") or PRIMARY))
-    except ProblemsError as error:
-        return error.problems
+        config = composed(overrides, conf_dirs, name=name)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        return [] if quiet else [str(composition_problem(error))]  # a mistake that is named already may have led to it
-    return []
+        raise composition_problem(error) from error
+    return config, parse(config)
 
 
 def _sweep_directory(command: Command) -> list[str]:

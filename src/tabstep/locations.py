@@ -8,12 +8,12 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from pyarrow import ArrowException, fs
 
-from tabstep.errors import UserError, nearest
+from tabstep.config.local_tables import near_path
+from tabstep.errors import UserError
 
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
 _URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
@@ -69,7 +69,7 @@ def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
     if kind == fs.FileType.File:
         raise UserError(f"{where}: {location} is a file, a directory is due: set data.train to it instead")
     if kind == fs.FileType.NotFound:
-        raise UserError(f"{where}: no such directory: {location}{_near_path(path)}")
+        raise UserError(f"{where}: no such directory: {location}{near_path(path)}")
     found = _list(filesystem, path, where, recursive=False)
     return {info.base_name: info for info in found if not _hidden(info.base_name)}
 
@@ -92,7 +92,7 @@ def find_files(location: str, *, where: str) -> Location:
         return _in_directory(filesystem, path, location, where)
     if _MAGIC.search(path):
         return _by_glob(filesystem, path, location, where)
-    raise UserError(f"{where}: no such file or directory: {location}{_near_path(path)}")
+    raise UserError(f"{where}: no such file or directory: {location}{near_path(path)}")
 
 
 def is_directory(location: str, *, where: str) -> bool:
@@ -106,12 +106,6 @@ def _file_type(filesystem: fs.FileSystem, path: str, where: str) -> fs.FileType:
         return filesystem.get_file_info(path).type
     except (OSError, ArrowException) as error:
         raise UserError(f"{where}: {path} cannot be read: {first_line(error)}") from error
-
-
-def _near_path(path: str) -> str:
-    parent = Path(path).parent
-    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() and os.access(parent, os.R_OK) else []
-    return f": {nearest(Path(path).name, names)}" if names else ""
 
 
 def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) -> list[fs.FileInfo]:

@@ -22,6 +22,7 @@ from tabstep.errors import UserError
 from tabstep.exits import writing
 from tabstep.probabilities import probabilities
 from tabstep.source import ParquetSource, open_source
+from tabstep.tables.frames import is_location, like, to_table
 
 CHUNK_ROWS = 16_384
 
@@ -83,18 +84,23 @@ class Predictor:
         """The classes as text, in the order of the probabilities."""
         return tuple(str(name) for name in self.encoder.classes)
 
-    def predict(self, table: pa.Table | pa.RecordBatch | str | os.PathLike[str]) -> pa.Table:
-        """Predict raw rows: a table, a record batch, or the location of parquet files.
+    def predict(self, table: Any) -> Any:
+        """Predict raw rows: a DataFrame, an Arrow table, a dict of arrays by column, or the location of files.
 
         Returns:
             The id and label columns where the input has them, ``prob_<class>`` for each class or label, float32, and
-            ``prediction`` (multilabel: ``prediction_<label>``), in the input's order.
+            ``prediction`` (multilabel: ``prediction_<label>``), in the input's order: a DataFrame for a DataFrame of
+            pandas or polars, a dict for a dict, else an Arrow table.
 
         Raises:
             UserError: a feature column is missing or of a type that cannot be read as in training.
         """
-        batches = [self._predict(batch) for batch in self._batches(table)]
-        return pa.Table.from_batches(batches)
+        predicted = pa.Table.from_batches([self._predict(batch) for batch in self._batches(table)])
+        return like(predicted, table)
+
+    def predict_proba(self, table: Any) -> NDArray[np.float32]:
+        """Return the probabilities ``(n, classes)`` of raw rows, in the order of ``class_names``."""
+        return np.concatenate([self.probabilities_of(batch) for batch in self._batches(table)])
 
     def predict_file(
         self, table: str | os.PathLike[str], out: str | os.PathLike[str], *, batch_rows: int = 65_536
@@ -126,13 +132,12 @@ class Predictor:
         return rows
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        if isinstance(table, pa.RecordBatch):
-            yield table
-        elif isinstance(table, pa.Table):
-            # A table of no rows has no batches, but its prediction has a schema.
-            yield from table.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-        else:
+        if is_location(table):
             yield from self._source_batches(open_source(os.fspath(table), split="table"), batch_rows)
+            return
+        rows = to_table(table, where="table")
+        # A table of no rows has no batches, but its prediction has a schema.
+        yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
     def _source_batches(self, source: ParquetSource, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema

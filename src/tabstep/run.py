@@ -90,7 +90,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
     started = time.monotonic()
     output = Path(settings.paths.output_dir)
-    show = _shower(ranks)
+    show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     for note in machine.notes:
         show(note)
     if ranks.rank == 0:
@@ -196,9 +196,9 @@ def _content(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if entry.name != LOCK]
 
 
-def _shower(ranks: Ranks) -> Show:
-    """Return what prints on rank 0, and nothing on the others."""
-    if ranks.rank != 0:
+def _shower(*, silent: bool) -> Show:
+    """Return what prints to standard output, as wide as the terminal, or nothing."""
+    if silent:
         return lambda _: None
     console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=120)
 

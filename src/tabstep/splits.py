@@ -49,6 +49,12 @@ def locate_splits(path: str | None, train: str | None, val: str | None, test: st
     return {split: located[split] for split in SPLITS if split in located}
 
 
+def holds_splits(location: str) -> bool:
+    """Whether a location is a directory with a train split in it, rather than one table."""
+    where = "data.path"
+    return is_directory(location, where=where) and "train" in map(_split_name, entries(location, where=where).values())
+
+
 def _below(path: str, wanted: Sequence[Split]) -> dict[Split, str]:
     found = entries(path, where="data.path")
     located: dict[Split, str] = {}

@@ -30,14 +30,18 @@ class Reporting(Protocol):
     epoch_batches: int
 
 
-def build_console(progress: Literal["auto", "bar", "lines"], log_interval: int) -> ConsoleBar | ConsoleLines:
-    """Return the callback that reports a run; ``auto`` is a bar where standard output is a terminal.
+def build_console(
+    progress: Literal["auto", "bar", "lines", "none"], log_interval: int
+) -> list[ConsoleBar | ConsoleLines]:
+    """Return the callback that reports a run; ``auto`` is a bar where standard output is a terminal, ``none`` is none.
 
     ``log_interval`` is the number of batches between two looks at the loss; 0 looks at it once an epoch only.
     """
+    if progress == "none":
+        return []
     if progress == "bar" or (progress == "auto" and sys.stdout.isatty()):
-        return ConsoleBar(log_interval)
-    return ConsoleLines(log_interval)
+        return [ConsoleBar(log_interval)]
+    return [ConsoleLines(log_interval)]
 
 
 class ConsoleLines(L.Callback):

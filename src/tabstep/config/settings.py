@@ -254,7 +254,7 @@ class CallbackSettings:
     checkpoint: CheckpointSettings
     ema_decay: Annotated[OpenFraction | None, Doc("decay of a moving average of the weights; null keeps none")]
     max_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
-    progress: Annotated[Literal["auto", "bar", "lines"], Doc("auto is a bar on a terminal and lines in a log")]
+    progress: Annotated[Literal["auto", "bar", "lines", "none"], Doc("auto is a bar on a terminal, lines in a log")]
 
 
 @dataclass(frozen=True, kw_only=True)
