@@ -23,15 +23,15 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from tabstep.assembly import Assembly, assemble
 from tabstep.config.parse import parse
 from tabstep.config.resolve import plain
 from tabstep.config.settings import Settings
-from tabstep.data import Batch, as_tensors
 from tabstep.entry import config_dir
-from tabstep.machine import resolve_machine
-from tabstep.preparation import prepare
-from tabstep.ranks import Ranks
+from tabstep.run.build import Assembly, assemble
+from tabstep.run.prepare import prepare
+from tabstep.system.devices import resolve_machine
+from tabstep.system.ranks import Ranks
+from tabstep.training.datamodule import Batch, as_tensors
 
 BATCH_SIZES = (1024, 8192)
 EPOCHS = 9

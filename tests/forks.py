@@ -24,7 +24,7 @@ import torch
 
 import tabstep.cli
 import tabstep.entry
-import tabstep.run
+import tabstep.run.run
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -115,7 +115,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    assert tabstep.run  # imported late by a command, and before the fork here
+    assert tabstep.run.run  # imported late by a command, and before the fork here
     torch.set_num_threads(1)
     for line in sys.stdin:
         result = json.dumps(answer(json.loads(line)))

@@ -920,7 +920,7 @@ def test_resume(commands: Commands, run_copy: Path) -> None:
 
     # More epochs than a finished run had, killed before the export, then the same again.
     more = ["schema.id=row_id", "trainer.max_epochs=3"]
-    ended = commands.train(run_copy, *more, fault=("tabstep.artifact:save", 1, "SIGKILL"))
+    ended = commands.train(run_copy, *more, fault=("tabstep.artifact.save:save", 1, "SIGKILL"))
     assert ended.code == -9
     ended = commands.train(run_copy, *more)
     assert (ended.code, ended.err) == (0, "")
@@ -938,13 +938,13 @@ def test_resume(commands: Commands, run_copy: Path) -> None:
 
 
 SIGNALS = [
-    ("tabstep.classifier:Classifier.training_step", 3),
-    ("tabstep.callbacks.checkpointing:Checkpointer._save", 1),
-    ("tabstep.classifier:Classifier.validation_step", 1),
-    ("tabstep.classifier:Classifier.on_train_epoch_end", 1),
-    ("tabstep.preparation:encode_table", 2),
-    ("tabstep.artifact:save", 1),
-    ("tabstep.run:write_json", 1),
+    ("tabstep.training.classifier:Classifier.training_step", 3),
+    ("tabstep.training.callbacks.checkpointing:Checkpointer._save", 1),
+    ("tabstep.training.classifier:Classifier.validation_step", 1),
+    ("tabstep.training.classifier:Classifier.on_train_epoch_end", 1),
+    ("tabstep.run.prepare:encode_table", 2),
+    ("tabstep.artifact.save:save", 1),
+    ("tabstep.run.run:write_json", 1),
 ]
 
 
@@ -978,16 +978,16 @@ def test_max_time(commands: Commands, run_copy: Path) -> None:
 
 # Where the disk is full from then on, and whether the run still ends well.
 FULL: list[tuple[Fault, int]] = [
-    (("tabstep.table:write_sealed", 1, "ENOSPC"), 75),
-    (("tabstep.durable:write_durably", 0, "ENOSPC"), 75),
-    (("tabstep.checkpoints:dump_state", 1, "ENOSPC"), 0),
-    (("tabstep.checkpoints:dump_state", 3, "ENOSPC"), 75),
-    (("tabstep.checkpoints:dump_state", 0, "ENOSPC"), 75),
-    (("tabstep.history:write_durably", 0, "ENOSPC"), 75),
-    (("tabstep.predictor:write_batches", 1, "ENOSPC"), 75),
-    (("tabstep.artifact:save", 1, "ENOSPC"), 75),
-    (("tabstep.artifact:_swap", 1, "ENOSPC"), 75),
-    (("tabstep.run:write_json", 1, "ENOSPC"), 75),
+    (("tabstep.encoding.encoded_table:write_sealed", 1, "ENOSPC"), 75),
+    (("tabstep.system.atomic_write:write_durably", 0, "ENOSPC"), 75),
+    (("tabstep.training.checkpoints:dump_state", 1, "ENOSPC"), 0),
+    (("tabstep.training.checkpoints:dump_state", 3, "ENOSPC"), 75),
+    (("tabstep.training.checkpoints:dump_state", 0, "ENOSPC"), 75),
+    (("tabstep.training.loggers:write_durably", 0, "ENOSPC"), 75),
+    (("tabstep.artifact.predictor:write_batches", 1, "ENOSPC"), 75),
+    (("tabstep.artifact.save:save", 1, "ENOSPC"), 75),
+    (("tabstep.artifact.save:_swap", 1, "ENOSPC"), 75),
+    (("tabstep.run.run:write_json", 1, "ENOSPC"), 75),
 ]
 
 
@@ -1005,7 +1005,7 @@ def test_full_disk(commands: Commands, finished: Path, tmp_path: Path, fault: Fa
     assert json.loads((tmp_path / "out" / "report.json").read_text())["epochs"] == 3
 
 
-@pytest.mark.parametrize("point", ["tabstep.predictor:write_batches", "os:replace"])
+@pytest.mark.parametrize("point", ["tabstep.artifact.predictor:write_batches", "os:replace"])
 def test_full_disk_while_predicting(commands: Commands, run_copy: Path, point: str) -> None:
     (run_copy / "p.parquet").write_text("before")
     ended = commands.predict(run_copy, "data/test", fault=(point, 1, "ENOSPC"))

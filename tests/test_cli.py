@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tabstep import artifact, cli, entry
+from tabstep import cli, entry
+from tabstep.artifact import save as artifact
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ SOURCE = str(Path(entry.__file__).resolve().parent.parent)
 
 @dataclass
 class Runs:
-    """Stands in for ``tabstep.run``: remembers what it was given, and fails as it is told."""
+    """Stands in for ``tabstep.run.run``: remembers what it was given, and fails as it is told."""
 
     settings: list[Settings] = field(default_factory=list)
     configs: list[dict[str, Any]] = field(default_factory=list)
@@ -41,9 +41,9 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
     found = Runs()
-    module = types.ModuleType("tabstep.run")
+    module = types.ModuleType("tabstep.run.run")
     module.run = found.run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tabstep.run", module)
+    monkeypatch.setitem(sys.modules, "tabstep.run.run", module)
     monkeypatch.setattr(sys, "argv", ["train.py", "as", "given"])
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
@@ -252,7 +252,7 @@ def test_lightnings_lines_appear_once(runs: Runs, capsys: pytest.CaptureFixture[
     own = logging.StreamHandler()  # as `import lightning` adds it, later than Hydra's
     lightning.addHandler(own)
     logging.getLogger("lightning.pytorch.trainer").warning("GPU available")
-    logging.getLogger("tabstep.run").info("ours")
+    logging.getLogger("tabstep.run.run").info("ours")
     lightning.removeHandler(own)
     captured = capsys.readouterr()
     assert (captured.err.count("GPU available"), captured.out.count("GPU available")) == (1, 0)

@@ -68,7 +68,7 @@ class TabstepSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run every trial that is still to be run."""
-        from tabstep.sweep.start import start
+        from tabstep.sweep.run_sweep import start
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -87,13 +87,13 @@ class ProcessLauncher(Launcher):
 
     def runner(self, surroundings: Any) -> Any:
         """Return what starts and watches the processes for tabstep's sweeper, one by one."""
-        from tabstep.sweep.launchers import process_runner
+        from tabstep.sweep.runners import process_runner
 
         return process_runner(self.n_jobs, surroundings.descriptor)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch for another sweeper than tabstep's own, which starts the processes itself."""
-        from tabstep.sweep.launchers import launch_processes
+        from tabstep.sweep.runners import launch_processes
 
         return launch_processes(self.hydra_context, self.config, job_overrides, initial_job_idx, self.n_jobs)
 
@@ -110,13 +110,13 @@ class SageMakerLauncher(Launcher):
 
     def runner(self, surroundings: Any) -> Any:
         """Return what sends and follows the jobs for tabstep's sweeper."""
-        from tabstep.launch.trials import job_runner
+        from tabstep.launch.sweeps.trials import job_runner
 
         return job_runner(self.max_parallel, self.max_usd, surroundings)
 
     def tune(self, handover: Any) -> Any:
         """Let the service's tuner run a whole sweep; ``max_parallel`` and ``max_usd`` are of all of its jobs."""
-        from tabstep.launch.tuning import tune
+        from tabstep.launch.sweeps.tuning import tune
 
         return tune(handover, self.max_parallel, self.max_usd)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tabstep.api.estimator import TabstepClassifier as TabstepClassifier
     from tabstep.api.run import Run as Run
     from tabstep.api.train import train as train
-    from tabstep.artifact import load as load
+    from tabstep.artifact.save import load as load
     from tabstep.config.settings import Settings as Settings
     from tabstep.schema import Schema as Schema
 
@@ -27,7 +27,7 @@ _HOMES = {
     "Schema": "tabstep.schema",
     "Settings": "tabstep.config.settings",
     "TabstepClassifier": "tabstep.api.estimator",
-    "load": "tabstep.artifact",
+    "load": "tabstep.artifact.save",
     "train": "tabstep.api.train",
 }
 

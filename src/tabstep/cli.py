@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tabstep.errors import UserError
-from tabstep.exits import exit_code
+from tabstep.system.exits import exit_code
 
 Namespace = argparse.Namespace
 
@@ -71,7 +71,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: Namespace) -> None:
-    from tabstep.artifact import load
+    from tabstep.artifact.save import load
 
     rows = load(options.model_dir).predict_file(options.table, options.out, batch_rows=options.batch_rows)
     print(f"{rows} rows: {options.out}")
@@ -93,8 +93,8 @@ def _schema(options: Namespace) -> None:
 
     from tabstep.config.settings import SchemaSettings
     from tabstep.entry import config_dir
-    from tabstep.inference import schema_table
-    from tabstep.schema_file import write_schema_file
+    from tabstep.tables.infer_schema import schema_table
+    from tabstep.tables.schema_file import write_schema_file
 
     labels: list[str] | None = options.label
     declared = SchemaSettings(
@@ -124,7 +124,7 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _split(options: Namespace) -> None:
-    from tabstep.split_table import split_table
+    from tabstep.tables.split_file import split_table
 
     counts = split_table(
         options.table,
@@ -149,7 +149,7 @@ def _compare(options: Namespace) -> None:
 
     from rich.console import Console
 
-    from tabstep.comparison import compare, comparison_tables, write_comparison
+    from tabstep.analysis.comparison import compare, comparison_tables, write_comparison
 
     comparison = compare(options.runs)
     console = Console() if sys.stdout.isatty() else Console(width=120)
@@ -174,7 +174,7 @@ def _ensemble(options: Namespace) -> None:
 
     from rich.console import Console
 
-    from tabstep.ensemble import build_ensemble, ensemble_tables, summary
+    from tabstep.analysis.ensemble import build_ensemble, ensemble_tables, summary
 
     directory = Path(options.directory)
     out = directory / "ensemble" if options.out is None else Path(options.out)
@@ -195,9 +195,9 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(options: Namespace) -> None:
     from pathlib import Path
 
+    from tabstep.sweep.html_report import write_report
     from tabstep.sweep.importance import importances
     from tabstep.sweep.ledger import read_sweep
-    from tabstep.sweep.page import write_report
     from tabstep.sweep.space import parse_space
 
     ledger = read_sweep(Path(options.directory))

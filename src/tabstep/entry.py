@@ -1,4 +1,4 @@
-"""From the command line to ``tabstep.run``: argv in order, overrides checked, composed by Hydra, typed, run.
+"""From the command line to ``tabstep.run.run``: argv in order, overrides checked, composed by Hydra, typed, run.
 
 Nothing here imports torch, lightning or pyarrow: a mistake, ``--help`` and ``--cfg job`` answer at once. Hydra itself
 is imported where it is first needed, for ``--help`` does without.
@@ -17,10 +17,10 @@ from tabstep.config.local_tables import missing_tables
 from tabstep.config.overrides import Command, check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
-from tabstep.cores import settle_waiting, usage
+from tabstep.container import container
 from tabstep.errors import ProblemsError, UserError
-from tabstep.exits import exit_code, write_failure
-from tabstep.launch import container
+from tabstep.system.exits import exit_code, write_failure
+from tabstep.system.thread_waiting import set_omp_wait_policy, usage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -212,8 +212,8 @@ def _run(cfg: DictConfig, output_dir: str) -> float | None:
     settings = parse(config)
     if settings.launch.name != "local":
         return _launch(settings)
-    settle_waiting(os.environ, _AT_START, usage())
-    from tabstep.run import run
+    set_omp_wait_policy(os.environ, _AT_START, usage())
+    from tabstep.run.run import run
 
     return run(settings, redacted(config, os.environ))
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.errors import ProblemsError
 from tabstep.schema import Schema
-from tabstep.source import ParquetSource, open_source
-from tabstep.splits import hold_out
+from tabstep.tables.source import ParquetSource, open_source
+from tabstep.tables.splits import hold_out
 
 SCHEMA = Schema(id="id", label=("y",), numeric=("x",), categorical=("c",))
 Table = dict[str, Any]

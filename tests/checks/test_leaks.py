@@ -5,7 +5,7 @@ import pytest
 
 from tabstep.checks.leaks import THRESHOLD, leak_scores
 from tabstep.checks.profile import Sample
-from tabstep.ranking import auroc
+from tabstep.tables.ranking import auroc
 
 RNG = np.random.default_rng(0)
 Y = RNG.random(4000) < 0.2

@@ -14,9 +14,9 @@ from tabstep.config.overrides import check_overrides, group_options
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
-from tabstep.sweep.check import flat, sample
-from tabstep.sweep.dimensions import Values, ends
+from tabstep.sweep.distributions import Values, ends
 from tabstep.sweep.space import given, parse_space
+from tabstep.sweep.validate import flat, sample
 
 CONF = config_dir()
 OPTIONS = [(group, option) for group, options in group_options([CONF]).items() for option in options]

@@ -62,7 +62,7 @@ def s3(aws: str) -> Any:
 @pytest.fixture
 def log(aws: str) -> Callable[..., None]:
     """Appends lines to the log of an instance of the job ``JOB``."""
-    from tabstep.launch.job_log import GROUP
+    from tabstep.launch.follow.job_log import GROUP
 
     logs = client("logs")
     streams: set[str] = set()

@@ -13,10 +13,10 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.entry import config_dir
-from tabstep.launch.bundle import Bundle
-from tabstep.launch.spec import JobSpec, Payload, job_spec
-from tabstep.launch.validate import distributed
-from tabstep.lines import METRIC_REGEXES, epoch_line
+from tabstep.launch.request.job_spec import JobSpec, Payload, job_spec
+from tabstep.launch.request.validate import distributed
+from tabstep.launch.source.bundle import Bundle
+from tabstep.log_lines import METRIC_REGEXES, epoch_line
 
 ROLE = "arn:aws:iam::123456789012:role/job"
 NOW = datetime.datetime(2026, 11, 21, 8, 5, 9, 42000, tzinfo=datetime.UTC)

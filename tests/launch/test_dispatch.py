@@ -18,7 +18,8 @@ from tests.launch.jobs import BUNDLE, NOW, ROLE, settings_of
 
 from tabstep.entry import main
 from tabstep.errors import ProblemsError
-from tabstep.launch import dispatch, limits
+from tabstep.launch import dispatch
+from tabstep.launch.request import limits
 
 SOURCE = Path(__file__).resolve().parents[2]
 DRY_RUN = ["launch=dry_run", f"launch.role={ROLE}", "launch.region=eu-west-1", "launch.bucket=my-bucket"]
@@ -187,7 +188,7 @@ def test_launching_never_imports_torch_or_lightning(tmp_path: Path, tiny_data: P
 
 
 @pytest.mark.parametrize(
-    "module", ["tabstep.launch", "tabstep.launch.dispatch", "tabstep.launch.pipeline", "tabstep.entry"]
+    "module", ["tabstep.launch", "tabstep.launch.dispatch", "tabstep.launch.pipeline.pipeline", "tabstep.entry"]
 )
 def test_the_sdk_is_imported_where_it_is_used(module: str) -> None:
     names = ["sagemaker", "boto3", "botocore", "torch", "lightning"]

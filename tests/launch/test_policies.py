@@ -16,13 +16,16 @@ import boto3
 import botocore.client
 from tests.launch.conftest import BUCKET, REGION
 from tests.launch.jobs import BUNDLE, ROLE, settings_of
-from tests.launch.test_trials import _logging_as_it_was
+from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.errors import RetryError, UserError
-from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, dispatch, sdk, step, transfer
-from tabstep.launch.follow import follow
-from tabstep.launch.job_log import GROUP
+from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, dispatch
+from tabstep.launch.follow.job import follow
+from tabstep.launch.follow.job_log import GROUP
+from tabstep.launch.pipeline import step
+from tabstep.launch.request import sdk
+from tabstep.launch.s3 import transfer
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 # What IAM calls an operation of S3, where it has a name of its own.

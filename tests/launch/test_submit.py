@@ -17,8 +17,9 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
-from tabstep.launch import dispatch, sdk
-from tabstep.launch.bundle import Bundle, build_bundle
+from tabstep.launch import dispatch
+from tabstep.launch.request import sdk
+from tabstep.launch.source.bundle import Bundle, build_bundle
 
 BUCKET, REGION = "tabstep-test", "eu-central-1"
 ROLE = "arn:aws:iam::111122223333:role/training"
@@ -148,8 +149,8 @@ def test_there_and_back(
 ) -> None:
     """The request and the source that were sent are run here; what comes out is put where the service puts it."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.service import run_request
-    from tabstep.launch.storage import fetch
+    from tabstep.launch.rehearsal.local_s3 import fetch
+    from tabstep.launch.rehearsal.service import run_request
 
     launch(overrides, "launch.wait=false")
     (request,) = sent

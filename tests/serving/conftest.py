@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tabstep import artifact
+from tabstep.artifact import save as artifact
 from tabstep.config.settings import EncoderSettings
-from tabstep.encoder import Encoder
+from tabstep.encoding.encoder import Encoder
 from tabstep.schema import Schema
-from tabstep.source import open_source
+from tabstep.tables.source import open_source
 
 NUMERIC = ("age", "income", "price", "joined", "seen", "local", "opened", "waited", "flag")
 CATEGORICAL = ("city", "Größe, cm", "shop", "member", "birthday", "rate", "fee", "visited")

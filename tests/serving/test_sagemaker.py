@@ -35,7 +35,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    from tabstep.launch import sdk
+    from tabstep.launch.request import sdk
 
     found = sdk.session(REGION, bucket=BUCKET)
     found.boto_session.client("s3").create_bucket(
@@ -61,7 +61,7 @@ def artifact_uri(model_dir: Path, session: Any) -> str:
 
 
 def pytorch_model(session: Any, artifact_uri: str, **options: Any) -> Any:
-    from tabstep.launch import sdk
+    from tabstep.launch.request import sdk
 
     with sdk.quiet():
         from sagemaker.pytorch import PyTorchModel

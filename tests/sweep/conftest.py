@@ -1,4 +1,4 @@
-"""A sweep without training: a stand-in for ``tabstep.run`` that writes the report a run would."""
+"""A sweep without training: a stand-in for ``tabstep.run.run`` that writes the report a run would."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
     found = Runs()
-    module = types.ModuleType("tabstep.run")
+    module = types.ModuleType("tabstep.run.run")
     module.run = found.run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tabstep.run", module)
+    monkeypatch.setitem(sys.modules, "tabstep.run.run", module)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

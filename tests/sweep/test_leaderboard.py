@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tests.sweep.test_ledger import HEADER, TRIAL
 
-from tabstep.sweep.board import LiveTable, described, result, show_leaderboard
 from tabstep.sweep.importance import importances, main_effect
 from tabstep.sweep.leaderboard import best_trial, pareto_fronts, rows, standings, to_csv, to_parquet, write_leaderboard
 from tabstep.sweep.ledger import PROGRESS, Ledger, Trial
+from tabstep.sweep.progress_view import LiveTable, described, result, show_leaderboard
 from tabstep.sweep.space import parse_space
 
 

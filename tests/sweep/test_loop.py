@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sweep.test_proposals import options
+from tests.sweep.test_samplers import options
 
 from tabstep.errors import UserError
 from tabstep.sweep import loop as loop_module
+from tabstep.sweep.context import Job, Outcome
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, read_sweep
 from tabstep.sweep.loop import Loop
-from tabstep.sweep.proposals import make_proposer
-from tabstep.sweep.runner import Job, Outcome
+from tabstep.sweep.samplers import make_proposer
 from tabstep.sweep.space import Space, parse_space
 
 SPACE = parse_space(["lr=tag(log,interval(1e-4,1e-1))", "x=interval(0,1)"])

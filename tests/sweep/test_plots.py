@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tabstep import cli
 from tabstep.errors import UserError
 from tabstep.sweep import plots
+from tabstep.sweep.html_report import write_report
 from tabstep.sweep.ledger import Header, Ledger, Trial, create_sweep, read_sweep
-from tabstep.sweep.page import write_report
 from tabstep.sweep.plots import best_so_far, figures, to_png
 from tabstep.sweep.space import parse_space
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.errors import UserError
-from tabstep.sweep.dimensions import Dimension, Numbers, Values, enumerate_values
+from tabstep.sweep.distributions import Dimension, Numbers, Values, enumerate_values
 from tabstep.sweep.space import combinations, count, parse_space
 
 GRIDS = [

@@ -85,6 +85,6 @@ def watch_training(module: Any) -> None:
     module.train = watched
 
 
-AfterImport("tabstep.run", watch_run)
-AfterImport("tabstep.classifier", watch_batches)
-AfterImport("tabstep.training", watch_training)
+AfterImport("tabstep.run.run", watch_run)
+AfterImport("tabstep.training.classifier", watch_batches)
+AfterImport("tabstep.training.fit", watch_training)

@@ -23,7 +23,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("tabstep.TabstepClassifier: needs scikit-learn: pip install 'tabstep[sklearn]'") from error
+    raise ModuleNotFoundError(
+        "tabstep.TabstepClassifier: needs scikit-learn: pip install 'tabstep[sklearn]'"
+    ) from error
 
 _SERVED = "code"  # of a model directory: what a container is served with, which no prediction here needs
 
@@ -173,7 +175,7 @@ def _read_files(directory: Path) -> dict[str, bytes]:
 
 
 def _load_files(files: Mapping[str, bytes]) -> Any:
-    from tabstep.artifact import load
+    from tabstep.artifact.save import load
 
     with tempfile.TemporaryDirectory(prefix="tabstep-") as directory:
         for name, content in files.items():

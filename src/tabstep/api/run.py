@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tabstep.analysis.stored_runs import read_run
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.errors import UserError
-from tabstep.lines import number
+from tabstep.log_lines import number
 from tabstep.schema import SPLITS
-from tabstep.stored_runs import read_run
 
 if TYPE_CHECKING:
-    from tabstep.predictor import Predictor
+    from tabstep.artifact.predictor import Predictor
 
 _SHOWN = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_loss")
 
@@ -57,7 +57,7 @@ class Run:
     @cached_property
     def model(self) -> Predictor:
         """The trained model, loaded when it is first asked for: ``run.model.predict(table)``."""
-        from tabstep.artifact import load
+        from tabstep.artifact.save import load
 
         return load(self.model_directory)
 
@@ -69,7 +69,10 @@ class Run:
     def __repr__(self) -> str:
         """Show the scores of each split in a few lines."""
         splits = [split for split in SPLITS if f"{split}_loss" in self.report]
-        rows = [("", *_SHOWN), *((split, *map(self._score, [f"{split}_{name}" for name in _SHOWN])) for split in splits)]
+        rows = [
+            ("", *_SHOWN),
+            *((split, *map(self._score, [f"{split}_{name}" for name in _SHOWN])) for split in splits),
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
         title = f"Run: best epoch {self.report.get('best_epoch')} of {self.report.get('epochs')}, {self.directory}"

@@ -15,8 +15,8 @@ from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.entry import compose_run
 from tabstep.errors import ProblemsError, UserError
-from tabstep.splits import holds_splits
 from tabstep.tables.frames import is_location, keep_table, to_table
+from tabstep.tables.splits import holds_splits
 
 Overrides = Mapping[str, Plain] | Sequence[str]
 _COMPOSING = threading.Lock()
@@ -81,7 +81,7 @@ def train_tables(
     settings = parse(config)
     if problems := missing_tables(settings.data):
         raise ProblemsError(problems)
-    from tabstep.run import run  # torch
+    from tabstep.run.run import run  # torch
 
     run(settings, redacted(config, os.environ))
     return Run.read(output)

@@ -9,9 +9,9 @@ from typing import Final, Literal
 from rich.table import Table
 from rich.text import Text
 
-from tabstep.cells import printable
 from tabstep.errors import ProblemsError
-from tabstep.source import where_of
+from tabstep.system.sanitize import printable
+from tabstep.tables.source import where_of
 
 Severity = Literal["ok", "warning", "error"]
 

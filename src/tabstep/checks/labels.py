@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from tabstep.checks.findings import Finding, Severity
 from tabstep.checks.profile import Label, Profile
-from tabstep.labels import MAX_CLASSES
+from tabstep.encoding.labels import MAX_CLASSES
 
 _Problem = tuple[Severity, str]
 

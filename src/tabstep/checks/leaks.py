@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from tabstep.checks.profile import Sample
-from tabstep.ranking import auroc
+from tabstep.tables.ranking import auroc
 
 THRESHOLD: Final = 0.999
 _FEWEST: Final = 30  # rows of a class: with fewer, a perfect ranking may be luck

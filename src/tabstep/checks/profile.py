@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from tabstep.checks.row_hash import hash_categories, hash_ids, hash_numbers, mix
-from tabstep.columns import is_number, to_float64, to_text, value_type
 from tabstep.schema import Schema
-from tabstep.source import ParquetSource
+from tabstep.tables.columns import is_number, to_float64, to_text, value_type
+from tabstep.tables.source import ParquetSource
 
 _CELL_LIMIT: Final = 500_000_000  # of the rows that are looked at, in very wide tables
 _DISTINCT_LIMIT: Final = 2_000_000  # of one column

@@ -11,7 +11,7 @@ from tabstep.checks.findings import Finding
 from tabstep.checks.profile import Profile
 from tabstep.checks.row_hash import distinct
 from tabstep.schema import Schema, Split
-from tabstep.source import ParquetSource
+from tabstep.tables.source import ParquetSource
 
 MANY_SHARED_IDS: Final = 0.5
 MANY_EQUAL_ROWS: Final = 0.01

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.container.container import EXTRA_CONF
+from tabstep.container.hyperparameters import for_job, pack, spill
 from tabstep.errors import ProblemsError, UserError
-from tabstep.exits import say
-from tabstep.launch import cost, limits, render, sdk, upload, validate
-from tabstep.launch.bundle import Bundle, build_bundle, extra_conf
-from tabstep.launch.container import EXTRA_CONF
 from tabstep.launch.job import Job
-from tabstep.launch.overrides import for_job, pack, spill
-from tabstep.launch.requirements import job_packages
-from tabstep.launch.spec import JobSpec, Payload, job_spec
-from tabstep.launch.upload import UploadPlan
+from tabstep.launch.request import cost, limits, render, sdk, validate
+from tabstep.launch.request.job_spec import JobSpec, Payload, job_spec
+from tabstep.launch.s3 import upload
+from tabstep.launch.s3.upload import UploadPlan
+from tabstep.launch.source.bundle import Bundle, build_bundle, extra_conf
+from tabstep.launch.source.requirements import job_packages
+from tabstep.system.exits import say
 
 T = TypeVar("T")
 _ANY_ROLE = "arn:aws:iam::000000000000:role/any"
@@ -41,8 +42,8 @@ def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Pat
     assert isinstance(remote, RemoteSettings)
     sdk.require()
     if remote.attach is not None and remote.name == "sagemaker":
-        from tabstep.launch.follow import attach
-        from tabstep.launch.follow_tuner import attach_tuner
+        from tabstep.launch.follow.job import attach
+        from tabstep.launch.follow.tuner import attach_tuner
 
         return attach_tuner(settings) if remote.tuner else attach(settings)
     if remote.tuner:
@@ -196,7 +197,7 @@ def _run(settings: Settings, remote: RemoteSettings, job: Job) -> float | None:
         print(json.dumps(job.request, indent=2, ensure_ascii=False))
         return None
     if remote.name == "rehearsal":
-        from tabstep.launch.rehearsal import rehearse
+        from tabstep.launch.rehearsal.rehearsal import rehearse
 
         return rehearse(settings, job)
     from tabstep.launch.submit import submit

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tabstep.launch.bundle import Bundle
-from tabstep.launch.cost import Cost
-from tabstep.launch.spec import JobSpec
-from tabstep.launch.upload import UploadPlan
+from tabstep.launch.request.cost import Cost
+from tabstep.launch.request.job_spec import JobSpec
+from tabstep.launch.s3.upload import UploadPlan
+from tabstep.launch.source.bundle import Bundle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.exits import say
-from tabstep.launch import render, sdk
-from tabstep.launch.channels import check_channels
-from tabstep.launch.refusals import refusals
-from tabstep.launch.spec import split_uri
-from tabstep.launch.transfer import put_bytes
-from tabstep.launch.upload import upload
-from tabstep.launch.validate import declared_columns
+from tabstep.launch.request import render, sdk
+from tabstep.launch.request.job_spec import split_uri
+from tabstep.launch.request.validate import declared_columns
+from tabstep.launch.s3.aws_errors import refusals
+from tabstep.launch.s3.channels import check_channels
+from tabstep.launch.s3.transfer import put_bytes
+from tabstep.launch.s3.upload import upload
+from tabstep.system.exits import say
 
 if TYPE_CHECKING:
     from tabstep.launch.job import Job
@@ -29,7 +29,7 @@ def submit(settings: Settings, job: Job) -> float | None:
         RetryError: AWS is out of reach.
         StoppedError: Ctrl-C while following; the job runs on.
     """
-    from tabstep.launch.follow import follow, hints
+    from tabstep.launch.follow.job import follow, hints
 
     launch, spec = settings.launch, job.spec
     assert isinstance(launch, RemoteSettings)

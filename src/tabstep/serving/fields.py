@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from tabstep.batches import ValueKind, value_kind
-from tabstep.columns import value_type
-from tabstep.encoder import Encoder
+from tabstep.encoding.encoder import Encoder
 from tabstep.serving.requests import Request, RequestError, missing_column, shown
+from tabstep.tables.columns import value_type
+from tabstep.tables.record_batch import ValueKind, value_kind
 
 _NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _ZONE: Final = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tabstep.cells import printable
-from tabstep.sweep.dimensions import Dimension, Numbers
+from tabstep.sweep.distributions import Dimension, Numbers
 from tabstep.sweep.leaderboard import plain_value
 from tabstep.sweep.ledger import Trial
+from tabstep.system.sanitize import printable
 
 _LABELS: Final = 12
 _TICKS: Final = 5
@@ -73,7 +73,7 @@ class Axis:
 def axis_of(key: str, dimension: Dimension, trials: Sequence[Trial]) -> Axis:
     """Return the axis of a key; numbers of a list are sorted and stand at equal distances.
 
-    >>> from tabstep.sweep.dimensions import Values
+    >>> from tabstep.sweep.distributions import Values
     >>> trials = [
     ...     Trial(number=index, state="complete", params={"width": text}, overrides=(), directory="")
     ...     for index, text in enumerate(["16", "256", "32"])

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from tabstep.config.grammar import written
-from tabstep.durable import write_durably
-from tabstep.sweep.jobs import Composer
-from tabstep.sweep.launchers import THREADS
+from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.ledger import Trial
+from tabstep.sweep.runners import THREADS
+from tabstep.system.atomic_write import write_durably
 
 BEST, FOLDER = "best.yaml", "experiment"
 SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger")

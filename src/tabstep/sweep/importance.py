@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from tabstep.errors import UserError
-from tabstep.sweep.dimensions import Dimension
+from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.ledger import Ledger, Trial
 
 LEAST = 4

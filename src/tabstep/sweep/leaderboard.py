@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tabstep.durable import write_durably
 from tabstep.sweep.ledger import Ledger, Trial
+from tabstep.system.atomic_write import write_durably
 
 CSV, PARQUET = "leaderboard.csv", "leaderboard.parquet"
 HEAD: Final = ("rank", "trial", "state")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
-from tabstep.durable import write_durably
 from tabstep.errors import RetryError, UserError
-from tabstep.orphans import is_alive
+from tabstep.system.atomic_write import write_durably
+from tabstep.system.parent_watch import is_alive
 
 FORMAT = 1
 HEADER, TRIALS, POINTER, PROGRESS, LOCK = "sweep.json", "trials", "trial.json", "progress.json", ".sweep.lock"

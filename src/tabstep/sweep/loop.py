@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from tabstep.durable import write_durably
 from tabstep.errors import UserError
-from tabstep.sweep.jobs import Composer, settings_of
+from tabstep.sweep.compose_trials import Composer, settings_of
+from tabstep.sweep.context import Job, Outcome, Runner
 from tabstep.sweep.ledger import Ledger, State, Trial, finite, read_json
 from tabstep.sweep.options import Options
-from tabstep.sweep.proposals import Proposer
-from tabstep.sweep.reporting import Pointer, trial_state, with_progress
-from tabstep.sweep.runner import Job, Outcome, Runner
+from tabstep.sweep.samplers import Proposer
 from tabstep.sweep.space import Space
+from tabstep.sweep.trial import TrialLink, trial_state, with_progress
+from tabstep.system.atomic_write import write_durably
 
 REPORT, DONE, DETAILS = "report.json", "DONE", "error.txt"
 MAX_LOST = 3
@@ -142,7 +142,7 @@ class Loop:
             self._close(replace(trial, state="failed", error=str(error)))
             return
         directory.mkdir(parents=True, exist_ok=True)
-        Pointer(
+        TrialLink(
             sweep=os.path.relpath(self.ledger.directory, directory),
             number=trial.number,
             sees=trial.sees,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tabstep.errors import UserError
-from tabstep.sweep.dimensions import Dimension, Numbers, Values
+from tabstep.sweep.distributions import Dimension, Numbers, Values
 from tabstep.sweep.ledger import Direction, Trial
 
 try:

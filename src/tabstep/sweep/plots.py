@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from tabstep.cells import printable
 from tabstep.errors import UserError
 from tabstep.sweep.axes import Axis, axis_of, shorten
-from tabstep.sweep.dimensions import Dimension
+from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.leaderboard import best_trial, standings
 from tabstep.sweep.ledger import Ledger, Trial
+from tabstep.system.sanitize import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

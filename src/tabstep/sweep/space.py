@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from tabstep.errors import UserError, nearest
-from tabstep.sweep.dimensions import Dimension, Numbers, Values, enumerate_values
+from tabstep.sweep.distributions import Dimension, Numbers, Values, enumerate_values
 
 TAGS = ("log",)
 

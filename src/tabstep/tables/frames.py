@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from tabstep.cache import publish
 from tabstep.errors import UserError
-from tabstep.locations import first_line
+from tabstep.system.cache import publish
+from tabstep.tables.locations import first_line
 
 _FILE: Final = "table.parquet"
 _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")

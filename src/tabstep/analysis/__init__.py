@@ -1,0 +1,1 @@
+"""What is done with finished runs: compare them, read their predictions, average them."""

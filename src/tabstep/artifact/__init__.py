@@ -1,0 +1,1 @@
+"""The model directory: saved, loaded, and the predictions that it makes."""

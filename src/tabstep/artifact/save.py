@@ -1,0 +1,337 @@
+"""The model directory: everything that a prediction needs, checked by digests and golden rows whenever it is loaded.
+
+=====================  =====================================================================
+``model.safetensors``  weights of the best epoch
+``model.json``         architecture: name, widths, options
+``encoder.json``       the fitted transform with schema, task and classes
+``schema.json``        columns by role, task and classes, for people and other programs
+``config.yaml``        the resolved configuration of the run
+``metrics.json``       scores of the run
+``versions.json``      what it was trained with
+``golden.parquet``     a few raw rows and the probabilities that must come out
+``manifest.json``      format, and the SHA-256 of each file above
+``code/``              what SageMaker's containers serve it with; ``load`` neither reads nor checks it
+=====================  =====================================================================
+
+An ensemble has, instead of the first two and the encoder, ``ensemble.json`` (the weights) and these files of each
+member under ``members/<number>/``. It is read, checked and used like a single model.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from tabstep import __version__
+from tabstep.artifact.predictor import Member, Predictor
+from tabstep.artifact.serving_code import CODE, write_code
+from tabstep.encoding.encoder import Encoder
+from tabstep.errors import UserError
+from tabstep.models import ENTRY_POINTS, MODELS, build_model
+from tabstep.system.atomic_write import sync_directory, write_durably
+
+FORMAT = 1
+ENSEMBLE_FORMAT = 2
+ENSEMBLE, MEMBERS = "ensemble.json", "members"
+GOLDEN_ROWS = 8
+GOLDEN_TOLERANCE = 1e-4
+"""Largest difference of a probability between machines that is still rounding."""
+_MEMBER_FILES = ("model.safetensors", "model.json", "encoder.json", "config.yaml", "metrics.json", "versions.json")
+_PACKAGES = ("torch", "lightning", "torchmetrics", "pyarrow", "numpy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What rebuilds a model: its registered name, the fitted widths and its options."""
+
+    name: str
+    num_numeric: int
+    cardinalities: tuple[int, ...]
+    num_outputs: int
+    options: Mapping[str, Any]
+
+    def build(self) -> nn.Module:
+        """Build the model with fresh weights."""
+        return build_model(
+            self.name,
+            num_numeric=self.num_numeric,
+            cardinalities=self.cardinalities,
+            num_outputs=self.num_outputs,
+            **self.options,
+        )
+
+
+def save(
+    directory: Path,
+    *,
+    weights: Mapping[str, Tensor],
+    architecture: Architecture,
+    encoder: Encoder,
+    golden: pa.RecordBatch,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the artifact beside ``directory`` and give it its name at the end, so that a half one is never seen.
+
+    ``golden`` holds raw rows with the feature columns; their expected probabilities are computed here.
+    """
+    temporary = _temporary(directory)
+    # safetensors' own writer reports a full disk as an error of its format
+    content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+    (temporary / "model.safetensors").write_bytes(content)
+    write_json(temporary / "model.json", vars(architecture))
+    (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
+
+
+def save_ensemble(
+    directory: Path,
+    *,
+    members: Mapping[Path, float],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the artifact whose probabilities are the weighted mean of other artifacts' (of one schema, task, classes).
+
+    The members' files are copied; golden rows are those of the first.
+
+    Raises:
+        UserError: a member is damaged, or an ensemble itself.
+    """
+    temporary = _temporary(directory)
+    for index, source in enumerate(members):
+        if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
+            raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
+        target = temporary / MEMBERS / str(index)
+        target.mkdir(parents=True)
+        for name in _MEMBER_FILES:
+            shutil.copyfile(source / name, target / name)
+    write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
+    golden = _golden(next(iter(members)))
+    rows = golden.select(golden.schema.names[:-1])
+    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
+
+
+def _temporary(directory: Path) -> Path:
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def _finish(
+    temporary: Path,
+    directory: Path,
+    *,
+    golden: pa.RecordBatch,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Complete what has its models, and give it its name."""
+    predictor = _build(temporary)
+    encoder = predictor.encoder
+    schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
+    write_json(temporary / "schema.json", schema)
+    (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    write_json(temporary / "metrics.json", metrics)
+    write_json(temporary / "versions.json", versions())
+    expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
+    pq.write_table(
+        pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
+    )
+    paths = sorted(path for path in temporary.rglob("*") if path.is_file())
+    files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in paths}
+    number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
+    write_json(temporary / "manifest.json", {"format": number, "files": files})
+    plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
+    write_code(temporary / CODE, sorted(plugins))
+    _swap(temporary, directory)
+
+
+def check_place(directory: Path, what: str) -> None:
+    """Refuse a place whose content is no artifact: ``save`` would replace it. Messages begin with ``what``."""
+    if directory.is_file():
+        raise UserError(f"{what}: {directory} is a file, a directory is due: name another one")
+    if directory.is_dir() and not (directory / "manifest.json").exists() and any(directory.iterdir()):
+        name = min(path.name for path in directory.iterdir())
+        raise UserError(f"{what}: {directory} holds {name!r} and is no model: name a new or an empty directory")
+
+
+def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
+    """Load an artifact after checking its files against their digests and its golden rows against the model.
+
+    Raises:
+        UserError: not an artifact, damaged, of another format, or its golden rows come out different.
+    """
+    directory = Path(model_dir)
+    _check_files(directory)
+    predictor = _build(directory)
+    _check_golden(predictor, directory)
+    return predictor.to(device)
+
+
+def _plugin(model: str) -> list[str]:
+    """Return the requirement of the package that registered a model, none for a model of our own."""
+    points = [] if model in MODELS else entry_points(group=ENTRY_POINTS, name=model)
+    return [f"{point.dist.name}=={point.dist.version}" for point in points if point.dist is not None]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run depends on."""
+    ours = {"tabstep": __version__, "python": platform.python_version()}
+    return ours | {name: version(name) for name in _PACKAGES}
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON durably; NaN becomes null, which every JSON reader takes."""
+    text = json.dumps(_finite(dict(data)), indent=2, ensure_ascii=False, allow_nan=False)
+    write_durably(path, (text + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _build(directory: Path) -> Predictor:
+    return Predictor([_member(path, weight) for path, weight in _member_weights(directory).items()])
+
+
+def _member_weights(directory: Path) -> dict[Path, float]:
+    """Return the directory of each model in an artifact with its weight: of a single one, the artifact itself."""
+    if not (directory / ENSEMBLE).exists():
+        return {directory: 1.0}
+    weights = json.loads((directory / ENSEMBLE).read_text(encoding="utf-8"))["weights"]
+    return {directory / MEMBERS / str(index): weight for index, weight in enumerate(weights)}
+
+
+def _architecture(directory: Path) -> Architecture:
+    data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
+
+
+def _member(directory: Path, weight: float) -> Member:
+    encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
+    model = _architecture(directory).build()
+    try:
+        model.load_state_dict(load_file(directory / "model.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
+    return Member(encoder=encoder, model=model, weight=weight)
+
+
+def _expected_name(batch: pa.RecordBatch) -> str:
+    """Name the column of expected probabilities, with no clash whatever the table's columns are called."""
+    name = "expected"
+    while name in batch.schema.names:
+        name += "_"
+    return name
+
+
+def _check_files(directory: Path) -> None:
+    manifest_file = directory / "manifest.json"
+    if not manifest_file.is_file():
+        below = directory / "model"
+        hint = f": did you mean {str(below)!r}?" if (below / "manifest.json").is_file() else ""
+        raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
+    try:
+        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        number, files = manifest["format"], dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory}: manifest.json is damaged: copy the directory again") from error
+    if number not in (FORMAT, ENSEMBLE_FORMAT):
+        raise UserError(
+            f"{directory}: has format {number}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: "
+            "use its versions.json"
+        )
+    if (ENSEMBLE in files) != (directory / ENSEMBLE).exists():
+        raise UserError(f"{directory}: {ENSEMBLE} does not fit manifest.json: copy it again, into an empty directory")
+    for name, digest in files.items():
+        path = directory / name
+        if not path.is_file():
+            raise UserError(f"{directory}: {name} is missing: copy the directory again")
+        if _sha256(path) != digest:
+            raise UserError(f"{directory}: {name} is damaged or was changed: copy the directory again")
+
+
+def _golden(directory: Path) -> pa.RecordBatch:
+    """Return raw rows, with the probabilities that are due as the last column."""
+    table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True)
+    return table.combine_chunks().to_batches()[0]
+
+
+def _check_golden(predictor: Predictor, directory: Path) -> None:
+    rows = _golden(directory)
+    expected = np.array(rows.column(rows.num_columns - 1).to_pylist())
+    found = predictor.probabilities_of(rows)
+    off = float(np.abs(found - expected).max())
+    if not off <= GOLDEN_TOLERANCE:
+        raise UserError(
+            f"{directory}: golden rows come out different by {off:.2g}: the model does not compute here what it "
+            "computed where it was trained; compare versions.json with what is installed"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _swap(temporary: Path, directory: Path) -> None:
+    """Put the new directory in the place of the old one; an old one is set aside first, never half replaced."""
+    for path in (path for path in temporary.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    aside = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        if directory.exists():
+            os.replace(directory, aside)
+        os.replace(temporary, directory)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV) or not directory.is_dir():
+            raise
+        _fill(directory, temporary)
+    sync_directory(directory.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fill(directory: Path, temporary: Path) -> None:
+    """Move the files into a directory that cannot be renamed, as a container's mounted one.
+
+    The manifest goes first: until all files are those that it names, ``load`` refuses the directory.
+    """
+    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != "manifest.json")
+    for name in [*names, *{path.name for path in directory.iterdir()}.difference(names)]:
+        target = directory / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        if name in names:
+            shutil.move(temporary / name, target)
+    sync_directory(directory)
+    temporary.rmdir()

@@ -1,0 +1,161 @@
+"""One split encoded once: contiguous row-major arrays on disk, memory-mapped, keyed by the data and the encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from tabstep.config.settings import EncoderSettings
+from tabstep.encoding.encoder import FORMAT, Encoder
+from tabstep.encoding.labels import Label
+from tabstep.schema import Schema, Task
+from tabstep.system.cache import cached_text, publish, read_sealed, write_sealed
+from tabstep.tables.columns import value_type
+from tabstep.tables.source import ParquetSource
+
+_TABLE_FORMAT: Final = 1
+_ROWS: Final = "rows.arrow"
+_META: Final = "meta.json"
+_SEALED_BYTES: Final = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedTable:
+    """One split: ``x_num`` (N, n) float32, ``x_cat`` (N, c) int32, ``y`` (N,) int64 or (N, labels) float32.
+
+    The arrays are mapped from files, copy on write: many processes share them, and none can change them.
+
+    >>> table = EncodedTable(
+    ...     split="val",
+    ...     fingerprint="",
+    ...     x_num=np.zeros((3, 2), dtype=np.float32),
+    ...     x_cat=np.zeros((3, 1), dtype=np.int32),
+    ...     y=np.array([0, 1, 0]),
+    ...     rows_file=Path("rows.arrow"),
+    ... )
+    >>> table.num_rows
+    3
+    """
+
+    split: str
+    fingerprint: str
+    x_num: np.ndarray
+    x_cat: np.ndarray
+    y: np.ndarray
+    rows_file: Path
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    def rows(self) -> pa.Table:
+        """Return the id and label columns as they are in the source, in the order of the arrays; not copied."""
+        with pa.memory_map(str(self.rows_file)) as file:
+            return pa.ipc.open_file(file).read_all()
+
+
+def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path) -> EncodedTable:
+    """Encode ``source``, or open what an earlier call has encoded.
+
+    The directory under ``cache_dir`` appears complete or not at all; a damaged one is built again.
+
+    Raises:
+        UserError: a label is null or unknown, a column is missing, or ``cache_dir`` cannot be written.
+        RetryError: the disk is full.
+    """
+    key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()}"
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()
+    return publish(
+        cache_dir / fingerprint[:16],
+        build=lambda directory: _build(source, encoder, directory, fingerprint),
+        load=lambda directory: _open(directory, fingerprint, source.split),
+    )
+
+
+def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint: str) -> None:
+    schema = encoder.schema
+    kept = schema.columns[: len(schema.columns) - len(schema.features)]
+    row = 0
+    with ExitStack() as stack:
+        x_num, x_cat, y, rows = (
+            stack.enter_context(open(directory / name, "wb")) for name in ("x_num.bin", "x_cat.bin", "y.bin", _ROWS)
+        )
+        # the file format cannot replace a dictionary between batches, and parquet files have one a row group
+        fields = pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in kept])
+        writer = stack.enter_context(pa.ipc.new_file(rows, fields))
+        for batch in source.batches(schema.columns):
+            num, cat = encoder.transform(batch)
+            x_num.write(num.data)
+            x_cat.write(cat.data)
+            y.write(encoder.encode_labels(batch, first_row=row, where=source.where).data)
+            writer.write_batch(batch.select(kept).cast(fields))
+            row += batch.num_rows
+    widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.cardinalities)}
+    if encoder.task == "multilabel":
+        widths["y"] = encoder.num_classes
+    seals = {path.name: _seal(path) for path in sorted(directory.iterdir())}
+    meta = {"fingerprint": fingerprint, "num_rows": row, "widths": widths, "files": seals}
+    write_sealed(directory / _META, json.dumps(meta))
+
+
+def _open(directory: Path, fingerprint: str, split: str) -> EncodedTable:
+    """Raise ``ValueError`` or ``OSError`` when anything is not as it was written."""
+    meta = json.loads(read_sealed(directory / _META))
+    if meta["fingerprint"] != fingerprint:
+        raise ValueError(f"fingerprint {meta['fingerprint']}")
+    for name, seal in meta["files"].items():
+        if _seal(directory / name) != seal:
+            raise ValueError(f"{name} has changed")
+    num_rows, widths = meta["num_rows"], meta["widths"]
+    labels = (np.float32, (num_rows, widths["y"])) if "y" in widths else (np.int64, (num_rows,))
+    return EncodedTable(
+        split=split,
+        fingerprint=fingerprint,
+        x_num=_map(directory / "x_num.bin", np.float32, (num_rows, widths["x_num"])),
+        x_cat=_map(directory / "x_cat.bin", np.int32, (num_rows, widths["x_cat"])),
+        y=_map(directory / "y.bin", *labels),
+        rows_file=directory / _ROWS,
+    )
+
+
+def _seal(path: Path) -> list[int]:
+    """Return the size and a checksum of the first megabytes: all of a small file, and no wait for a large one."""
+    with open(path, "rb") as file:
+        return [path.stat().st_size, zlib.crc32(file.read(_SEALED_BYTES))]
+
+
+def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+    if 0 in shape:
+        return np.empty(shape, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="c", shape=shape)
+
+
+def fit_cached(
+    source: ParquetSource,
+    schema: Schema,
+    *,
+    settings: EncoderSettings,
+    task: Task | None,
+    classes: Sequence[Label] | None,
+    seed: int,
+    cache_dir: Path,
+) -> Encoder:
+    """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data."""
+    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(settings), task, classes, seed]
+    return Encoder.from_json(
+        cached_text(
+            cache_dir,
+            "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
+            lambda: Encoder.fit(source, schema, settings=settings, task=task, classes=classes, seed=seed).to_json(),
+        )
+    )

@@ -1,0 +1,178 @@
+"""Numeric columns: fitted facts of each and the function that brings it to the scale of a standard normal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from tabstep.encoding.repeated_values import SpikeColumn, SpikeFit
+from tabstep.encoding.sketch import Moments, RowSample
+from tabstep.tables.record_batch import numbers
+
+Scaling = Literal["quantile", "robust", "standard"]
+
+_SAMPLE_ROWS: Final = 200_000
+_SAMPLE_BYTES: Final = 256 * 2**20
+_MAX_KNOTS: Final = 1_000
+_ALL_KNOTS: Final = 400_000  # over all columns: keeps the JSON of a table with 5,000 columns near 15 MB
+_MAX_STANDARD: Final = 10.0
+_SOFT_LIMIT: Final = 3.0
+_IQR_OF_NORMAL: Final = 1.3489795003921634
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericColumn:
+    """One numeric column as it was fitted.
+
+    ``indicator``: some, not all, of its values were missing in train, so that it has a second input that says so.
+    ``knots`` and ``scores`` are those of quantile scaling, ``center`` and ``scale`` those of the other two.
+
+    >>> fitted = NumericFit(["x"], scaling="quantile", num_rows=3, seed=0)
+    >>> fitted.add(pa.record_batch({"x": [1, 2, 300]}), 0)
+    >>> fitted.finish()[0].apply(np.array([1.0, 2.0, 151.0, 9e9, np.nan])).round(2).tolist()
+    [-0.97, 0.0, 0.48, 0.97, 0.0]
+    """
+
+    name: str
+    scaling: Literal["constant", "quantile", "robust", "standard"]
+    indicator: bool
+    count: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    center: float = 0.0
+    scale: float = 1.0
+    knots: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Scale ``(n,)`` float64; NaN, which stands for missing, becomes 0, as does every value of a constant column.
+
+        quantile: normal score of the rank in train, linear between the knots, never beyond train's extremes.
+        robust: z = (x - median) / (IQR / 1.349), then z / sqrt(1 + (z / 3)^2). standard: (x - mean) / std within +-10.
+        """
+        if self.scaling == "constant":
+            return np.zeros_like(values)
+        if self.scaling == "quantile":
+            knots, scores = self._curve
+            scaled: np.ndarray = np.interp(values, knots, scores).clip(scores[0], scores[-1])
+        else:
+            with np.errstate(over="ignore"):
+                scaled = (values - self.center) / self.scale
+            scaled = scaled.clip(-1e6, 1e6) if self.scaling == "robust" else scaled.clip(-_MAX_STANDARD, _MAX_STANDARD)
+            if self.scaling == "robust":
+                scaled = scaled / np.sqrt(1.0 + (scaled / _SOFT_LIMIT) ** 2)
+        return np.where(np.isnan(scaled), 0.0, scaled)
+
+    @cached_property
+    def _curve(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.knots), np.array(self.scores)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, ready for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NumericColumn:
+        """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
+        return cls(**{**data, "knots": tuple(data["knots"]), "scores": tuple(data["scores"])})
+
+
+class NumericFit:
+    """Collects what the scaling of ``names`` needs, batch by batch; memory does not grow with the rows."""
+
+    def __init__(self, names: Sequence[str], *, scaling: Scaling, num_rows: int, seed: int) -> None:
+        self._names = names
+        self._scaling = scaling
+        self._moments = Moments(len(names))
+        self._spikes = SpikeFit(names)
+        limit = min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * max(1, len(names)))) if scaling != "standard" else 0
+        self._sample = RowSample(num_columns=len(names), num_rows=num_rows, limit=max(limit, 1), seed=seed)
+        self._max_knots = max(16, min(_MAX_KNOTS, _ALL_KNOTS // max(1, len(names))))
+
+    def add(self, batch: pa.RecordBatch, first_row: int) -> None:
+        """Take the rows of ``batch``, the first of which is row ``first_row`` of the table."""
+        if not self._names:
+            return
+        block = np.empty((len(self._names), batch.num_rows))
+        for index, name in enumerate(self._names):
+            block[index] = numbers(batch, name)
+        self._moments.add(block)
+        self._spikes.add(block)
+        self._sample.add(block, first_row)
+
+    def spikes(self) -> tuple[SpikeColumn, ...]:
+        """Return the columns whose values become codes as well."""
+        return self._spikes.finish()
+
+    def finish(self) -> tuple[NumericColumn, ...]:
+        """Return the fitted columns."""
+        return tuple(self._column(index) for index in range(len(self._names)))
+
+    def _column(self, index: int) -> NumericColumn:
+        moments = self._moments
+        count, low, high = int(moments.count[index]), float(moments.minimum[index]), float(moments.maximum[index])
+        if not count:
+            low = high = 0.0
+        mean = _finite(float(moments.mean[index]), low / 2 + high / 2)
+        std = _finite(float(moments.std[index]), high / 2 - low / 2)
+        facts = NumericColumn(
+            name=self._names[index],
+            scaling="constant",
+            indicator=0 < count < moments.rows,
+            count=count,
+            mean=min(max(mean, low), high),
+            std=std,
+            minimum=low,
+            maximum=high,
+        )
+        return facts if low == high else self._scaled(facts, self._sample.column(index))
+
+    def _scaled(self, facts: NumericColumn, sample: np.ndarray) -> NumericColumn:
+        spread = _positive(facts.std, facts.maximum - facts.minimum)
+        changes: dict[str, Any] = {"center": facts.mean, "scale": spread}
+        if self._scaling == "quantile":
+            knots, scores = normal_scores(sample, facts, self._max_knots)
+            changes = {"knots": tuple(knots.tolist()), "scores": tuple(scores)}
+        elif self._scaling == "robust" and sample.size:
+            first, median, third = (float(value) for value in np.quantile(sample, (0.25, 0.5, 0.75)))
+            changes = {"center": median, "scale": _positive((third - first) / _IQR_OF_NORMAL, spread)}
+        return replace(facts, scaling=self._scaling, **changes)
+
+
+def normal_scores(sample: np.ndarray, facts: NumericColumn, max_knots: int) -> tuple[np.ndarray, list[float]]:
+    """Return distinct values of the ascending ``sample`` and the normal score of the middle rank of each.
+
+    The score of rank r (from 0) of m is the normal quantile of (r + 1/2) / m (Hazen), so that it is finite at the
+    extremes; six decimals of it are kept. Where ``sample`` is a part of the column, the column's extremes are added.
+    """
+    size = sample.size
+    knots = np.unique(sample)
+    if knots.size > max_knots:
+        knots = np.unique(sample[np.rint(np.linspace(0, size - 1, max_knots)).astype(np.int64)])
+    ranks = (np.searchsorted(sample, knots, "left") + np.searchsorted(sample, knots, "right")) / 2
+    shares = (ranks / max(1, size)).tolist()
+    edge = 0.5 / facts.count
+    if not size or facts.minimum < knots[0]:
+        knots, shares = np.concatenate([[facts.minimum], knots]), [edge, *shares]
+    if facts.maximum > knots[-1]:
+        knots, shares = np.concatenate([knots, [facts.maximum]]), [*shares, 1 - edge]
+    normal = NormalDist()
+    return knots, [round(normal.inv_cdf(share), 6) for share in shares]
+
+
+def _finite(value: float, otherwise: float) -> float:
+    return value if math.isfinite(value) else otherwise
+
+
+def _positive(*candidates: float) -> float:
+    """Return the first finite candidate above 0 (a spread may under- or overflow), else 1."""
+    return next((value for value in candidates if 0 < value < math.inf), 1.0)

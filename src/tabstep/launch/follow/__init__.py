@@ -1,0 +1,1 @@
+"""Following jobs on the service until they end."""

@@ -1,0 +1,1 @@
+"""Trainings as steps of a SageMaker pipeline."""

@@ -1,0 +1,45 @@
+"""What the service limits in a pipeline as a whole: known when all of its steps are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tabstep.errors import ProblemsError
+from tabstep.launch.request import limits, sdk
+
+# Source: github.com/aws-sagemaker-mlops/sagemaker-model-building-pipeline-definition-JSON-schema
+_STEP_NAME: Final = re.compile(r"[A-Za-z0-9\-_]{1,64}")
+_SHOWN: Final = 3  # of the largest steps
+
+
+def check_pipeline(pipeline: Any) -> None:
+    """Check a ``sagemaker.workflow.pipeline.Pipeline`` before it is sent: the SDK and botocore do not.
+
+    Raises:
+        ProblemsError: its name, the name of a step or the size of its definition is none that the service takes.
+    """
+    with sdk.quiet():
+        definition = pipeline.definition()
+    problems = [f"pipeline{line}" for line in limits.violations(pipeline.name, "PipelineName")]
+    problems += _definition_problems(definition)
+    if problems:
+        raise ProblemsError(problems)
+
+
+def _definition_problems(definition: str) -> Iterator[str]:
+    sizes = {step["Name"]: len(json.dumps(step)) for step in json.loads(definition)["Steps"]}
+    for name in sizes:
+        if not _STEP_NAME.fullmatch(name):
+            yield f"step {name!r}: a name has 1 to 64 letters, digits, dashes and underscores"
+    most = limits.shapes()["PipelineDefinition"]["max"]
+    if len(definition) > most:
+        largest = ", ".join(
+            f"{name} ({sizes[name]:,})" for name in sorted(sizes, key=lambda name: -sizes[name])[:_SHOWN]
+        )
+        yield (
+            f"pipeline: its definition has {len(definition):,} characters, at most {most:,} are allowed: make several "
+            f"pipelines of its {len(sizes)} steps; the largest: {largest}"
+        )

@@ -1,0 +1,1 @@
+"""A whole job on this machine: the real request and the real toolkit, without AWS."""

@@ -1,0 +1,1 @@
+"""The CreateTrainingJob request: what is asked for, rendered by the SDK, checked, priced."""

@@ -1,0 +1,85 @@
+"""Which image a job runs in: AWS's own by torch version, processor and region, from a table of ours."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any, Literal
+
+from tabstep.errors import UserError, nearest
+from tabstep.launch.request.aws_facts import table
+
+Processor = Literal["cpu", "gpu"]
+_AWS_IMAGE = re.compile(r"/pytorch(?P<kind>-training|-inference)?:(?P<torch>\d+\.\d+)")
+
+
+def image_uri(torch: str, processor: Processor, region: str) -> str:
+    """Return the address of AWS's training image.
+
+    Raises:
+        UserError: the table has no such torch or no such region.
+
+    >>> image_uri("2.13", "cpu", "eu-west-1")
+    '763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.13-cpu-amzn2023-sagemaker'
+    """
+    images = table("images")
+    tags = images["torch"].get(torch)
+    if tags is None:
+        raise UserError(
+            f"launch.torch: there is no image of torch {torch!r} in the table: {nearest(torch, images['torch'])}; for "
+            "an older one set launch.framework_version and launch.py_version, for any other launch.image_uri"
+        )
+    return f"{_registry(region)}/{images['repository']}:{tags[processor]}"
+
+
+def serving_uri(processor: Processor, region: str) -> str:
+    """Return the address of the newest AWS image that has an inference server.
+
+    Raises:
+        UserError: the table has no such region.
+    """
+    serving = table("images")["serving"]
+    return f"{_registry(region)}/{serving['repository']}:{serving[processor]}"
+
+
+def regions() -> list[str]:
+    """Return the regions that the table has."""
+    return [region for group in table("images")["accounts"].values() for region in group]
+
+
+def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.date | None:
+    """Return the day after which AWS no longer patches an image of its own; None for what the table does not know.
+
+    >>> end_of_patch(image_uri("2.13", "gpu", "us-east-1"), None)
+    datetime.date(2027, 7, 20)
+    >>> end_of_patch(None, "2.6.0")
+    datetime.date(2026, 8, 6)
+    """
+    found = _AWS_IMAGE.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
+    if found is None:
+        return None
+    images = table("images")
+    if uri is not None and found["kind"] == "-inference" and found["torch"] == images["serving"]["torch"]:
+        return _date(images["serving"])
+    if found["torch"] in images["torch"]:
+        return _date(images["torch"][found["torch"]])
+    old = [tuple(map(int, text.split("."))) for text in (found["torch"], images["older"]["torch"])]
+    return _date(images["older"]) if old[0] <= old[1] else None
+
+
+def _registry(region: str) -> str:
+    accounts = table("images")["accounts"]
+    account = next((account for account, group in accounts.items() if region in group), None)
+    if account is None:
+        raise UserError(
+            f"launch.region: no image account is known for {region!r}: {nearest(region, regions())}, "
+            "or set launch.image_uri"
+        )
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"{account}.dkr.ecr.{region}.{suffix}"
+
+
+def _date(row: dict[str, Any]) -> datetime.date:
+    date = row["end_of_patch"]
+    assert isinstance(date, datetime.date)
+    return date

@@ -1,0 +1,202 @@
+"""From a ``JobSpec`` to the SDK's estimator, and to the request that it would send."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tabstep.launch.request import sdk
+from tabstep.launch.request.job_spec import JobSpec, split_uri
+from tabstep.sweep.distributions import Dimension, Values
+
+if TYPE_CHECKING:
+    from tabstep.launch.request.tuner_spec import TunerSpec
+
+
+class _CapturedError(Exception):
+    """Carries a request out of the SDK before it is sent."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        super().__init__("captured")
+        self.request = request
+
+
+def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
+    """Return the ``sagemaker.pytorch.PyTorch`` of a job.
+
+    Args:
+        session: a session of the SDK, see ``sdk.session``.
+        late: fields of the spec whose value only a pipeline knows, as its variables.
+    """
+    sdk.sagemaker()
+    with sdk.quiet():
+        from sagemaker.pytorch import PyTorch
+
+        output = (late or {}).get("output_path", spec.output_path)
+        options = {**_source(spec), **_resources(spec), **_storage(spec), **_network(spec), **_watching(spec, output)}
+        options |= {_OPTIONS[name]: value for name, value in (late or {}).items() if name in _OPTIONS}
+        return PyTorch(role=spec.role, sagemaker_session=session, **options)
+
+
+def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
+    """Return the ``sagemaker.tuner.HyperparameterTuner`` of a tuning job, around the estimator of its jobs."""
+    made = estimator(spec.job, session, late)
+    with sdk.quiet():
+        from sagemaker.tuner import HyperbandStrategyConfig, HyperparameterTuner, StrategyConfig
+
+        hyperband = None
+        if spec.resources is not None:
+            least, most = spec.resources
+            hyperband = StrategyConfig(HyperbandStrategyConfig(max_resource=most, min_resource=least))
+        return HyperparameterTuner(
+            made,
+            spec.metric,
+            {key: _range(dimension) for key, dimension in spec.ranges.items()},
+            metric_definitions=made.metric_definitions,  # those of the estimator are left out otherwise
+            strategy=spec.strategy,
+            strategy_config=hyperband,
+            objective_type=spec.direction,
+            max_jobs=spec.max_jobs,
+            max_parallel_jobs=spec.max_parallel,
+            max_runtime_in_seconds=spec.max_seconds,
+            early_stopping_type="Auto" if spec.early_stopping else "Off",
+            random_seed=spec.seed,
+        )
+
+
+def _range(dimension: Dimension) -> Any:
+    from sagemaker.tuner import CategoricalParameter, ContinuousParameter, IntegerParameter
+
+    if isinstance(dimension, Values):
+        return CategoricalParameter(list(dimension.texts))
+    kind = IntegerParameter if dimension.integer else ContinuousParameter
+    return kind(dimension.low, dimension.high, scaling_type="Logarithmic" if dimension.log else "Linear")
+
+
+def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """Return the channels as the SDK takes them; None for a job without any. ``late`` may name ``channels.train``."""
+    sdk.sagemaker()
+    with sdk.quiet():
+        from sagemaker.inputs import TrainingInput
+
+        found = {
+            name: TrainingInput(
+                (late or {}).get(f"channels.{name}", uri),
+                distribution="ShardedByS3Key" if spec.sharded and name == "train" else "FullyReplicated",
+                input_mode=spec.input_mode,
+            )
+            for name, uri in spec.channels.items()
+        }
+    return found or None
+
+
+def request(spec: JobSpec) -> dict[str, Any]:
+    """Return the CreateTrainingJob request that the SDK would send; needs no network and no credentials."""
+    return _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+
+
+def tuner_request(spec: TunerSpec) -> dict[str, Any]:
+    """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
+    return _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+
+
+def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the request of what ``make`` builds for a session."""
+    bucket, _ = split_uri(spec.bundle_uri)
+    session = sdk.session(spec.region, offline=True, bucket=bucket)
+    session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
+    made, channels = make(session), inputs(spec)
+    try:
+        with sdk.quiet(logging.CRITICAL):  # it says where to look for help when a request fails
+            made.fit(inputs=channels, wait=False, job_name=name)
+    except _CapturedError as captured:
+        return captured.request
+    raise AssertionError("the SDK sent no request")
+
+
+def _capture(params: dict[str, Any], **_: Any) -> None:
+    raise _CapturedError(copy.deepcopy(params))
+
+
+# Fields of a spec that a pipeline may set when it runs, and what the SDK calls them.
+_OPTIONS = {
+    "output_path": "output_path",
+    "checkpoint_path": "checkpoint_s3_uri",
+    "instance_type": "instance_type",
+    "instance_count": "instance_count",
+}
+
+
+def _source(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "entry_point": spec.entry_point,
+        "source_dir": spec.bundle_uri,
+        "code_location": spec.bundle_uri.rpartition("/")[0],
+        "image_uri": spec.image_uri,
+        "framework_version": spec.framework_version,
+        "py_version": spec.py_version,
+        "hyperparameters": {name: _plain(text) for name, text in spec.hyperparameters.items()},
+        "environment": dict(spec.environment) or None,
+        "tags": [{"Key": name, "Value": text} for name, text in spec.tags.items()] or None,
+        "distribution": {"torch_distributed": {"enabled": True}} if spec.distributed else None,
+    }
+
+
+def _plain(text: str) -> Any:
+    """Return a number where the SDK's JSON of it is the same text: ``0.0003`` reads better than ``"0.0003"``."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number and json.dumps(value) == text else text
+
+
+def _resources(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "instance_type": spec.instance_type,
+        "instance_count": spec.instance_count,
+        "volume_size": spec.volume_size,
+        "max_run": spec.max_run,
+        "use_spot_instances": spec.spot,
+        "max_wait": spec.max_wait,
+        "keep_alive_period_in_seconds": spec.keep_alive,
+    }
+
+
+def _storage(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "output_path": spec.output_path,
+        "output_kms_key": spec.output_kms_key,
+        "volume_kms_key": spec.volume_kms_key,
+        "checkpoint_s3_uri": spec.checkpoint_path,
+        "checkpoint_local_path": "/opt/ml/checkpoints" if spec.checkpoint_path else None,
+    }
+
+
+def _network(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "subnets": list(spec.subnets) or None,
+        "security_group_ids": list(spec.security_group_ids) or None,
+        "enable_network_isolation": spec.network_isolation,
+        "encrypt_inter_container_traffic": spec.encrypt_inter_container,
+    }
+
+
+def _watching(spec: JobSpec, output_path: Any) -> dict[str, Any]:
+    from sagemaker.debugger import DebuggerHookConfig, ProfilerConfig
+
+    on = spec.profiler_interval is not None
+    profiler = ProfilerConfig(s3_output_path=output_path, system_monitor_interval_millis=spec.profiler_interval)
+    return {
+        "metric_definitions": [{"Name": name, "Regex": regex} for name, regex in spec.metric_definitions.items()],
+        "enable_sagemaker_metrics": True,  # the SDK sets it by framework_version only, never for an image
+        "profiler_config": profiler if on else None,
+        "disable_profiler": not on,
+        "debugger_hook_config": DebuggerHookConfig(s3_output_path=output_path) if spec.debugger else False,
+    }

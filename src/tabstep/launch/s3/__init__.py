@@ -1,0 +1,1 @@
+"""Files to S3 and back."""

@@ -1,0 +1,243 @@
+"""The source bundle of a job: train.py, conf/, src/ and a requirements.txt that never moves torch.
+
+The same files give the same bytes, on any day and for any user: a pipeline's step cache and the upload that is skipped
+hang on that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from tabstep.errors import UserError
+from tabstep.launch.source import git
+from tabstep.launch.source.file_secrets import found_secrets
+from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
+
+MAX_BYTES: Final = 10 * 2**20
+_OURS: Final = ("conf", "src", REQUIREMENTS)
+_PACKAGE: Final = "src/tabstep"
+_NEVER: Final = (
+    ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".ipynb_checkpoints", ".idea", ".vscode",
+    ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache", ".tox", "logs", "outputs",
+    "multirun", "dist", "build", "*.egg-info", "*.pyc", "*.pyo", ".DS_Store",
+)  # fmt: skip
+ENTRY_POINT: Final = '''\
+"""The entry point of a local run, of a SageMaker job and of a sweep: ``python train.py [group=option] [key=value]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent / "src"
+if SOURCE.is_dir():  # a plain checkout works without an installation, and wins over an installed copy
+    sys.path.insert(0, str(SOURCE))
+
+from tabstep.entry import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+"""What train.py is where tabstep is installed without its checkout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A packed source directory and where its files come from.
+
+    Attributes:
+        data: the bytes of ``sourcedir.tar.gz``.
+        files: size of each file by name.
+        digest: of names and contents: equal for equal files, whatever packed them.
+        commit: of the checkout, or None where there is none.
+        changed: files that are not as the commit has them.
+    """
+
+    data: bytes
+    files: Mapping[str, int]
+    digest: str
+    commit: str | None
+    changed: tuple[str, ...]
+    changes_digest: str | None
+
+    def tags(self) -> dict[str, str]:
+        """Return what a job has to say about its source."""
+        if self.commit is None:
+            return {"tabstep:source": self.digest[:16]}
+        return {"tabstep:commit": self.commit, "tabstep:changes": self.changes_digest or "none"}
+
+    def listing(self) -> str:
+        """List the files with their sizes, for a person."""
+        lines = [
+            f"{size:>10,}  {name}{' (changed)' if name in self.changed else ''}" for name, size in self.files.items()
+        ]
+        return "\n".join([*lines, f"{sum(self.files.values()):>10,}  in all, {len(self.data):,} packed"])
+
+
+def build_bundle(
+    root: Path | None = None,
+    *,
+    entry_point: str = "train.py",
+    extra_files: Mapping[str, bytes] | None = None,
+    packages: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
+) -> Bundle:
+    """Pack what a job needs.
+
+    Args:
+        root: the source directory; None is the checkout of this package, or the package itself where it is installed.
+            A directory of the user's own is sent whole, as far as git does not ignore it.
+        extra_files: contents by name, besides those of the directory.
+        packages: distributions that the job needs besides those that it always does.
+        max_bytes: budget of all files together.
+
+    Raises:
+        UserError: the entry point is missing, something looks like a secret, the budget is exceeded, or a file would
+            change what the job runs on.
+    """
+    directory = checkout() if root is None else root
+    contents = _read(directory, entry_point) if directory is not None else {}
+    found = set(contents)
+    _complete(contents, entry_point)
+    _check(contents, entry_point, directory)
+    given = contents.get(REQUIREMENTS, b"").decode("utf-8", "replace")
+    contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
+    contents |= extra_files or {}
+    _check_size(contents, max_bytes)
+    _check_secrets(contents)
+    state = git.state(directory, sorted(found)) if directory is not None else git.State()
+    changes = {name: contents[name] for name in state.changed}
+    return Bundle(
+        data=_compressed(_packed(contents)),
+        files={name: len(contents[name]) for name in sorted(contents)},
+        digest=_digest(contents),
+        commit=state.commit,
+        changed=state.changed,
+        changes_digest=_digest(changes)[:16] if changes else None,
+    )
+
+
+def checkout() -> Path | None:
+    """Return the checkout that this package lies in, or None where it is installed."""
+    directory = Path(__file__).resolve().parents[4]
+    return directory if (directory / "train.py").is_file() and (directory / "conf").is_dir() else None
+
+
+def extra_conf(directory: Path, prefix: str) -> dict[str, bytes]:
+    """Return the options below the directory of ``--config-dir`` as files of the bundle."""
+    files = sorted(path for path in directory.rglob("*.yaml") if path.is_file())
+    return {f"{prefix}/{path.relative_to(directory).as_posix()}": path.read_bytes() for path in files}
+
+
+def _read(root: Path, entry_point: str) -> dict[str, bytes]:
+    if not root.is_dir():
+        raise UserError(f"launch.source_dir: no such directory: {str(root)!r}")
+    names = git.files(root) or _walk(root)
+    local = [path.relative_to(root).as_posix() for path in (root / "conf" / "local").glob("*.yaml")]
+    ours = (root / _PACKAGE / "__init__.py").is_file()
+    contents = {}
+    for name in sorted({*names, *local}):  # conf/local is not in git, but what it says is part of a run
+        path = PurePosixPath(name)
+        wanted = not ours or path.parts[0] in _OURS or name == entry_point
+        if wanted and not _is_never(path) and (root / name).is_file():
+            contents[name] = _content(root, name)
+    return contents
+
+
+def _content(root: Path, name: str) -> bytes:
+    target = (root / name).resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise UserError(f"launch.source_dir: {name} is a link to {target}, outside of the directory: copy it there")
+    return target.read_bytes()
+
+
+def _walk(root: Path) -> list[str]:
+    found: list[str] = []
+    for directory, below, files in os.walk(root):
+        below[:] = [name for name in below if not _is_never(PurePosixPath(name))]
+        found += [(Path(directory) / name).relative_to(root).as_posix() for name in files]
+    return found
+
+
+def _is_never(path: PurePosixPath) -> bool:
+    return any(PurePosixPath(part).match(pattern) for part in path.parts for pattern in _NEVER)
+
+
+def _complete(contents: dict[str, bytes], entry_point: str) -> None:
+    """Add the package, its conf/ and train.py where the directory has none of its own."""
+    package, conf = Path(__file__).resolve().parents[2], _conf()
+    if f"{_PACKAGE}/__init__.py" not in contents:
+        for path in sorted(package.rglob("*")):
+            name = path.relative_to(package)
+            if path.is_file() and name.parts[0] != "conf" and not _is_never(PurePosixPath(name)):
+                contents[f"{_PACKAGE}/{name.as_posix()}"] = path.read_bytes()
+        for path in sorted((package.parent / "hydra_plugins").glob("tabstep_*.py")):
+            contents[f"src/hydra_plugins/{path.name}"] = path.read_bytes()
+    if "conf/train.yaml" not in contents:
+        files = [path for path in sorted(conf.rglob("*.yaml")) if path.parent != conf / "local"]
+        contents |= {f"conf/{path.relative_to(conf).as_posix()}": path.read_bytes() for path in files}
+    if entry_point == "train.py":
+        contents.setdefault(entry_point, ENTRY_POINT.encode())
+
+
+def _conf() -> Path:
+    return (checkout() or Path(__file__).resolve().parents[2]) / "conf"
+
+
+def _check(contents: Mapping[str, bytes], entry_point: str, root: Path | None) -> None:
+    if entry_point not in contents:
+        raise UserError(f"launch.entry_point: {root} has no {entry_point}")
+    if "setup.py" in contents:
+        raise UserError(
+            "launch.source_dir: setup.py at its top makes SageMaker install it and run `python -m train`: "
+            "use pyproject.toml, or move it"
+        )
+
+
+def _check_size(contents: Mapping[str, bytes], max_bytes: int) -> None:
+    total = sum(map(len, contents.values()))
+    if total <= max_bytes:
+        return
+    largest = sorted(contents, key=lambda name: -len(contents[name]))[:5]
+    named = ", ".join(f"{name} ({len(contents[name]):,})" for name in largest)
+    raise UserError(
+        f"launch.source_dir: {total:,} bytes in {len(contents)} files are more than {max_bytes:,}: name in .gitignore "
+        f"what is not source; the largest: {named}"
+    )
+
+
+def _check_secrets(contents: Mapping[str, bytes]) -> None:
+    found = [problem for name, content in contents.items() for problem in found_secrets(name, content)]
+    if found:
+        raise UserError(
+            "\n".join(f"launch.source_dir: {problem}: take it out, or name it in .gitignore" for problem in found)
+        )
+
+
+def _packed(contents: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(contents):
+            entry = tarfile.TarInfo(name)  # no owner, no time
+            entry.size, entry.mode = len(contents[name]), 0o644
+            tar.addfile(entry, io.BytesIO(contents[name]))
+    return buffer.getvalue()
+
+
+def _compressed(data: bytes) -> bytes:
+    return gzip.compress(data, compresslevel=9, mtime=0)
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(contents):
+        digest.update(f"{name}\0{len(contents[name])}\0".encode() + contents[name])
+    return digest.hexdigest()

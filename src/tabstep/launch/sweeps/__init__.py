@@ -1,0 +1,1 @@
+"""Sweeps whose trials are SageMaker jobs, or one tuning job."""

@@ -1,0 +1,276 @@
+"""The trials of a sweep as SageMaker jobs: each is sent once, followed from anywhere, and fetched when it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tabstep.config.parse import parse
+from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.errors import ProblemsError, RetryError, UserError
+from tabstep.launch.dispatch import prepare
+from tabstep.launch.follow.job import ENDED
+from tabstep.launch.job import Job as Prepared
+from tabstep.launch.request import cost, sdk
+from tabstep.launch.s3.aws_errors import code, refusals
+from tabstep.launch.s3.download import download
+from tabstep.launch.submit import send
+from tabstep.sweep.context import Job, Outcome, SweepContext
+from tabstep.system.exits import say
+
+POLL_SECONDS: Final = 30.0
+BACK_OFF: Final = (60.0, 120.0, 300.0, 600.0)
+"""Seconds after which a job that the quota refused is sent again; the last one for ever after."""
+MOST_ATTEMPTS: Final = 20
+_THEIR_FAULT: Final = ("CapacityError", "InternalServerError")
+
+
+@dataclass
+class Sent:
+    """A trial's job: what was asked for, its name once it is known, and when it is tried again while it is refused."""
+
+    job: Job
+    settings: Settings
+    prepared: Prepared
+    name: str = ""
+    refusals: int = 0
+    again_at: float = 0.0
+
+
+@dataclass
+class JobRunner:
+    """Keeps ``slots`` jobs running.
+
+    Jobs have names that follow from the sweep, the trial and the attempt: a job that is there already, of a sweep
+    that was interrupted, is followed instead of being sent again.
+
+    Args:
+        stem: of the names, different for each sweep.
+        max_usd: what all jobs of the sweep may cost; none is sent that could lead beyond it.
+        spent: dollars of trials that have ended before.
+        conf_dirs: what ``--config-dir`` named.
+        standalone: turns the overrides of a trial into those of one run.
+    """
+
+    slots: int
+    stem: str
+    standalone: Callable[[Sequence[str]], Sequence[str]]
+    max_usd: float | None = None
+    spent: float = 0.0
+    conf_dirs: Sequence[Path] = ()
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    jobs: dict[int, Sent] = field(default_factory=dict)
+    elsewhere: bool = True
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Prepare jobs in full without sending anything.
+
+        Raises:
+            ProblemsError: what is wrong with them, one line each.
+        """
+        problems: list[str] = []
+        for job in jobs:
+            try:
+                prepared = self._prepared(job)
+            except UserError as error:
+                problems += str(error).splitlines()
+            else:
+                problems += self._over_budget(prepared.prepared, self.spent)
+        if problems:
+            raise ProblemsError(list(dict.fromkeys(problems)))
+
+    def start(self, job: Job) -> None:
+        """Send a job, or find the one that was sent before.
+
+        Raises:
+            UserError: AWS refuses for another reason than a quota, or the budget is spent.
+        """
+        sent = self._prepared(job)
+        self.jobs[job.number] = sent
+        self._send(sent)
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Look at the jobs once, after a while."""
+        self.sleep(POLL_SECONDS)
+        outcomes: list[Outcome] = []
+        for sent in list(self.jobs.values()):
+            if not sent.name:
+                self._send(sent)
+                continue
+            outcome = self._look(sent)
+            if outcome is not None:
+                del self.jobs[sent.job.number]
+                outcomes.append(outcome)
+        return outcomes
+
+    def stop(self) -> None:
+        """Leave the jobs running, and say so."""
+        names = [sent.name for sent in self.jobs.values() if sent.name]
+        if names:
+            say(f"{len(names)} jobs run on ({', '.join(names)}): the same command follows them again")
+            say("to stop one: aws sagemaker stop-training-job --training-job-name NAME")
+
+    def _prepared(self, job: Job) -> Sent:
+        settings = parse(job.config)
+        if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
+            raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
+        named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
+        return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
+
+    def name(self, number: int, attempt: int) -> str:
+        """Return the name of a trial's job."""
+        return f"{self.stem}-{number:04d}" + (f"-{attempt}" if attempt > 1 else "")
+
+    def _send(self, sent: Sent) -> None:
+        if self.clock() < sent.again_at:
+            return
+        try:
+            name, is_new = self._free_name(sent)
+            if not is_new:
+                say(f"trial {sent.job.number}: job {name} is there already: following it")
+            elif not self._send_new(sent, name):
+                return
+            sent.name = name
+        except RetryError as error:
+            self._back_off(sent, str(error))
+
+    def _send_new(self, sent: Sent, name: str) -> bool:
+        """Send a job unless it has to wait for the budget or a quota."""
+        others = [each.prepared for each in self.jobs.values() if each.name]
+        running = sum(each.ceiling.usd or 0.0 for each in others)
+        over = self._over_budget(sent.prepared, self.spent + running)
+        if over and not others:
+            raise UserError(over[0])
+        if over:
+            return False
+        spec = replace(sent.prepared.spec, job_name=name)
+        session = sdk.session(spec.region, bucket=spec.bundle_uri.removeprefix("s3://").partition("/")[0])
+        try:
+            send(replace(sent.prepared, spec=spec), session)
+        except UserError as error:
+            if code_of(error) != "ResourceLimitExceeded":
+                raise
+            self._back_off(sent, str(error))
+            return False
+        return True
+
+    def _back_off(self, sent: Sent, reason: str) -> None:
+        seconds = BACK_OFF[min(sent.refusals, len(BACK_OFF) - 1)]
+        sent.refusals += 1
+        sent.again_at = self.clock() + seconds
+        say(f"trial {sent.job.number}: {reason.splitlines()[0]}: trying again in {seconds:g} s")
+
+    def _over_budget(self, prepared: Prepared, committed: float) -> list[str]:
+        usd = prepared.ceiling.usd
+        if self.max_usd is None:
+            return []
+        if usd is None:
+            return [f"hydra.launcher.max_usd: {self.max_usd:g} cannot be kept: {prepared.ceiling}"]
+        if committed + usd <= self.max_usd:
+            return []
+        return [
+            f"hydra.launcher.max_usd: ${committed:.2f} are spent or bound, and the next job could cost ${usd:.2f}, "
+            f"together more than ${self.max_usd:g}: set launch.max_run lower or hydra.launcher.max_usd higher"
+        ]
+
+    def _free_name(self, sent: Sent) -> tuple[str, bool]:
+        """Return the name of the job to follow, and whether it is yet to be sent."""
+        client = self._client(sent)
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            name = self.name(sent.job.number, attempt)
+            found = describe(client, name)
+            if found is None:
+                return name, True
+            if not is_repeated(found):
+                return name, False
+        raise UserError(f"trial {sent.job.number}: {MOST_ATTEMPTS} jobs have failed for want of capacity")
+
+    def _client(self, sent: Sent) -> Any:
+        return sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
+
+    def _look(self, sent: Sent) -> Outcome | None:
+        """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
+        try:
+            found = describe(self._client(sent), sent.name)
+        except RetryError as error:
+            say(f"trial {sent.job.number}: {error}; the job is not affected")
+            return None
+        assert found is not None, "a job that was sent is gone"
+        if found["TrainingJobStatus"] not in ENDED:
+            return None
+        return self._ended(sent, found)
+
+    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> Outcome:
+        launch, spec = sent.settings.launch, sent.prepared.spec
+        assert isinstance(launch, RemoteSettings)
+        usd = cost.billed(found, spec.region, cost.load_prices(launch.prices)).usd
+        self.spent += usd or 0.0
+        ended = Outcome(
+            number=sent.job.number, usd=usd, seconds=float(found.get("TrainingTimeInSeconds", 0.0)), place=sent.name
+        )
+        if found["TrainingJobStatus"] != "Completed":
+            reason = found.get("FailureReason") or found.get("SecondaryStatus") or "no reason is given"
+            return replace(ended, error=f"job {sent.name}: {reason}", lost=is_repeated(found))
+        s3 = sdk.boto_session(spec.region).client("s3")
+        artifact = found["ModelArtifacts"]["S3ModelArtifacts"]
+        try:
+            download(artifact, s3, sent.job.directory, sent.settings.paths.model, lambda _: None)
+        except UserError as error:
+            return replace(ended, error=f"job {sent.name}: {error}")
+        return ended
+
+
+def job_runner(max_parallel: int, max_usd: float | None, surroundings: SweepContext) -> JobRunner:
+    """Build the runner of a sweep.
+
+    Raises:
+        UserError: a number is out of range, or the extra is missing.
+    """
+    sdk.require()
+    if max_parallel < 1:
+        raise UserError(f"hydra.launcher.max_parallel: expected a whole number >= 1, got {max_parallel}")
+    if max_usd is not None and max_usd <= 0:
+        raise UserError(f"hydra.launcher.max_usd: expected dollars > 0, got {max_usd:g}")
+    return JobRunner(
+        slots=max_parallel,
+        stem=surroundings.study,
+        max_usd=max_usd,
+        spent=surroundings.spent,
+        conf_dirs=surroundings.conf_dirs,
+        standalone=surroundings.standalone,
+    )
+
+
+def describe(client: Any, name: str) -> Mapping[str, Any] | None:
+    """Return the description of a job, or None where there is none.
+
+    Raises:
+        UserError: AWS refuses to tell.
+        RetryError: it is out of reach.
+    """
+    from botocore.exceptions import ClientError
+
+    with refusals(f"job {name}"):
+        try:
+            found: Mapping[str, Any] = client.describe_training_job(TrainingJobName=name)
+        except ClientError as error:
+            if code(error) in ("ValidationException", "ResourceNotFound") and "not f" in str(error).lower():
+                return None
+            raise
+    return found
+
+
+def is_repeated(found: Mapping[str, Any]) -> bool:
+    """Tell whether a job failed by no fault of its own, so that it is to be sent again under another name."""
+    reason = str(found.get("FailureReason", ""))
+    return found["TrainingJobStatus"] == "Failed" and reason.startswith(_THEIR_FAULT)
+
+
+def code_of(error: Exception) -> str:
+    """Return the code of the answer of AWS behind an error, or an empty text."""
+    cause = error.__cause__
+    return code(cause) if hasattr(cause, "response") else ""

@@ -1,0 +1,152 @@
+"""A sweep as one tuning job of the service: prepared in full, checked, then printed or sent and followed."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.errors import ProblemsError, UserError
+from tabstep.launch.dispatch import prepare
+from tabstep.launch.follow.tuner import follow_tuner, hints
+from tabstep.launch.job import Job
+from tabstep.launch.request import limits, render, sdk
+from tabstep.launch.request.cost import Cost
+from tabstep.launch.request.job_spec import split_uri
+from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
+from tabstep.launch.s3.aws_errors import refusals
+from tabstep.launch.source.requirements import job_packages
+from tabstep.launch.submit import check_sources, send_parts
+from tabstep.sweep.delegated_sweep import Handover
+from tabstep.system.exits import say
+
+SHAPE = "CreateHyperParameterTuningJobRequest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """A tuning job that is ready to be sent; ``job`` has the source and the data, ``ceiling`` is of all jobs."""
+
+    spec: TunerSpec
+    job: Job
+    request: Mapping[str, Any]
+    ceiling: Cost
+
+
+def tune(handover: Handover, max_parallel: int, max_usd: float | None) -> list[float]:
+    """Do what ``launch=`` asks for with a whole sweep; return the best objective where it is known.
+
+    Args:
+        max_parallel, max_usd: jobs at a time, and what all of them may cost.
+
+    Raises:
+        ProblemsError: it cannot be sent as it is: one line for each problem.
+        UserError: AWS refuses, or no job came to a result.
+        StoppedError: Ctrl-C while following; the jobs run on.
+    """
+    sdk.require()
+    remote = handover.settings().launch
+    if not isinstance(remote, RemoteSettings):
+        raise UserError("launch.tuner: the trials are jobs: add launch=sagemaker, or launch=dry_run to see the request")
+    if remote.attach is not None:
+        raise UserError("launch.attach: follows one tuner that runs already: leave out -m and the ranges")
+    tuning = prepare_tuning(handover, max_parallel, max_usd)
+    for line in (*tuning.job.warnings, *ignored(handover.options, tuning.spec.job)):
+        say(f"warning: {line}")
+    say(f"at most {tuning.spec.max_jobs} jobs, together {tuning.ceiling}")
+    if remote.list_bundle:
+        say(tuning.job.bundle.listing())
+    if remote.name == "dry_run":
+        print(json.dumps(tuning.request, indent=2, ensure_ascii=False))
+        return []
+    value = _submit(handover, remote, tuning)
+    return [] if value is None else [value]
+
+
+def prepare_tuning(
+    handover: Handover, max_parallel: int, max_usd: float | None, now: datetime.datetime | None = None
+) -> Tuning:
+    """Make a tuning job of a sweep, without network and without credentials.
+
+    Raises:
+        ProblemsError: everything that is wrong with it, one line each.
+    """
+    settings, shared = handover.settings(), handover.shared()
+    remote = settings.launch
+    assert isinstance(remote, RemoteSettings)
+    if max_parallel < 1:
+        raise UserError(f"hydra.launcher.max_parallel: expected a whole number >= 1, got {max_parallel}")
+    when = now or datetime.datetime.now(datetime.UTC)
+    name = remote.job_name or tuner_name(f"{remote.prefix}-{settings.model.name}", when)
+    packages = [package for sample in handover.samples for package in job_packages(sample)]
+    jobs: list[Job] = []
+    problems: list[str] = []
+    for sample in _different(handover):
+        named = replace(sample, launch=replace(remote, job_name=name))
+        try:
+            jobs.append(
+                prepare(named, shared, conf_dirs=handover.composer.extra_conf_dirs, now=when, packages=packages)
+            )
+        except ProblemsError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemsError(list(dict.fromkeys(problems)))
+    spec = tuner_spec(
+        jobs[0].spec,
+        handover.space,
+        handover.options,
+        shared=shared,
+        max_epochs=longest(handover.samples, handover.space),
+        max_parallel=max_parallel,
+    )
+    request = render.tuner_request(spec)
+    ceiling = _together(jobs[0].ceiling, spec.max_jobs)
+    problems = [*limits.violations(request, SHAPE), *_over_budget(spec, ceiling, remote.max_usd, max_usd)]
+    if problems:
+        raise ProblemsError(problems)
+    return Tuning(spec=spec, job=jobs[0], request=request, ceiling=ceiling)
+
+
+def _different(handover: Handover) -> list[Settings]:
+    """Return those of the samples that a job could be refused for otherwise."""
+    found = {
+        repr((sample.data, sample.schema, sample.trainer)): sample
+        for sample in (handover.settings(), *handover.samples)
+    }
+    return list(found.values())
+
+
+def _together(one: Cost, jobs: int) -> Cost:
+    return dataclasses.replace(one, hours=jobs * one.hours, usd=None if one.usd is None else jobs * one.usd)
+
+
+def _over_budget(spec: TunerSpec, ceiling: Cost, *budgets: float | None) -> Iterator[str]:
+    for key, most in zip(("launch.max_usd", "hydra.launcher.max_usd"), budgets, strict=True):
+        if most is None:
+            continue
+        if ceiling.usd is None:
+            yield f"{key}: {most:g} cannot be kept: {ceiling}"
+        elif ceiling.usd > most:
+            yield (
+                f"{key}: {spec.max_jobs} jobs could cost ${ceiling.usd:.2f} ({ceiling.hours:g} instance hours), "
+                f"more than ${most:g}: set launch.max_run={int(spec.job.max_run * most / ceiling.usd)}, a smaller "
+                f"hydra.sweeper.n_trials, or a higher {key}"
+            )
+
+
+def _submit(handover: Handover, remote: RemoteSettings, tuning: Tuning) -> float | None:
+    spec, settings = tuning.spec, handover.settings()
+    session = sdk.session(spec.job.region, bucket=split_uri(spec.job.bundle_uri)[0])
+    check_sources(settings, tuning.job, session)
+    send_parts(tuning.job, session)
+    with refusals(f"tuner {spec.name}"), sdk.quiet():
+        render.tuner(spec, session).fit(inputs=render.inputs(spec.job), wait=False, job_name=spec.name)
+    say(f"tuner: {spec.name} was started")
+    if not remote.wait:
+        say(hints(spec.name, spec.job.region))
+        return None
+    return follow_tuner(spec.name, session.boto_session, settings, again=handover.best)

@@ -1,0 +1,248 @@
+"""Builds the objects of a run from its settings and what was fitted on the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+
+from tabstep.artifact.save import Architecture
+from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.encoding.encoder import Encoder
+from tabstep.errors import UserError
+from tabstep.run.prepare import Prepared
+from tabstep.system.devices import Machine
+from tabstep.system.ranks import Ranks
+from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
+from tabstep.training.callbacks.console import build_console
+from tabstep.training.checkpoints import CheckpointStore
+from tabstep.training.classifier import Classifier, StepOptions, Target
+from tabstep.training.datamodule import Batching, TableDataModule
+from tabstep.training.loggers import log_row, write_history
+from tabstep.training.losses import Loss, balanced_weights, build_loss
+from tabstep.training.metrics import build_metrics
+from tabstep.training.optimizers import build_optimizer
+from tabstep.training.schedulers import build_scheduler
+from tabstep.training.scores import EpochScores
+from tabstep.training.stopping import StopRule
+
+EXACT_ROWS = 10_000_000
+"""Rows of a split up to which ranking metrics keep every probability; above, they count in bins."""
+BINS = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """The built objects that ``training.train`` and the export after it take."""
+
+    classifier: Classifier
+    data: TableDataModule
+    trainer: L.Trainer
+    checkpointer: Checkpointer
+    architecture: Architecture
+
+
+def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ranks) -> Assembly:
+    """Build model, data, callbacks and Trainer; weights are drawn from ``settings.seed``."""
+    output = Path(settings.paths.output_dir)
+    architecture = build_architecture(settings, prepared.encoder)
+    data = TableDataModule(
+        prepared.tables,
+        Batching(
+            batch_size=settings.data.batch_size,
+            eval_batch_size=settings.data.eval_batch_size,
+            shuffle_window=settings.data.shuffle_window,
+            seed=settings.seed,
+            limit_batches=settings.trainer.limit_batches,
+        ),
+    )
+    steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
+    classifier = build_classifier(settings, prepared, machine, architecture, steps)
+    checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
+    trainer = build_trainer(settings, machine, ranks, checkpointer)
+    if ranks.rank == 0:
+        keep_history(classifier, trainer, output / "metrics.csv" if settings.logger.csv else None)
+    return Assembly(
+        classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
+    )
+
+
+def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
+    """Join the model's options with the widths that were fitted."""
+    model = settings.model
+    options = dict(model.options) if isinstance(model, PluginModelSettings) else asdict(model)
+    options.pop("name", None)
+    return Architecture(
+        name=model.name,
+        num_numeric=encoder.num_numeric,
+        cardinalities=encoder.cardinalities,
+        num_outputs=encoder.num_outputs,
+        options=options,
+    )
+
+
+def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
+    """Build the loss with the class weights that were asked for.
+
+    Raises:
+        UserError: the number of weights is not that of the classes.
+    """
+    encoder, wanted = prepared.encoder, settings.loss.class_weights
+    weights = None
+    if wanted == "balanced":
+        y = torch.from_numpy(prepared.tables["train"].y)
+        weights = balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
+    elif wanted is not None:
+        if len(wanted) != encoder.num_classes:
+            raise UserError(
+                f"loss.class_weights: {len(wanted)} weights for {encoder.num_classes} classes: "
+                f"give one for each of {list(encoder.classes)}"
+            )
+        weights = torch.tensor(wanted)
+    return build_loss(
+        settings.loss.name,
+        task=encoder.task,
+        class_weights=weights,
+        label_smoothing=settings.loss.label_smoothing,
+        focal_gamma=settings.loss.focal_gamma,
+    )
+
+
+def build_scores(encoder: Encoder, num_rows: int) -> EpochScores:
+    """Build the metrics of one split: exact up to ``EXACT_ROWS`` rows."""
+    binned = num_rows > EXACT_ROWS
+    metrics = build_metrics(encoder.task, encoder.num_outputs, thresholds=BINS if binned else None)
+    return EpochScores(metrics, encoder.task, binned=binned)
+
+
+def build_classifier(
+    settings: Settings, prepared: Prepared, machine: Machine, architecture: Architecture, steps_per_epoch: int
+) -> Classifier:
+    """Build the LightningModule; ``steps_per_epoch`` counts optimizer steps."""
+    encoder, max_epochs = prepared.encoder, settings.trainer.max_epochs
+    optimizer, scheduler = asdict(settings.optimizer), asdict(settings.scheduler)
+    torch.manual_seed(settings.seed)
+    return Classifier(
+        architecture.build(),
+        build_task_loss(settings, prepared),
+        {split: build_scores(encoder, prepared.tables[split].num_rows) for split in ("train", "val")},
+        target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
+        options=StepOptions(
+            seed=settings.seed,
+            batch_size=settings.data.batch_size,
+            max_epochs=max_epochs,
+            max_norm=settings.trainer.max_norm,
+            max_grad_norm=settings.callbacks.max_grad_norm,
+            ema_decay=settings.callbacks.ema_decay,
+            plateau_monitor=scheduler.get("monitor", "val_loss"),
+        ),
+        make_optimizer=lambda model: build_optimizer(
+            module=model, fused=False if machine.scales_loss else None, **optimizer
+        ),
+        make_schedule=lambda built: build_scheduler(
+            optimizer=built, total_steps=steps_per_epoch * max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
+        ),
+    )
+
+
+def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) -> Checkpointer:
+    """Build the callback that saves, restores and stops."""
+    stopping, saving = settings.callbacks.early_stopping, settings.callbacks.checkpoint
+    return Checkpointer(
+        CheckpointStore(directory, keep=saving.keep),
+        save_rule=SaveRule(every_n_steps=saving.every_n_steps, every_seconds=saving.every_seconds),
+        stop_rule=StopRule(
+            max_epochs=settings.trainer.max_epochs,
+            max_hours=settings.trainer.max_time,
+            monitor=stopping.monitor,
+            patience=stopping.patience,
+            min_delta=stopping.min_delta,
+        ),
+        objective=settings.objective,
+        fingerprint=fingerprint(settings, prepared),
+    )
+
+
+def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
+    """Return what must not differ between a checkpoint and the run that goes on from it, by configuration key.
+
+    The length of the run is part of it only where the schedule is stretched over it.
+    """
+    scheduler = asdict(settings.scheduler)
+    if settings.scheduler.name in ("cosine", "one_cycle"):
+        scheduler["max_epochs"] = settings.trainer.max_epochs
+    return {
+        "data.train": prepared.sources["train"].content_digest(),
+        "data.val": prepared.sources["val"].content_digest(),
+        "data.encoder": prepared.encoder.fingerprint(),
+        "schema": prepared.schema.to_dict(),
+        "data.batch_size": settings.data.batch_size,
+        "data.shuffle_window": settings.data.shuffle_window,
+        "model": asdict(settings.model),
+        "loss": asdict(settings.loss),
+        "optimizer": asdict(settings.optimizer),
+        "scheduler": scheduler,
+        "trainer.accumulate_grad_batches": settings.trainer.accumulate_grad_batches,
+        "trainer.max_norm": settings.trainer.max_norm,
+        "trainer.limit_batches": settings.trainer.limit_batches,
+        "callbacks.ema_decay": settings.callbacks.ema_decay,
+        "objective": settings.objective,
+        "seed": settings.seed,
+    }
+
+
+def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpointer: Checkpointer) -> L.Trainer:
+    """Build the Trainer. Loaders are asked for anew each epoch: a new loader is a new order."""
+    trainer, output = settings.trainer, Path(settings.paths.output_dir)
+    return L.Trainer(
+        accelerator=machine.accelerator,
+        devices=ranks.local_world_size,
+        num_nodes=ranks.num_nodes,
+        strategy="ddp" if ranks.world_size > 1 else "auto",
+        precision=machine.precision,
+        max_epochs=trainer.max_epochs,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        logger=build_loggers(settings, output) or False,
+        callbacks=[*build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
+        plugins=[checkpointer.store],
+        deterministic=trainer.deterministic,
+        detect_anomaly=trainer.detect_anomaly,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        default_root_dir=output,
+    )
+
+
+def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) -> None:
+    """Let each closed epoch reach the CSV file and the loggers.
+
+    Listeners, not callbacks: the Trainer calls every callback six times a batch, whether it listens or not.
+    """
+    if file is not None:
+        classifier.epoch_listeners.append(lambda _: write_history(file, classifier.progress.history))
+    if trainer.loggers:
+        classifier.epoch_listeners.append(lambda row: log_row(trainer.loggers, row))
+
+
+def build_loggers(settings: Settings, output: Path) -> list[Logger]:
+    """Build the Trainer's loggers; the CSV file is a callback, since it is rewritten from the history.
+
+    Raises:
+        UserError: TensorBoard is asked for and not installed.
+    """
+    if not settings.logger.tensorboard:
+        return []
+    try:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return [TensorBoardLogger(save_dir=output, name="tensorboard", version="")]
+    except ModuleNotFoundError as error:
+        raise UserError("logger.tensorboard: needs the package tensorboard: pip install tensorboard") from error

@@ -1,0 +1,111 @@
+"""The four functions that SageMaker's PyTorch containers look for; a copy is ``code/inference.py`` of every artifact.
+
+A request holds raw rows as CSV, JSON, JSON lines or parquet; the answer has a label, the probability of each class and
+the version of the model for each of them, in any of these forms. What cannot be read is answered with 4xx and the
+reason. ``requests`` and ``responses`` of this package say which forms there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from tabstep.artifact.predictor import Predictor
+from tabstep.artifact.save import load
+from tabstep.errors import UserError
+from tabstep.serving.fields import Field, model_fields, to_table
+from tabstep.serving.requests import MALFORMED, Request, RequestError, read_request
+from tabstep.serving.responses import Answer, chosen_type, write_answer
+
+try:  # the container's toolkit turns its own exception into the status; elsewhere ours carries the same facts
+    from sagemaker_inference.errors import BaseInferenceToolkitError
+except ImportError:
+
+    class BaseInferenceToolkitError(Exception):  # type: ignore[no-redef]
+        """Stands in for the toolkit's exception where there is no toolkit."""
+
+        def __init__(self, status_code: int, message: str, phrase: str) -> None:
+            self.status_code, self.message, self.phrase = status_code, message, phrase
+            super().__init__(status_code, message, phrase)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A loaded artifact with what a request is read by."""
+
+    predictor: Predictor
+    fields: tuple[Field, ...]
+    version: str
+
+
+def model_fn(model_dir: str) -> ServedModel:
+    """Load the artifact, on the GPU where there is one, after its digests and golden rows have been checked."""
+    directory = Path(model_dir)
+    predictor = load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
+    return ServedModel(
+        predictor=predictor,
+        fields=model_fields(predictor.encoder, pq.read_schema(directory / "golden.parquet")),
+        version=model_version(directory),
+    )
+
+
+def model_version(model_dir: str | os.PathLike[str]) -> str:
+    """Return 12 hex digits that stand for every byte of the artifact: those of its manifest's SHA-256."""
+    return hashlib.sha256((Path(model_dir) / "manifest.json").read_bytes()).hexdigest()[:12]
+
+
+def input_fn(body: bytes | bytearray | str, content_type: str | None) -> Request:
+    """Parse a request; 415 for an unknown type, 400 for a body that is not of its type."""
+    return _answerable(lambda: read_request(body, content_type))
+
+
+def predict_fn(request: Request, model: ServedModel) -> Answer:
+    """Predict the rows of a request; 400 where a column is missing or a value is not of its column's kind."""
+    return _answerable(lambda: _predict(request, model))
+
+
+def output_fn(answer: Answer, accept: str | None) -> tuple[bytes, str]:
+    """Return the body and its media type; 406 where none that is accepted can be written."""
+    media = _answerable(lambda: chosen_type(accept))
+    return write_answer(answer, media), media
+
+
+def _predict(request: Request, model: ServedModel) -> Answer:
+    predictor = model.predictor
+    encoder = predictor.encoder
+    id_name = encoder.schema.id
+    table, named = to_table(request, model.fields, id_name)
+    batches = table.to_batches(max_chunksize=65_536)
+    probabilities = np.concatenate([predictor.probabilities_of(batch) for batch in batches])
+    ids = table.select([id_name] if id_name in table.column_names else [])
+    return Answer(
+        table=pa.Table.from_batches([predictor.result(ids, probabilities)]),
+        probabilities=probabilities,
+        classes=predictor.class_names,
+        task=encoder.task,
+        ids=ids.column(0).to_pylist() if ids.num_columns else None,
+        version=model.version,
+        named=named,
+    )
+
+
+def _answerable(step: Callable[[], T]) -> T:
+    """Turn what is wrong with a request into the toolkit's exception, which carries the status."""
+    try:
+        return step()
+    except UserError as error:
+        status = error.status if isinstance(error, RequestError) else MALFORMED
+        reason = str(error).encode("ascii", "backslashreplace").decode()  # a status line holds nothing else
+        raise BaseInferenceToolkitError(status, str(error), reason) from error

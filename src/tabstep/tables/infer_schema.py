@@ -1,0 +1,242 @@
+"""From a table's Arrow types and what the user declared to a Schema, with the reason for each column's role."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.table import Table
+from rich.text import Text
+
+from tabstep.config.grammar import quoted
+from tabstep.config.settings import SchemaSettings
+from tabstep.errors import ProblemsError, UserError, nearest
+from tabstep.schema import Schema, Task
+from tabstep.system.sanitize import printable
+from tabstep.tables.columns import is_text, meaning, value_type
+from tabstep.tables.source import TypedTable
+
+Role = Literal["id", "label", "numeric", "categorical", "left out"]
+
+LABEL_NAMES: Final = ("label", "target", "y", "class")
+_ID_NAME: Final = re.compile(r"id|row_?id|uuid|guid|index|.*_id|__index_level_0__", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ID_SAMPLE: Final = 65_536
+_ROWS_SHOWN: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table that is shown before training."""
+
+    column: str
+    type: str
+    role: Role
+    why: str
+
+
+def infer_schema(source: TypedTable, settings: SchemaSettings) -> tuple[Schema, Task | None, list[Row]]:
+    """Return the schema, the task where it is declared or follows from several labels, and a row for each column.
+
+    A declared role wins. ``numeric`` or ``categorical`` given as a list is exact; where only one of them is given, the
+    other takes the remaining columns of its kind. A label that is not declared is recognised by a well-known name, an
+    id by its name and distinct values.
+
+    Raises:
+        UserError: a declared column is missing or of a type that its role cannot use, there is no label, or a column
+            without a declared role has a type without a meaning. All problems at once.
+
+    >>> import tempfile, pyarrow.parquet as pq
+    >>> from tabstep.tables.source import open_source
+    >>> path = tempfile.mkdtemp() + "/train.parquet"
+    >>> pq.write_table(pa.table({"age": [1, 2], "job": ["a", "b"], "target": [0, 1]}), path)
+    >>> nothing = dict(id=None, label=None, numeric=None, categorical=None, drop=[], task="auto", classes=None)
+    >>> infer_schema(open_source(path, split="train"), SchemaSettings(**nothing))[0]
+    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None)
+    """
+    types = dict(zip(source.arrow_schema.names, source.arrow_schema.types, strict=True))
+    roles = _declared(source, settings, types)
+    _refuse_conflicts(source, settings)
+    label = _label(settings, types, roles)
+    found_id = None if settings.id is not None else _infer_id(source, types, roles)
+    if found_id is not None:
+        roles[found_id] = ("id", "its name, and every value differs")
+    roles |= _rest(settings, types, roles)
+    by_role: dict[Role, list[str]] = {"numeric": [], "categorical": []}
+    for name, (role, _) in roles.items():
+        by_role.setdefault(role, []).append(name)
+    schema = Schema(
+        id=settings.id if settings.id is not None else found_id,
+        label=label,
+        numeric=_in_order(settings.numeric, by_role["numeric"]),
+        categorical=_in_order(settings.categorical, by_role["categorical"]),
+    )
+    rows = [Row(column=name, type=str(types[name]), role=roles[name][0], why=roles[name][1]) for name in types]
+    return schema, _task(settings, label), rows
+
+
+_Roles = dict[str, tuple[Role, str]]
+
+
+def _in_order(declared: list[str] | None, found: Sequence[str]) -> tuple[str, ...]:
+    return tuple(found if declared is None else declared)
+
+
+def _label_list(settings: SchemaSettings) -> list[str]:
+    return [settings.label] if isinstance(settings.label, str) else list(settings.label or [])
+
+
+def _declared(source: TypedTable, settings: SchemaSettings, types: dict[str, pa.DataType]) -> _Roles:
+    """Return the declared roles, in the order of the table, once every name and type has been checked."""
+    lists: list[tuple[str, Role, list[str]]] = [
+        ("id", "id", [] if settings.id is None else [settings.id]),
+        ("label", "label", _label_list(settings)),
+        ("numeric", "numeric", settings.numeric or []),
+        ("categorical", "categorical", settings.categorical or []),
+        ("drop", "left out", settings.drop),
+    ]
+    declared: _Roles = {}
+    problems: list[str] = []
+    for key, role, names in lists:
+        for name in names:
+            if name in source.conflicts:
+                problems += [] if key == "drop" else [f"{source.where}: column {name!r} {source.conflicts[name]}"]
+            elif name not in types:
+                help_ = nearest(name, [*types, *source.conflicts])
+                problems.append(f"schema.{key}: {source.where} has no column {name!r}: {help_}")
+            elif name in declared:
+                problems.append(f"schema.{key}: column {name!r} is {declared[name][0]} already: name it once")
+            else:
+                declared[name] = (role, f"schema.{key}")
+                problems += _type_problem(key, name, types[name])
+    if problems:
+        raise ProblemsError(problems)
+    return {name: declared[name] for name in types if name in declared}
+
+
+def _refuse_conflicts(source: TypedTable, settings: SchemaSettings) -> None:
+    """Raise for columns that differ between files, unless they are dropped or the declared features are exact."""
+    if settings.numeric is not None and settings.categorical is not None:
+        return
+    names = [name for name in source.conflicts if name not in settings.drop]
+    if names:
+        problems = [f"{source.where}: column {name!r} {source.conflicts[name]}" for name in names]
+        problems[-1] += f", or leave out what differs with 'schema.drop=[{_override_list(names)}]'"
+        raise ProblemsError(problems)
+
+
+def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
+    if key == "drop":
+        return []
+    try:
+        meaning(dtype)
+    except UserError as error:
+        return [f"schema.{key}: column {name!r}: {error}"]
+    if key == "numeric" and is_text(value_type(dtype)):
+        return [
+            f"schema.numeric: column {name!r} holds text ({dtype}): "
+            "name it in schema.categorical, or write it as numbers"
+        ]
+    return []
+
+
+def _label(settings: SchemaSettings, types: dict[str, pa.DataType], roles: _Roles) -> tuple[str, ...]:
+    declared = _label_list(settings)
+    if declared:
+        return tuple(declared)
+    known = [name for name in types if name.lower() in LABEL_NAMES and name not in roles]
+    if len(known) == 1:
+        roles[known[0]] = ("label", "its name; schema.label is not set")
+        return (known[0],)
+    shown = known or [name for name in types if name not in roles]
+    some = shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]]  # a label is often the last column
+    more = f" ({len(shown)} in all)" if len(shown) > 12 else ""
+    cause = "several columns could be it" if known else "choose from"
+    raise UserError(f"schema.label: is missing: name the column to predict; {cause}: {', '.join(some)}{more}")
+
+
+def _infer_id(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) -> str | None:
+    named = [
+        name
+        for name, dtype in types.items()
+        if name not in roles and _ID_NAME.fullmatch(name) and (is_text(dtype) or pa.types.is_integer(dtype))
+    ]
+    if not named:
+        return None
+    batch = next(source.batches(named, _ID_SAMPLE))
+    distinct = [name for name in named if _all_distinct(batch.column(named.index(name)))]
+    return distinct[0] if len(distinct) == 1 else None
+
+
+def _all_distinct(array: pa.Array) -> bool:
+    return array.null_count == 0 and len(array) > 1 and pc.count_distinct(array).as_py() == len(array)
+
+
+def _rest(settings: SchemaSettings, types: dict[str, pa.DataType], roles: _Roles) -> _Roles:
+    """Return the roles of the columns that nothing has claimed."""
+    rest: _Roles = {}
+    refused: dict[str, str] = {}
+    exact = {"numeric": settings.numeric is not None, "categorical": settings.categorical is not None}
+    for name, dtype in types.items():
+        if name in roles:
+            continue
+        if all(exact.values()):
+            rest[name] = ("left out", "schema.numeric and schema.categorical do not name it")
+        elif pa.types.is_null(dtype):
+            rest[name] = ("left out", "every value is null")
+        else:
+            try:
+                kind = meaning(dtype)
+            except UserError as error:
+                refused[name] = str(error)
+                continue
+            rest[name] = ("left out", f"schema.{kind} does not name it") if exact[kind] else (kind, f"type {dtype}")
+    if refused:
+        raise UserError(_refusal(refused))
+    return rest
+
+
+def _refusal(refused: dict[str, str]) -> str:
+    name, why = next(iter(refused.items()))
+    others = f" ({len(refused)} columns are like it)" if len(refused) > 1 else ""
+    names = _override_list(refused)
+    return f"schema: column {name!r}: {why.rpartition(': ')[0]}{others}: leave out with 'schema.drop=[{names}]'"
+
+
+def _override_list(names: Iterable[str]) -> str:
+    r"""Return names as the elements of a list in a Hydra override.
+
+    >>> print(_override_list(["age", "a.b", 'c"']))
+    age,"a.b","c\""
+    """
+    return ",".join(name if _PLAIN.fullmatch(name) else quoted(name, '"') for name in names)
+
+
+def _task(settings: SchemaSettings, label: tuple[str, ...]) -> Task | None:
+    if settings.task == "auto":
+        return "multilabel" if len(label) > 1 else None
+    if len(label) > 1 and settings.task != "multilabel":
+        raise UserError(f"schema.task: {settings.task} has one label column, and schema.label names {len(label)}")
+    return settings.task
+
+
+def schema_table(rows: Sequence[Row]) -> Table:
+    """Return the rows as a table for the terminal; of a very wide table, the first columns of each role."""
+    table = Table(title="Columns", title_justify="left")
+    for header in ("column", "type", "role", "why"):
+        table.add_column(header, overflow="ellipsis", max_width=48)
+    few = max(1, _ROWS_SHOWN // 5)
+    shown: dict[str, int] = {}
+    for row in rows:
+        shown[row.role] = shown.get(row.role, 0) + 1
+        if len(rows) <= _ROWS_SHOWN or shown[row.role] <= few:
+            table.add_row(*(Text(printable(cell)) for cell in (row.column, row.type, row.role, row.why)))
+    if len(rows) > _ROWS_SHOWN:
+        for role, count in shown.items():
+            if count > few:
+                table.add_row("…", "", role, f"and {count - few} more")
+    return table

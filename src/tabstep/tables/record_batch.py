@@ -1,0 +1,95 @@
+"""Columns of one record batch by name, as numbers or as text, with errors that name the column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import types
+
+from tabstep.errors import UserError, nearest
+from tabstep.tables.columns import is_number, is_text, to_float64, to_text, value_type
+
+_CELLS: Final = 2**22
+T = TypeVar("T")
+ValueKind = Literal["text", "number", "boolean", "time", "nothing"]
+
+
+def value_kind(dtype: pa.DataType) -> ValueKind:
+    """Return what the values of a type are, whatever their width and encoding; a date is a time.
+
+    >>> value_kind(pa.dictionary(pa.int8(), pa.string())), value_kind(pa.int16()), value_kind(pa.null())
+    ('text', 'number', 'nothing')
+    """
+    values = value_type(dtype)
+    if is_text(values):
+        return "text"
+    if is_number(values):
+        return "number"
+    if types.is_null(values):
+        return "nothing"
+    return "boolean" if types.is_boolean(values) else "time"
+
+
+def bounded_rows(rows: int, columns: int) -> int:
+    """Return how many of ``rows`` rows to hold at a time: fewer for very wide tables, whose cells count.
+
+    >>> bounded_rows(65_536, 20), bounded_rows(65_536, 5_000)
+    (65536, 838)
+    """
+    return max(1, min(rows, max(256, _CELLS // max(1, columns))))
+
+
+def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """Return the only column of that name; order and extra columns do not matter.
+
+    Raises:
+        UserError: no column, or more than one, has that name.
+    """
+    found = batch.schema.get_all_field_indices(name)
+    if len(found) == 1:
+        return batch.column(found[0])
+    if found:
+        raise UserError(f"column {name!r} stands {len(found)} times in the table: rename or drop the others")
+    raise UserError(f"column {name!r} is missing: {nearest(name, batch.schema.names)}")
+
+
+def numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    """Return ``(n,)`` float64 where everything that is not a finite number is NaN.
+
+    Raises:
+        UserError: the column is missing or its type is no number; a column without any value may have any type.
+    """
+    column = get_column(batch, name)
+    if column.null_count == len(column):
+        return np.full(len(column), np.nan)
+    values = _convert(column, name, to_float64)
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, np.nan)
+
+
+def texts(batch: pa.RecordBatch, name: str, kind: ValueKind = "nothing") -> pa.Array:
+    """Return the canonical text of each value as a string array; missing is null.
+
+    Raises:
+        UserError: the column is missing, its type has no text, or its values are not of ``kind`` (the text of true is
+            not that of 1: another kind than the fitted one would silently be unknown everywhere).
+    """
+    column = get_column(batch, name)
+    if column.null_count == len(column):
+        return pa.nulls(len(column), pa.string())
+    found = value_kind(column.type)
+    if kind not in ("nothing", found):
+        raise UserError(f"column {name!r} has type {column.type}, a {kind} is due as in train: convert it")
+    return _convert(column, name, to_text)
+
+
+def _convert(column: pa.Array, name: str, convert: Callable[[pa.Array], T]) -> T:
+    try:
+        return convert(column)
+    except UserError as error:
+        raise UserError(f"column {name!r}: {error}") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"column {name!r} of type {column.type} cannot be read: {str(error).splitlines()[0]}") from None

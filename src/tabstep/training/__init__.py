@@ -1,0 +1,1 @@
+"""The training loop: step, loss, metrics, optimizer, schedule, stopping and checkpoints."""

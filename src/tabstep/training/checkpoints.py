@@ -1,0 +1,185 @@
+"""Checkpoint files that survive a kill, a full disk and a flipped bit.
+
+A file is the magic number, the SHA-256 of what follows, and ``torch.save`` of tensors and plain containers. Its name
+ends in the optimizer step: ``last-00000120.ckpt`` is the state to go on from, ``best-00000100.ckpt`` the state that
+scored best. Files are never changed once they have their name.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from tabstep.errors import RetryError, UserError
+from tabstep.system.atomic_write import sync_directory, write_durably
+from tabstep.system.exits import FULL_DISK, writing
+
+MAGIC = b"tabstep\x01"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_NAME = re.compile(r"(last|best)-(\d{8,})\.ckpt")
+_MAX_FAILURES = 3
+LOCK = ".lock"
+
+
+class DamagedError(UserError):
+    """A checkpoint file whose bytes are not those that were written."""
+
+
+def dump_state(state: dict[str, Any]) -> bytes:
+    """Serialize tensors and plain containers together with their digest."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    return MAGIC + hashlib.sha256(payload).digest() + payload
+
+
+def load_state(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read what ``dump_state`` wrote.
+
+    Raises:
+        DamagedError: the file is truncated, its digest does not fit, or it is no checkpoint of this program.
+    """
+    if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"):
+        raise UserError("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: a checkpoint could run code; unset it")
+    data = path.read_bytes()
+    head = len(MAGIC) + _DIGEST_BYTES
+    if not data.startswith(MAGIC):
+        raise DamagedError(f"{path}: is not a checkpoint of tabstep")
+    if hashlib.sha256(data[head:]).digest() != data[len(MAGIC) : head]:
+        raise DamagedError(f"{path}: is damaged: its digest does not fit its {len(data):,} bytes")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data[head:]), map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:  # the digest fits, so somebody has made it
+        raise DamagedError(f"{path}: is not a checkpoint of tabstep: it holds more than tensors and values") from error
+    return state
+
+
+class CheckpointStore(CheckpointIO):
+    """The ``checkpoints/`` directory of a run; also the Trainer's plugin that reads and writes its files.
+
+    Args:
+        directory: created on the first write.
+        keep: how many of the newest files of each kind stay.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+        self.directory = directory
+        self._keep = keep
+        self._failures = 0
+
+    def path(self, kind: str, step: int) -> Path:
+        """Name the file of ``kind`` (``last`` or ``best``) at an optimizer step."""
+        return self.directory / f"{kind}-{step:08d}.ckpt"
+
+    def files(self, kind: str) -> list[Path]:
+        """List the files of ``kind``, newest first."""
+        found = (_NAME.fullmatch(path.name) for path in self.directory.glob(f"{kind}-*.ckpt"))
+        names = sorted((match for match in found if match), key=lambda match: -int(match[2]))
+        return [self.directory / match[0] for match in names]
+
+    def newest(self, kind: str = "last") -> tuple[Path, dict[str, Any]] | None:
+        """Return the newest intact file of ``kind`` with its state; a damaged one is passed over with a warning."""
+        for path in self.files(kind):
+            try:
+                return path, load_state(path)
+            except DamagedError as error:
+                warnings.warn(f"{error}; trying the one before it", stacklevel=2)
+        return None
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write one file durably; a full disk costs this file, not the run, until it has happened three times in a row.
+
+        Raises:
+            RetryError: the disk was full three times in a row.
+        """
+        target = Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(target, dump_state(checkpoint))
+        except OSError as error:
+            with suppress(OSError):
+                target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
+            self._count_failure(target, error)
+        else:
+            self._failures = 0
+
+    def _count_failure(self, target: Path, error: OSError) -> None:
+        if error.errno not in FULL_DISK:
+            raise RetryError(f"{target}: cannot be written: {error.strerror}") from error
+        self._failures += 1
+        if self._failures >= _MAX_FAILURES:
+            raise RetryError(
+                f"{target}: the disk is full ({self._failures} tries): free some space, run again"
+            ) from error
+        warnings.warn(f"{target}: the disk is full; the checkpoint before it stays, the next try follows", stacklevel=2)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read one file; ``weights_only`` is always in force."""
+        return load_state(Path(path), map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Delete one file."""
+        Path(path).unlink(missing_ok=True)
+
+    def mark_best(self, step: int) -> None:
+        """Give the file ``last`` of ``step`` a second name that outlives it."""
+        source, target = self.path("last", step), self.path("best", step)
+        if not source.exists() or target.exists():
+            return
+        try:
+            os.link(source, target)
+            sync_directory(self.directory)
+        except OSError:  # a file system without hard links
+            write_durably(target, source.read_bytes())
+
+    def prune(self) -> None:
+        """Delete all but the newest files of each kind."""
+        for kind in ("last", "best"):
+            for path in self.files(kind)[self._keep :]:
+                self.remove_checkpoint(path)
+
+    def clean(self) -> None:
+        """Delete what a killed process left half written."""
+        for path in self.directory.glob(".*.ckpt.tmp"):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
+    """Hold ``directory``, which ``key`` names, for one process; a killed one lets go of it.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+        RetryError: the disk is full.
+    """
+    with writing(f"{key}: cannot be written"):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / LOCK, "w")  # noqa: SIM115 - held until the run ends
+        file.write(str(os.getpid()))
+        file.flush()
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{key}: another run is writing to {directory}: choose another one") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
+                raise
+        yield

@@ -1,0 +1,308 @@
+"""The per-batch step: forward, loss on logits, backward through the Trainer, metrics once an epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from tabstep.errors import UserError
+from tabstep.schema import Task
+from tabstep.training import guards
+from tabstep.training.datamodule import Batch, TrainLoader
+from tabstep.training.ema import WeightAverage
+from tabstep.training.epoch_order import batch_seed
+from tabstep.training.losses import Loss
+from tabstep.training.scores import EpochScores
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is learned: the task, the width of the model's output and the names of the columns of ``x_num``."""
+
+    task: Task
+    num_outputs: int
+    input_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How a step is taken: clipping, guards and averaging.
+
+    ``plateau_monitor`` is the key that a ReduceLROnPlateau follows. ``max_epochs`` is used for the estimate of the
+    time that is left alone.
+    """
+
+    seed: int
+    batch_size: int
+    max_epochs: int
+    max_norm: float | None = None
+    max_grad_norm: float | None = None
+    ema_decay: float | None = None
+    plateau_monitor: str = "val_loss"
+
+
+@dataclass
+class Progress:
+    """Where a run is: ``batch`` batches of ``epoch`` (0-based) are done, ``step`` optimizer steps were tried."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+
+
+class Classifier(L.LightningModule):
+    """Trains a model of the form ``(x_num, x_cat) -> logits``.
+
+    All that decides the next step is in the weights, the optimizer, the schedule and ``progress``: randomness is
+    seeded anew at each batch from (seed, epoch, batch, rank), so nothing else has to be saved.
+
+    Args:
+        model: logits ``(B, num_outputs)``, or ``(B, k, num_outputs)`` while it trains an ensemble of ``k`` members.
+        loss: losses and weights a row.
+        scores: what is measured on ``train`` and ``val``.
+        make_optimizer, make_schedule: called once the model lies on its device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        scores: dict[str, EpochScores],
+        *,
+        target: Target,
+        options: StepOptions,
+        make_optimizer: Callable[[nn.Module], Optimizer],
+        make_schedule: Callable[[Optimizer], LRScheduler],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.scores = scores  # not registered as a submodule: epoch scores are no part of the weights
+        self.target = target
+        self.options = options
+        self.progress = Progress()
+        self.last_loss = torch.tensor(math.nan)
+        self.epoch_listeners: list[Callable[[Row], None]] = []
+        self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
+        self._watch = guards.LossWatch()
+        self._window: list[Tensor] = []
+        self._restored: dict[str, Any] | None = None
+        self._val_row: Row = {}
+        self.ema = None if options.ema_decay is None else WeightAverage(model, decay=options.ema_decay)
+
+    @property
+    def eval_model(self) -> nn.Module:
+        """The model that is validated and exported: the average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
+        return cast(Tensor, self.model(x_num, x_cat))
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self._make_optimizer(self.model)
+        self.schedule = self._make_schedule(optimizer)
+        optimizer.register_step_post_hook(self._count_step)
+        self._taken = 0
+        return optimizer
+
+    def _count_step(self, *_: Any) -> None:
+        self._taken += 1
+
+    def on_fit_start(self) -> None:
+        for scores in self.scores.values():
+            scores.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, TrainLoader)
+        self.first_batch, self.epoch_batches = loader.start, loader.total
+        self.epoch_batch = loader.start
+        self.progress.epoch, self.progress.batch = self.current_epoch, loader.start
+        self._rows, self._started = 0, time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.epoch_batch = self.first_batch + batch_idx
+        self._seed_batch()
+        with guards.memory_guard(self.options.batch_size):
+            logits = self(batch.x_num, batch.x_cat)
+            if batch_idx == 0:
+                self._check_first(batch, logits)
+            losses, weights = self.loss(logits, batch.y)
+        loss_sum: Tensor = (losses * weights).sum()
+        weight: Tensor = weights.sum()
+        self.last_loss = loss_sum.detach() / weight
+        self._watch.add(self.last_loss)
+        self._check_finite(batch)
+        scored = logits.detach()
+        self.scores["train"].add(scored if scored.ndim == 2 else scored.mean(dim=1), batch.y, loss_sum, weight)
+        self._rows += len(batch.y)
+        self.progress.batch = self.epoch_batch + 1
+        if not self._sums_window:
+            return loss_sum / weight
+        self._window.append(weight.detach())
+        return loss_sum / self.options.batch_size
+
+    def _seed_batch(self) -> None:
+        seed = batch_seed(self.options.seed, self.progress.epoch, self.epoch_batch, self.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    @property
+    def _sums_window(self) -> bool:
+        """Whether a step spans several micro-batches or ranks, whose weights are known only at its end."""
+        return self.trainer.accumulate_grad_batches > 1 or self.trainer.world_size > 1
+
+    def _check_first(self, batch: Batch, logits: Tensor) -> None:
+        guards.check_devices(self.model, batch)
+        guards.check_shapes(logits, batch.y, self.target.num_outputs)
+        guards.check_logits(logits)
+        guards.check_targets(batch.y, self.target.task, self.target.num_outputs)
+        guards.check_batch_norm(self.model, len(batch.y))
+
+    def _check_finite(self, batch: Batch | None = None, *, now: bool = False) -> None:
+        """Stop at a loss that is not finite, with what made it."""
+        bad = self._watch.first_bad(now=now)
+        if bad is None:
+            return
+        late, value = bad
+        cause = "" if batch is None else self._explain(batch) + "; "
+        raise UserError(
+            f"training: the loss is {value} at epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1 - late}: "
+            f"{cause}lower optimizer.lr (now {self._lr:g}) or set trainer.max_norm"
+        )
+
+    def _explain(self, batch: Batch) -> str:
+        return guards.explain_nonfinite(self.model, batch.x_num, batch.x_cat, self.target.input_names)
+
+    @property
+    def _lr(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
+        """Finish the mean over a window of micro-batches and ranks, then clip; the gradients are unscaled here."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self._sums_window:
+            torch._foreach_mul_(gradients, self._window_factor())
+        options = self.options
+        if options.max_norm is None and options.max_grad_norm is None:
+            return
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # A look at the norm waits for the device, so on a GPU the guard rests on the loss instead; a GradScaler finds
+        # infinite gradients by itself and leaves the step out.
+        if self.device.type == "cpu" and self.trainer.precision != "16-mixed":
+            where = f"epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1}"
+            self._check_gradients(norm, where)
+            guards.check_gradient_norm(float(norm), options.max_grad_norm or math.inf, where, self._lr)
+        if options.max_norm is not None:
+            torch._foreach_mul_(gradients, (options.max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+    def _check_gradients(self, norm: Tensor, where: str) -> None:
+        """Refuse NaN gradients of a finite loss: clipping would spread them to all weights."""
+        if not math.isfinite(float(norm)):
+            names = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            raise UserError(
+                f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the "
+                f"loss is: lower optimizer.lr (now {self._lr:g}), or use trainer.precision=32-true"
+            )
+
+    def _window_factor(self) -> Tensor:
+        """Return what turns the sum that was accumulated (and averaged over ranks) into the mean over the window."""
+        weight = torch.stack(self._window).sum()
+        self._window.clear()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(weight)
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return parts * self.options.batch_size / weight
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        taken = self._taken
+        super().optimizer_step(*args, **kwargs)
+        self.progress.step += 1
+        if self._taken == taken:  # the GradScaler found an infinity and left the step out
+            self.progress.skipped += 1
+            return
+        if self.ema is not None:
+            self.ema.update(self.model, self.progress.step - self.progress.skipped - 1)
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+
+    def check_before_save(self) -> None:
+        """Make sure that no state with a NaN loss or weight is ever written."""
+        self._check_finite(now=True)
+        for name, parameter in self.model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise UserError(
+                    f"training: the weights {name} are not finite after step {self.progress.step}: "
+                    f"lower optimizer.lr (now {self._lr:g}) or set trainer.max_norm"
+                )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits = self.eval_model(batch.x_num, batch.x_cat)
+        losses, weights = self.loss(logits, batch.y)
+        self.scores["val"].add(logits, batch.y, (losses * weights).sum(), weights.sum())
+
+    def on_validation_epoch_start(self) -> None:
+        self._train_seconds = time.perf_counter() - self._started
+
+    def on_validation_epoch_end(self) -> None:
+        self._val_row = {f"val_{key}": value for key, value in self.scores["val"].compute().items()}
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch in the order that a checkpoint relies on: scores, history, schedule; the save comes last."""
+        self._check_finite(now=True)
+        row = self._epoch_row()
+        self.progress.history.append(row)
+        self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(row[self.options.plateau_monitor])
+        for listener in self.epoch_listeners:
+            listener(row)
+
+    def _epoch_row(self) -> Row:
+        train = {f"train_{key}": value for key, value in self.scores["train"].compute().items()}
+        seconds = max(time.perf_counter() - self._started, 1e-9)
+        epochs_left = self.options.max_epochs - self.progress.epoch - 1
+        share = (self.epoch_batches - self.first_batch) / self.epoch_batches
+        rows_per_s = self._rows * self.trainer.world_size / max(self._train_seconds, 1e-9)
+        timing = {"rows_per_s": rows_per_s, "eta_s": epochs_left * seconds / share, "seconds": seconds}
+        position = {"epoch": self.progress.epoch + 1, "step": self.progress.step}
+        return {**position, **train, **self._val_row, "lr": self._lr, "skipped_steps": self.progress.skipped, **timing}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        scores: list[Any] = [self.scores["train"].snapshot()]
+        if dist.is_available() and dist.is_initialized():
+            scores = [None] * self.trainer.world_size
+            dist.all_gather_object(scores, self.scores["train"].snapshot())
+        checkpoint["progress"] = dict(vars(self.progress))
+        checkpoint["train_scores"] = scores
+        checkpoint["schedule"] = self.schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.progress = Progress(**checkpoint["progress"])
+        self._restored = checkpoint
+
+    def on_train_start(self) -> None:
+        """Restore what needs the optimizer, the device and the rank."""
+        restored, self._restored = self._restored, None
+        if restored is None:
+            return
+        self.schedule.load_state_dict(restored["schedule"])
+        states, ranks = restored["train_scores"], self.trainer.world_size
+        mine = [states[self.global_rank]] if len(states) == ranks else states if self.global_rank == 0 else []
+        self.scores["train"].restore(mine, self.device)

@@ -1,0 +1,39 @@
+"""The history of a run outside of its checkpoints: a CSV file, and the Trainer's loggers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+
+from tabstep.system.atomic_write import write_durably
+from tabstep.system.exits import FULL_DISK
+
+Row = Mapping[str, float]
+
+
+def write_history(path: Path, history: Sequence[Row]) -> None:
+    """Write one line an epoch below a line of names, the whole file anew: a resumed run leaves no gap and no double."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(key for row in history for key in row))
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_durably(path, text.getvalue().encode())
+    except OSError as error:  # the whole file is written again after the next epoch
+        if error.errno not in FULL_DISK:
+            raise
+        warnings.warn(f"{path}: the disk is full: this epoch is missing there until the next one", stacklevel=2)
+
+
+def log_row(loggers: Iterable[Logger], row: Row) -> None:
+    """Log one row to every logger under its epoch as step, so that a repeated epoch overwrites itself, and flush it."""
+    for logger in loggers:
+        logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
+        logger.save()

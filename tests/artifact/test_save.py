@@ -1,0 +1,168 @@
+"""The model directory: what is saved is what is loaded, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import tabstep
+from tabstep.artifact import save as artifact
+from tabstep.artifact.save import Architecture
+from tabstep.config.settings import EncoderSettings
+from tabstep.encoding.encoder import Encoder
+from tabstep.errors import UserError
+from tabstep.schema import Schema
+from tabstep.tables.source import open_source
+
+SCHEMA = Schema(id="row_id", label=("label",), numeric=("age", "income", "joined"), categorical=("city", "member"))
+OPTIONS = {"width": 8, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim": 4}
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = open_source(str(tiny_data / "train"), split="train")
+    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, SCHEMA, settings=settings)
+    architecture = Architecture(
+        name="mlp",
+        num_numeric=encoder.num_numeric,
+        cardinalities=encoder.cardinalities,
+        num_outputs=encoder.num_outputs,
+        options=OPTIONS,
+    )
+    torch.manual_seed(0)
+    directory = tmp_path_factory.mktemp("artifact") / "model"
+    artifact.save(
+        directory,
+        weights=architecture.build().state_dict(),
+        architecture=architecture,
+        encoder=encoder,
+        golden=next(source.batches(SCHEMA.features, 8)),
+        config={"seed": 42},
+        metrics={"val_auroc": 0.75, "test_auroc": float("nan")},
+    )
+    return directory
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def test_what_is_saved_predicts_the_same_after_loading(saved: Path, tiny_table: pa.Table) -> None:
+    first, second = tabstep.load(saved), tabstep.load(saved)
+    table = first.predict(tiny_table)
+    assert table.equals(second.predict(tiny_table))
+    assert table.column_names == ["row_id", "label", "prob_no", "prob_yes", "prediction"]
+    assert table["row_id"].equals(tiny_table["row_id"])
+    probs = np.stack([table["prob_no"].to_numpy(), table["prob_yes"].to_numpy()])
+    np.testing.assert_allclose(probs.sum(axis=0), 1.0, atol=1e-6)
+    assert table["prediction"].to_pylist() == ["yes" if p > 0.5 else "no" for p in probs[1]]
+
+
+def test_order_extra_columns_and_a_missing_label_do_not_matter(saved: Path, tiny_table: pa.Table) -> None:
+    model = tabstep.load(saved)
+    shuffled = tiny_table.select(tiny_table.column_names[::-1]).append_column("extra", pa.nulls(len(tiny_table)))
+    whole = model.predict(tiny_table)
+    assert model.predict(shuffled)["prob_yes"].equals(whole["prob_yes"])
+    assert model.predict(tiny_table.drop(["label", "row_id"])).column_names == ["prob_no", "prob_yes", "prediction"]
+
+
+def test_a_stream_of_batches_gives_what_the_whole_table_gives(
+    saved: Path, tiny_table: pa.Table, tmp_path: Path
+) -> None:
+    model = tabstep.load(saved)
+    pq.write_table(tiny_table, tmp_path / "in.parquet")
+    rows = model.predict_file(tmp_path / "in.parquet", tmp_path / "out.parquet", batch_rows=37)
+    assert rows == len(tiny_table)
+    streamed, whole = pq.read_table(tmp_path / "out.parquet"), model.predict(tiny_table)
+    assert streamed.drop(["prob_no", "prob_yes"]).equals(whole.drop(["prob_no", "prob_yes"]))
+    np.testing.assert_allclose(streamed["prob_yes"].to_numpy(), whole["prob_yes"].to_numpy(), atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]
+
+
+def test_a_table_of_no_rows_has_a_prediction_of_no_rows(saved: Path, tiny_table: pa.Table) -> None:
+    found = tabstep.load(saved).predict(tiny_table.slice(0, 0))
+    assert (found.num_rows, found.column_names[-1]) == (0, "prediction")
+
+
+def test_a_missing_feature_is_named_with_the_nearest(saved: Path, tiny_table: pa.Table) -> None:
+    renamed = tiny_table.rename_columns([name.replace("income", "incomes") for name in tiny_table.column_names])
+    with pytest.raises(UserError, match="'income' is missing: did you mean 'incomes'"):
+        tabstep.load(saved).predict(renamed)
+
+
+def test_any_changed_or_missing_file_is_refused_by_name(saved: Path, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    names = sorted(path.relative_to(saved) for path in saved.rglob("*") if path.is_file())
+    assert {"model.safetensors", "encoder.json", "golden.parquet", "config.yaml"} <= {str(name) for name in names}
+    for name in names:
+        if str(name) == "manifest.json" or name.parts[0] == "code":  # services repack the handler's directory
+            continue
+        damaged = Path(shutil.copytree(saved, tmp_path / "damaged"))
+        data = bytearray((damaged / name).read_bytes())
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        (damaged / name).write_bytes(data)
+        with pytest.raises(UserError, match=f"{name} is damaged"):
+            tabstep.load(damaged)
+        (damaged / name).unlink()
+        with pytest.raises(UserError, match=f"{name} is missing"):
+            tabstep.load(damaged)
+        shutil.rmtree(damaged)
+
+
+def test_what_is_no_artifact_is_refused(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(UserError, match=r"no manifest\.json"):
+        tabstep.load(tmp_path / "nothing")
+    manifest: dict[str, Any] = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 999}))
+    with pytest.raises(UserError, match="format 999"):
+        tabstep.load(copy)
+
+
+def test_golden_rows_find_a_machine_that_computes_something_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Encoder.transform
+
+    def off(self: Encoder, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+        x_num, x_cat = real(self, batch)
+        return x_num + np.float32(0.05), x_cat
+
+    monkeypatch.setattr(Encoder, "transform", off)
+    with pytest.raises(UserError, match="golden rows come out different"):
+        tabstep.load(saved)
+
+
+def test_nan_scores_become_null_in_json(saved: Path) -> None:
+    assert json.loads((saved / "metrics.json").read_text()) == {"val_auroc": 0.75, "test_auroc": None}
+
+
+def test_saving_again_replaces_the_whole_directory(copy: Path, saved: Path, tiny_data: Path) -> None:
+    (copy / "stale.txt").write_text("from before")
+    (member,) = tabstep.load(saved).members
+    artifact.save(
+        copy,
+        weights=member.model.state_dict(),
+        architecture=Architecture(
+            name="mlp",
+            num_numeric=member.encoder.num_numeric,
+            cardinalities=member.encoder.cardinalities,
+            num_outputs=1,
+            options=OPTIONS,
+        ),
+        encoder=member.encoder,
+        golden=next(open_source(str(tiny_data / "val"), split="val").batches(SCHEMA.features, 4)),
+        config={},
+        metrics={},
+    )
+    assert not (copy / "stale.txt").exists()
+    assert [path.name for path in copy.parent.iterdir()] == ["model"]
+    tabstep.load(copy)

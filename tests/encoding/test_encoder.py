@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tabstep.config.settings import EncoderSettings
+from tabstep.encoding.encoder import Encoder
+from tabstep.errors import UserError
+from tabstep.schema import Schema
+from tabstep.tables.source import open_source
+
+SETTINGS = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=2)
+
+
+def fit(table: pa.Table, directory: Path, schema: Schema, **options: Any) -> Encoder:
+    path = directory / "train.parquet"
+    pq.write_table(table, path)
+    return Encoder.fit(open_source(str(path), split="train"), schema, **{"settings": SETTINGS, **options})
+
+
+SCHEMA = Schema(id="row_id", label=("label",), numeric=("age", "income", "joined"), categorical=("city", "member"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return fit(tiny_table, tmp_path_factory.mktemp("encoder"), SCHEMA)
+
+
+def test_shapes_and_names(encoder: Encoder, tiny_table: pa.Table) -> None:
+    (batch,) = tiny_table.to_batches()
+    x_num, x_cat = encoder.transform(batch)
+    assert (x_num.shape, x_cat.shape) == ((200, 4), (200, 2))
+    assert (str(x_num.dtype), str(x_cat.dtype)) == ("float32", "int32")
+    assert x_num.flags.c_contiguous
+    assert x_cat.flags.c_contiguous
+    assert encoder.input_names == ("age", "income", "joined", "age is missing")
+    assert (encoder.num_numeric, encoder.num_outputs, encoder.num_classes) == (4, 1, 2)
+    assert (encoder.task, encoder.classes, encoder.label_type) == ("binary", ("no", "yes"), "string")
+    assert encoder.cardinalities == (7, 5)
+    assert np.array_equal(x_num[:, 3] == 1, np.isnan(tiny_table["age"].to_numpy()))
+    assert (x_num[x_num[:, 3] == 1, 0] == 0).all()
+    assert x_cat.min() >= 3
+
+
+def test_order_and_extra_columns_do_not_matter(encoder: Encoder, tiny_table: pa.Table) -> None:
+    (batch,) = tiny_table.to_batches()
+    (other,) = tiny_table.select(tiny_table.column_names[::-1]).append_column("extra", pa.nulls(200)).to_batches()
+    for left, right in zip(encoder.transform(batch), encoder.transform(other), strict=True):
+        assert np.array_equal(left, right)
+
+
+def test_missing_unseen_and_rare_are_three_things(tmp_path: Path) -> None:
+    table = pa.table({"c": ["a", "a", "b", None], "y": [0, 1, 0, 1]})
+    encoder = fit(table, tmp_path, Schema(label=("y",), numeric=(), categorical=("c",)))
+    _, x_cat = encoder.transform(pa.record_batch({"c": ["a", "b", "z", None]}))
+    assert x_cat.tolist() == [[3], [2], [1], [0]]
+
+
+@pytest.mark.parametrize("scaling", ["quantile", "robust", "standard"])
+def test_row_by_row_equals_all_at_once_bit_for_bit(scaling: Any, tiny_table: pa.Table, tmp_path: Path) -> None:
+    settings = EncoderSettings(scaling=scaling, max_categories=3, min_frequency=1)
+    encoder = fit(tiny_table, tmp_path, SCHEMA, settings=settings)
+    (batch,) = tiny_table.to_batches()
+    rows = [encoder.transform(batch.slice(index, 1)) for index in range(batch.num_rows)]
+    for whole, parts in zip(encoder.transform(batch), zip(*rows, strict=True), strict=True):
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("cuts", [[200], [1, 199], [50, 50, 50, 50]])
+def test_fit_does_not_depend_on_how_files_are_cut(
+    cuts: list[int], encoder: Encoder, tiny_table: pa.Table, tmp_path: Path
+) -> None:
+    from_files = tmp_path / "train"
+    from_files.mkdir()
+    start = 0
+    for index, rows in enumerate(cuts):
+        pq.write_table(tiny_table.slice(start, rows), from_files / f"{index}.parquet", row_group_size=17)
+        start += rows
+    again = Encoder.fit(open_source(str(from_files), split="train"), SCHEMA, settings=SETTINGS)
+    assert again.categorical == encoder.categorical
+    assert [column.knots for column in again.numeric] == [column.knots for column in encoder.numeric]
+    assert again.numeric[0].mean == pytest.approx(encoder.numeric[0].mean, rel=1e-12)
+
+
+def test_wrong_and_missing_columns(encoder: Encoder, tiny_table: pa.Table) -> None:
+    (batch,) = tiny_table.drop_columns(["age"]).to_batches()
+    with pytest.raises(UserError, match=r"^column 'age' is missing: "):
+        encoder.transform(batch)
+    (batch,) = tiny_table.set_column(1, "age", tiny_table["city"]).to_batches()
+    with pytest.raises(UserError, match=r"^column 'age': a number is due, and type string"):
+        encoder.transform(batch)
+    (batch,) = tiny_table.set_column(4, "member", pa.array([1] * 200)).to_batches()
+    with pytest.raises(UserError, match=r"^column 'member' has type int64, a boolean is due"):
+        encoder.transform(batch)
+
+
+def test_labels(encoder: Encoder, tiny_table: pa.Table) -> None:
+    (batch,) = tiny_table.to_batches()
+    assert encoder.encode_labels(batch).tolist() == [int(value == "yes") for value in tiny_table["label"].to_pylist()]
+    with pytest.raises(UserError, match=r"^data.test: column 'label', row 42: 'perhaps' is no class: choose from: no"):
+        encoder.encode_labels(pa.record_batch({"label": ["no", "perhaps"]}), first_row=41, where="data.test")
+
+
+def test_multilabel_and_multiclass(tmp_path: Path) -> None:
+    table = pa.table({"x": [1.0, 2.0, 3.0], "a": [0, 1, 1], "b": [True, False, True], "m": ["u", "v", "w"]})
+    multi = fit(table, tmp_path, Schema(label=("a", "b"), numeric=("x",), categorical=()))
+    assert (multi.task, multi.classes, multi.num_outputs, multi.label_type) == (
+        "multilabel",
+        ("a", "b"),
+        2,
+        "int64, bool",
+    )
+    assert multi.encode_labels(table.to_batches()[0]).tolist() == [[0, 1], [1, 0], [1, 1]]
+    many = fit(table, tmp_path, Schema(label=("m",), numeric=("x",), categorical=()))
+    assert (many.task, many.num_outputs, many.encode_labels(table.to_batches()[0]).tolist()) == (
+        "multiclass",
+        3,
+        [0, 1, 2],
+    )
+    assert many.transform(table.to_batches()[0])[1].shape == (3, 0)
+
+
+def test_all_null_constant_and_infinite_columns(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "null": pa.nulls(3),
+            "nan": [float("nan")] * 3,
+            "inf": [1.0, float("inf"), 2.0],
+            "constant": [7, 7, 7],
+            "category": pa.nulls(3, pa.string()),
+            "y": [0, 1, 1],
+        }
+    )
+    numeric = ("null", "nan", "inf", "constant")
+    encoder = fit(table, tmp_path, Schema(label=("y",), numeric=numeric, categorical=("category",)))
+    assert encoder.input_names == (*numeric, "inf is missing")
+    x_num, x_cat = encoder.transform(table.to_batches()[0])
+    assert np.isfinite(x_num).all()
+    assert x_num[:, [0, 1, 3]].any() == np.False_
+    assert (encoder.cardinalities, x_cat.tolist()) == ((3,), [[0], [0], [0]])
+
+
+names = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8), min_size=5, max_size=5, unique=True
+)
+
+
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=names,
+    numbers=st.lists(st.none() | st.floats(), min_size=4, max_size=4),
+    texts=st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=3), min_size=4, max_size=4),
+    scaling=st.sampled_from(["quantile", "robust", "standard"]),
+    big=st.booleans(),
+)
+def test_json_round_trip(
+    names: list[str], numbers: list[Any], texts: list[Any], scaling: Any, big: bool, tmp_path: Path
+) -> None:
+    label = [2**62, 2**62 + 1] * 2 if big else ["à", "\n"] * 2
+    columns = [
+        pa.array(label),
+        pa.array(numbers, pa.float64()),
+        pa.array(texts, pa.string()),
+        pa.array([1, 2, 3, None]),
+    ]
+    table = pa.table([*columns, pa.array(texts, pa.string())], names=names)
+    schema = Schema(label=(names[0],), numeric=(names[1], names[3]), categorical=(names[2], names[4]))
+    settings = EncoderSettings(scaling=scaling, max_categories=2, min_frequency=1)
+    encoder = fit(table, tmp_path, schema, settings=settings)
+    again = Encoder.from_json(encoder.to_json())
+    assert again == encoder
+    assert (again.to_json(), again.fingerprint()) == (encoder.to_json(), encoder.fingerprint())
+    (batch,) = table.to_batches()
+    for left, right in zip(encoder.transform(batch), again.transform(batch), strict=True):
+        assert left.tobytes() == right.tobytes()
+    assert np.array_equal(encoder.encode_labels(batch), again.encode_labels(batch))
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-2], lambda text: "{}", lambda text: "[1]", lambda text: ""])
+def test_json_that_is_no_encoder(change: Any, encoder: Encoder) -> None:
+    with pytest.raises(UserError, match=r"^encoder: cannot be read"):
+        Encoder.from_json(change(encoder.to_json()))
+
+
+def test_json_of_another_format(encoder: Encoder) -> None:
+    data = json.loads(encoder.to_json())
+    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 2\)"):
+        Encoder.from_json(json.dumps({**data, "format": 99}))
+
+
+def test_fingerprint_changes_with_what_was_fitted(encoder: Encoder, tiny_table: pa.Table, tmp_path: Path) -> None:
+    assert fit(tiny_table, tmp_path, SCHEMA).fingerprint() == encoder.fingerprint()
+    assert fit(tiny_table.slice(1), tmp_path, SCHEMA).fingerprint() != encoder.fingerprint()
+    assert fit(tiny_table, tmp_path, SCHEMA, classes=["yes", "no"]).fingerprint() != encoder.fingerprint()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
+def test_memory_grows_with_neither_rows_nor_values(tmp_path: Path) -> None:
+    """A million distinct values in two sizes of the same table; each size in a process of its own."""
+    program = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from tabstep.config.settings import EncoderSettings
+        from tabstep.encoding.encoder import Encoder
+        from tabstep.schema import Schema
+        from tabstep.tables.source import open_source
+        from tabstep.encoding.encoded_table import encode_table
+        source = open_source(sys.argv[1], split="train")
+        schema = Schema(label=("y",), numeric=("x",), categorical=("c",))
+        settings = EncoderSettings(scaling="quantile", max_categories=1000, min_frequency=2)
+        encoder = Encoder.fit(source, schema, settings=settings)
+        encode_table(source, encoder, Path(sys.argv[2]))
+        # not ru_maxrss: that one begins with the peak of the parent process
+        print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+    """)
+    values = np.arange(1_000_000)
+    table = pa.table({"c": [f"value-{value}" for value in values], "x": values * 0.5, "y": values % 2})
+    peaks = []
+    for files in (1, 4):
+        directory = tmp_path / str(files)
+        directory.mkdir()
+        for index in range(files):
+            pq.write_table(table, directory / f"{index}.parquet", row_group_size=250_000)
+        command = [sys.executable, "-c", program, str(directory), str(tmp_path / "cache")]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) // 1024)
+    assert peaks[0] < 400
+    assert peaks[1] < peaks[0] + 60
+
+
+@pytest.mark.slow
+def test_5000_columns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"f{index}" for index in range(5_000)]
+    columns: dict[str, Any] = {name: rng.normal(size=700).astype(np.float32) for name in names}
+    columns["y"] = rng.integers(0, 2, 700)
+    encoder = fit(pa.table(columns), tmp_path, Schema(label=("y",), numeric=tuple(names), categorical=()))
+    assert encoder.num_numeric == 5_000
+    assert len(encoder.to_json()) < 20e6
+    assert Encoder.from_json(encoder.to_json()) == encoder

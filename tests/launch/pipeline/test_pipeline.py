@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sagemaker")
+
+import boto3
+from tests.launch.conftest import BUCKET, REGION
+from tests.launch.jobs import BUNDLE, ROLE
+from tests.launch.request.test_render import same_as_golden
+
+from tabstep.errors import ProblemsError
+from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder
+from tabstep.launch.pipeline import step
+from tabstep.launch.request import sdk
+
+sdk.sagemaker()
+with sdk.quiet():
+    from sagemaker.processing import ProcessingOutput, ScriptProcessor
+    from sagemaker.workflow.parameters import ParameterInteger, ParameterString
+    from sagemaker.workflow.pipeline import Pipeline
+    from sagemaker.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
+    from sagemaker.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:sagemaker", "ignore::DeprecationWarning:sagemaker")
+
+HYPERPARAMETERS: dict[str, Any] = {
+    "id_name": "customer_id",
+    "label_name": "target",
+    "full_field_list": ["customer_id", "target", "feature1", "feature2", "feature3"],
+    "tab_field_list": ["feature1", "feature2"],
+    "cat_field_list": ["feature3"],
+}
+PATHS: dict[str, Any] = {
+    "input_path": "s3://my-bucket/preprocessed-data",
+    "output_path": "s3://my-bucket/model-artifacts/",
+    "checkpoint_path": "s3://my-bucket/checkpoints/",
+}
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A session that never asks anyone; bundles do not depend on the checkout."""
+    monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
+    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+
+
+@pytest.fixture
+def preprocessing_step(session: Any) -> Any:
+    with sdk.quiet():
+        processor = ScriptProcessor(
+            image_uri="image", command=["python3"], role=ROLE, instance_count=1, instance_type="ml.m5.large",
+            sagemaker_session=session,
+        )  # fmt: skip
+        output = ProcessingOutput(output_name="data", source="/opt/ml/processing/out", destination="s3://my-bucket/pre")
+        return ProcessingStep(
+            name="Preprocess", step_args=processor.run(code="s3://my-bucket/pre.py", outputs=[output])
+        )
+
+
+def builder(session: Any, **changes: Any) -> PyTorchTrainingStepBuilder:
+    values = {**PATHS, "hyperparameters": ModelHyperparameters(**HYPERPARAMETERS), **changes}
+    return PyTorchTrainingStepBuilder(PytorchTrainingConfig(**values), ROLE, session, upload=False)
+
+
+def definition(session: Any, *steps: Any, parameters: Any = ()) -> dict[str, Any]:
+    with sdk.quiet():
+        pipeline = Pipeline(name="p", steps=list(steps), parameters=list(parameters), sagemaker_session=session)
+        found: dict[str, Any] = json.loads(pipeline.definition())
+    return {each["Name"]: each for each in found["Steps"]}
+
+
+def test_the_example_runs_as_it_stands(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the import lines and a role; the bundle is sent, and the pipeline is made by the service's own calls."""
+    role = ROLE
+    boto3.client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+    session = sdk.session(REGION, pipeline=True, bucket=BUCKET)
+    with sdk.quiet():
+        processor = ScriptProcessor(
+            image_uri="image", command=["python3"], role=role, instance_count=1, instance_type="ml.m5.large",
+            sagemaker_session=session,
+        )  # fmt: skip
+        preprocessing_step = ProcessingStep(name="Preprocess", step_args=processor.run(code="s3://my-bucket/pre.py"))
+
+    hyperparams = ModelHyperparameters(
+        id_name="customer_id", label_name="target",
+        full_field_list=["customer_id", "target", "feature1", "feature2", "feature3"],
+        tab_field_list=["feature1", "feature2"], cat_field_list=["feature3"],
+        learning_rate=0.001, batch_size=64, epochs=10)  # fmt: skip
+    config = PytorchTrainingConfig(
+        input_path="s3://my-bucket/preprocessed-data/", output_path="s3://my-bucket/model-artifacts/",
+        checkpoint_path="s3://my-bucket/checkpoints/", training_instance_type="ml.g5.12xlarge",
+        training_instance_count=1, hyperparameters=hyperparams)  # fmt: skip
+    training_step = PyTorchTrainingStepBuilder(config=config, role=role).create_step(dependencies=[preprocessing_step])
+
+    assert isinstance(training_step, TrainingStep)
+    with sdk.quiet():
+        pipeline = Pipeline(name="Train", steps=[preprocessing_step, training_step], sagemaker_session=session)
+        pipeline.create(role)
+        described = json.loads(pipeline.describe()["PipelineDefinition"])
+    trained = described["Steps"][1]
+    assert trained["DependsOn"] == ["Preprocess"]
+    uri = json.loads(trained["Arguments"]["HyperParameters"]["sagemaker_submit_directory"])
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    assert bucket == "my-bucket"
+    assert boto3.client("s3").get_object(Bucket=bucket, Key=key)["ContentLength"] > 1000
+
+
+def test_pipeline_definition_is_the_golden_one(session: Any, preprocessing_step: Any) -> None:
+    made = builder(session, input_path="s3://my-bucket/preprocessed-data/")
+    training_step = made.create_step(dependencies=[preprocessing_step], name="Train")
+    registration = made.create_registration_step(training_step, "models", approval_status="Approved")
+    found = definition(session, preprocessing_step, training_step, registration)
+    same_as_golden("pipeline", found)
+
+
+def test_paths_of_an_earlier_step_and_of_parameters(session: Any, preprocessing_step: Any) -> None:
+    output = ParameterString("Output", default_value="s3://my-bucket/out")
+    kind, count = ParameterString("Type", default_value="ml.g5.xlarge"), ParameterInteger("Count", default_value=1)
+    source = preprocessing_step.properties.ProcessingOutputConfig.Outputs["data"].S3Output.S3Uri
+    made = builder(
+        session, input_path=source, output_path=output, training_instance_type=kind, training_instance_count=count
+    )
+    found = definition(
+        session, preprocessing_step, made.create_step(name="Train"), parameters=[output, kind, count]
+    )["Train"]["Arguments"]  # fmt: skip
+    uri = found["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
+    place = {"Get": "Steps.Preprocess.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"}
+    assert uri == {"Std:Join": {"On": "/", "Values": [place, "train/"]}}
+    assert found["OutputDataConfig"]["S3OutputPath"] == {"Get": "Parameters.Output"}
+    assert found["ProfilerConfig"]["S3OutputPath"] == {"Get": "Parameters.Output"}
+    assert found["ResourceConfig"]["InstanceType"] == {"Get": "Parameters.Type"}
+    assert found["ResourceConfig"]["InstanceCount"] == {"Get": "Parameters.Count"}
+
+
+def test_each_split_at_a_place_of_its_own(session: Any, preprocessing_step: Any) -> None:
+    source = preprocessing_step.properties.ProcessingOutputConfig.Outputs["data"].S3Output.S3Uri
+    made = builder(session, input_path={"train": source, "val": "s3://my-bucket/val/"})
+    found = definition(session, preprocessing_step, made.create_step(name="Train"))["Train"]["Arguments"]
+    uris = {each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"] for each in found["InputDataConfig"]}
+    assert list(uris) == ["train", "val"]
+    assert uris["val"] == "s3://my-bucket/val/"
+    assert uris["train"]["Get"].startswith("Steps.Preprocess.")
+
+
+def test_checkpoints_are_of_one_execution_unless_the_step_is_cached(session: Any) -> None:
+    made = builder(session)
+    plain, cached = (
+        made.create_step(),
+        made.create_step(cache_config=CacheConfig(enable_caching=True, expire_after="P30D")),
+    )
+    found = definition(session, plain, cached)
+    own = [each["Arguments"]["CheckpointConfig"]["S3Uri"] for each in found.values()]
+    assert own[0] == {
+        "Std:Join": {"On": "/", "Values": ["s3://my-bucket/checkpoints", {"Get": "Execution.PipelineExecutionId"}]}
+    }
+    assert own[1] == f"s3://my-bucket/checkpoints/{plain.name}"
+    assert found[cached.name]["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
+
+
+def test_a_cached_step_has_no_time_and_no_name_of_a_job_in_it(session: Any) -> None:
+    cache = CacheConfig(enable_caching=True, expire_after="P30D")
+    first, second = (definition(session, builder(session).create_step(cache_config=cache)) for _ in range(2))
+    assert first == second
+    assert "sagemaker_job_name" not in str(first)
+    assert "2000" not in str(first)
+
+
+def test_names_of_steps_are_unique_and_stable(session: Any) -> None:
+    made = builder(session)
+    names = [made.create_step().name, made.create_step().name, builder(session, volume_size=31).create_step().name]
+    assert names[1] == f"{names[0]}-2"
+    assert len(set(names)) == 3
+    assert builder(session).create_step().name == names[0]
+
+
+def test_retry_policies(session: Any) -> None:
+    policy = SageMakerJobStepRetryPolicy(
+        exception_types=[SageMakerJobExceptionTypeEnum.CAPACITY_ERROR], max_attempts=3, interval_seconds=60
+    )
+    made = builder(session).create_step(name="Train", retry_policies=[policy])
+    [found] = definition(session, made)["Train"]["RetryPolicies"]
+    assert (found["ExceptionType"], found["MaxAttempts"]) == (["SageMaker.CAPACITY_ERROR"], 3)
+
+
+def test_hyperparameters_may_be_an_experiment_or_overrides(session: Any) -> None:
+    for given, sent in (("example", {"experiment": '"example"'}), (["seed=3"], {"seed": "3"})):
+        found = definition(session, builder(session, hyperparameters=given).create_step(name="Train"))["Train"]
+        parameters = found["Arguments"]["HyperParameters"]
+        assert {name: text for name, text in parameters.items() if not name.startswith("sagemaker_")} == sent
+
+
+def test_other_settings_reach_the_request(session: Any) -> None:
+    settings = {"output_kms_key": "key", "torch": "2.12", "subnets": ["subnet-1"], "security_group_ids": ["sg-1"]}
+    made = builder(session, spot=True, max_run=60, environment={"A": "b"}, settings=settings).create_step(name="Train")
+    found = definition(session, made)["Train"]["Arguments"]
+    assert found["OutputDataConfig"]["KmsKeyId"] == "key"
+    assert ":2.12-" in found["AlgorithmSpecification"]["TrainingImage"]
+    assert found["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120}
+    assert found["Environment"] == {"A": "b"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"hyperparameters": ()}, ["hyperparameters: are missing"]),
+        (
+            {"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": None},
+            ["launch.output_path", "launch.spot"],
+        ),
+        ({"checkpoint_path": "s3://my-bucket/model-artifacts/c"}, ["launch.checkpoint_path: lies inside"]),
+        ({"settings": {"outputkms": 1}}, ["launch.outputkms: no such key"]),
+        ({"hyperparameters": ["trainer.max_epochs=0"]}, ["trainer.max_epochs: expected a whole number >= 1"]),
+        ({"training_instance_type": "ml.g5.12"}, ["launch.instance_type: no such training instance"]),
+        ({"max_run": ParameterInteger("Run")}, ["max_run: has to be known now"]),
+        (
+            {"input_path": ParameterString("In", default_value="s3://b-1/i/")},
+            ["input_path: the parameter's default ends"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_found_when_the_step_is_made(session: Any, changes: dict[str, Any], lines: list[str]) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        builder(session, **changes).create_step()
+    assert len(caught.value.problems) == len(lines), caught.value.problems
+    assert all(found.startswith(line) for found, line in zip(caught.value.problems, lines, strict=True))
+
+
+def test_a_model_without_checkpoints_is_registered_without_scores(session: Any) -> None:
+    made = builder(session, checkpoint_path=None)
+    training_step = made.create_step(name="Train")
+    found = definition(session, training_step, made.create_registration_step(training_step, "models"))
+    [registered] = [each for each in found.values() if each["Type"] == "RegisterModel"]
+    assert "ModelMetrics" not in registered["Arguments"]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.launch.jobs import settings_of, spec_of
+
+from tabstep.errors import UserError
+from tabstep.launch.request import cost
+from tabstep.launch.request.limits import instance_types
+
+PRICES = {"eu-west-1": {"ml.g5.12xlarge": 8.0}}
+
+
+def test_ceiling_is_hours_times_price() -> None:
+    spec = spec_of(settings_of(instance_count=3, max_run=1800))
+    assert cost.ceiling(spec, PRICES) == cost.Cost(
+        instance_type="ml.g5.12xlarge", region="eu-west-1", hours=1.5, usd=12.0
+    )
+    assert str(cost.ceiling(spec, PRICES)) == "1.50 instance hours of ml.g5.12xlarge, $12.00"
+
+
+def test_unknown_price_says_so() -> None:
+    text = str(cost.ceiling(spec_of(settings_of()), {}))
+    assert text.startswith("24.00 instance hours of ml.g5.12xlarge; its price in eu-west-1 is unknown: ")
+    assert text.endswith("add it to a file and set launch.prices")
+
+
+def test_refusal_above_the_budget() -> None:
+    spec = spec_of(settings_of(max_run=7200))
+    assert cost.over_budget(spec, None, {}) == []
+    assert cost.over_budget(spec, 16, PRICES) == []
+    [refusal] = cost.over_budget(spec, 4, PRICES)
+    assert refusal.startswith("launch.max_usd: the job could cost $16.00 (2 instance hours), more than $4: ")
+    assert "set launch.max_run=1800," in refusal
+    [refusal] = cost.over_budget(spec, 4, {})
+    assert refusal.startswith("launch.max_usd: 4 cannot be kept: 2.00 instance hours of ml.g5.12xlarge; its price in")
+
+
+def test_own_prices_win_over_the_built_in_ones(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text("us-east-1: {ml.g5.xlarge: 1}\neu-west-1: {ml.g5.xlarge: 2.5}\n")
+    prices = cost.load_prices(str(file))
+    assert (prices["us-east-1"]["ml.g5.xlarge"], prices["eu-west-1"]["ml.g5.xlarge"]) == (1, 2.5)
+    assert prices["us-east-1"]["ml.g5.12xlarge"] == 7.09
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot be read"),
+        ("a: [", "cannot be read"),
+        ("us-east-1: 3", "us-east-1: expected instance types with dollars an hour"),
+        ("us-east-1: {ml.g5.xlarge: cheap}", "us-east-1: expected instance types"),
+        ("us-east-1: {ml.g5.xlarge: -1}", "us-east-1: expected instance types"),
+    ],
+)
+def test_a_file_of_prices_that_is_none(tmp_path: Path, text: str | None, reason: str) -> None:
+    file = tmp_path / "prices.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=rf"^launch\.prices: .*{reason}"):
+        cost.load_prices(str(file))
+
+
+def test_built_in_prices_are_of_types_that_exist() -> None:
+    pytest.importorskip("botocore")
+    known = set(instance_types())
+    assert all(set(group) <= known for group in cost.load_prices(None).values())
+
+
+def test_billed_counts_each_instance() -> None:
+    description = {
+        "ResourceConfig": {"InstanceType": "ml.g5.12xlarge", "InstanceCount": 2},
+        "BillableTimeInSeconds": 900,
+        "TrainingTimeInSeconds": 3600,
+        "EnableManagedSpotTraining": True,
+    }
+    bill = cost.billed(description, "eu-west-1", PRICES)
+    assert (bill.hours, bill.usd) == (0.5, 4.0)
+    assert cost.spot_saving(description) == 0.75
+    assert cost.spot_saving({**description, "EnableManagedSpotTraining": False}) is None
+    assert cost.spot_saving({"EnableManagedSpotTraining": True}) is None

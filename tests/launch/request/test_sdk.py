@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import pytest
+
+from tabstep.errors import UserError
+from tabstep.launch.request import sdk
+
+
+def test_a_missing_extra_is_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        sdk.require("no_such_module", "sys", "no_other")
+    assert str(caught.value) == (
+        'launch: no_such_module and no_other cannot be imported: pip install "tabstep[sagemaker]"'
+    )
+
+
+def test_an_sdk_without_estimators_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sagemaker")
+    real = sdk.find_spec
+    monkeypatch.setattr(sdk, "find_spec", lambda name: None if name == "sagemaker.pytorch" else real(name))
+    with pytest.raises(UserError, match="sagemaker 3 has no estimators"):
+        sdk.sagemaker()
+
+
+def test_quiet_gives_back_what_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    hook = sys.excepthook
+    with sdk.quiet():
+        print("from the SDK")
+        warnings.warn("from the SDK", UserWarning, stacklevel=1)
+        sys.excepthook = lambda *_: None
+    assert sys.excepthook is hook
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "from the SDK\n")
+
+
+def test_a_session_of_a_pipeline_takes_the_clients_of_another() -> None:
+    pytest.importorskip("sagemaker")
+    given = sdk.session("eu-west-1", offline=True, bucket="my-bucket")
+    made = sdk.pipeline_session(given, bucket="other-bucket")
+    assert made.boto_session is given.boto_session
+    assert made.sagemaker_client is given.sagemaker_client
+    assert made.default_bucket() == "other-bucket"
+    assert type(made).__name__ == "PipelineSession"
+
+
+def test_region_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    pytest.importorskip("botocore")
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    assert sdk.configured_region() is None
+    file.write_text("[default]\nregion = eu-north-1\n")
+    assert sdk.configured_region() == "eu-north-1"

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.launch.conftest import BUCKET
+from tests.launch.jobs import archive
+
+from tabstep.errors import UserError
+from tabstep.launch.s3.download import download, objective, place_results
+
+ARTIFACT = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
+MODEL = {"manifest.json": b"{}"}
+
+
+def put(s3: Any, model: bytes, results: bytes | None = None) -> None:
+    for name, data in (("model.tar.gz", model), ("output.tar.gz", results)):
+        if data is not None:
+            s3.put_object(Bucket=BUCKET, Key=f"out/job-1/output/{name}", Body=data)
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def test_second_fetch_replaces_the_first(s3: Any, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        put(s3, archive({f"{name}.json": b"1"}), archive({"report.json": b"{}", f"predictions/{name}": b"2"}))
+        download(ARTIFACT, s3, tmp_path / "run", tmp_path / "run" / "model", lambda _: None)
+    assert files(tmp_path / "run") == ["model/new.json", "predictions/new", "report.json"]
+
+
+def test_a_job_without_results_has_a_model(s3: Any, tmp_path: Path) -> None:
+    put(s3, archive(MODEL))
+    said: list[str] = []
+    download(ARTIFACT, s3, tmp_path / "run", tmp_path / "model", said.append)
+    assert said == [f"model:       {tmp_path}/model"]
+    assert files(tmp_path) == ["model/manifest.json"]
+    assert objective(tmp_path / "run", "val_auroc") is None
+
+
+@pytest.mark.parametrize("names", [("algo-1", "algo-2"), ("127.0.0.1", "127.0.0.2"), ("algo-2", "algo-10")])
+def test_results_of_several_instances(names: tuple[str, str], tmp_path: Path) -> None:
+    first, second = names
+    contents = {
+        f"{first}/report.json": json.dumps({"val_auroc": 0.5, "test_auroc": None}).encode(),
+        f"{first}/predictions/test.parquet": b"1",
+        f"{first}/.hydra/config.yaml": b"",
+        f"{first}/train.log": b"",
+        f"{second}/.hydra/config.yaml": b"",
+    }
+    file = tmp_path / "output.tar.gz"
+    file.write_bytes(archive(contents))
+    output = tmp_path / "run"
+    output.mkdir()
+    place_results(file, output, lambda _: None)
+    assert files(output) == ["predictions/test.parquet", "report.json"]
+    assert (objective(output, "val_auroc"), objective(output, "test_auroc")) == (0.5, None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"no archive", archive({"../evil": b"x"}), archive({"a": b"x" * 9999})[:-40]],
+    ids=["no archive", "a path outside", "cut off"],
+)
+def test_damaged_archive(data: bytes, s3: Any, tmp_path: Path) -> None:
+    put(s3, data)
+    with pytest.raises(UserError, match="is damaged"):
+        download(ARTIFACT, s3, tmp_path / "run", tmp_path / "run" / "model", lambda _: None)
+    assert not (tmp_path / "evil").exists()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_missing_artifact(s3: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{ARTIFACT}: is not there"):
+        download(ARTIFACT, s3, tmp_path / "run", tmp_path / "run" / "model", lambda _: None)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, roc_auc_score
+from torch import Tensor
+
+from tabstep.schema import Task
+from tabstep.training.metrics import build_metrics
+from tabstep.training.scores import EpochScores
+
+
+def make(task: Task, rows: int, outputs: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    logits = torch.randn(rows, outputs, generator=generator)
+    if task == "multilabel":
+        return logits, (torch.rand(rows, outputs, generator=generator) < 0.3).float()
+    return logits, torch.randint(0, max(outputs, 2), (rows,), generator=generator)
+
+
+def feed(scores: EpochScores, logits: Tensor, y: Tensor, sizes: list[int]) -> None:
+    for part_logits, part_y in zip(logits.split(sizes), y.split(sizes), strict=True):
+        losses = part_logits[:, 0].abs()
+        scores.add(part_logits, part_y, losses.sum(), torch.tensor(float(len(part_y))))
+
+
+def new(task: Task, outputs: int, *, bins: int | None = None) -> EpochScores:
+    return EpochScores(build_metrics(task, outputs, thresholds=bins), task, binned=bins is not None)
+
+
+def test_binary_scores_over_uneven_batches_are_scikit_learns() -> None:
+    logits, y = make("binary", 333, 1)
+    scores = new("binary", 1)
+    feed(scores, logits, y, [100, 100, 100, 33])
+    found = scores.compute()
+    p = logits.sigmoid().squeeze(1).double().numpy()
+    expected = {
+        "loss": logits[:, 0].abs().double().mean().item(),
+        "accuracy": accuracy_score(y, p > 0.5),
+        "f1": f1_score(y, p > 0.5),
+        "auroc": roc_auc_score(y, p),
+        "average_precision": average_precision_score(y, p),
+        "log_loss": log_loss(y, p),
+    }
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_multiclass_scores_over_uneven_batches_are_scikit_learns() -> None:
+    logits, y = make("multiclass", 257, 4)
+    scores = new("multiclass", 4)
+    feed(scores, logits, y, [256, 1])
+    found = scores.compute()
+    p = logits.double().softmax(1).numpy()
+    assert found["f1"] == pytest.approx(f1_score(y, p.argmax(1), average="macro"), abs=1e-6)
+    assert found["auroc"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"), abs=1e-6)
+    assert found["log_loss"] == pytest.approx(log_loss(y, p), abs=1e-6)
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multiclass", 3), ("multilabel", 3)])
+@pytest.mark.parametrize("bins", [None, 64])
+def test_a_snapshot_in_mid_epoch_goes_on_to_the_same_numbers(
+    task: Task, outputs: int, bins: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabstep.training.scores.FLUSH_ROWS", 100)
+    logits, y = make(task, 300, outputs)
+    whole, first, second = (new(task, outputs, bins=bins) for _ in range(3))
+    feed(whole, logits, y, [64, 64, 64, 64, 44])
+    feed(first, logits[:192], y[:192], [64, 64, 64])
+    state = first.snapshot()
+    assert all(isinstance(value, Tensor | dict | type(None)) for value in state.values())
+    second.restore([state], torch.device("cpu"))
+    feed(second, logits[192:], y[192:], [64, 44])
+    assert second.compute() == whole.compute()
+
+
+def test_snapshots_of_two_ranks_merge_into_one() -> None:
+    logits, y = make("binary", 200, 1)
+    whole, left, right, merged = (new("binary", 1) for _ in range(4))
+    feed(whole, logits, y, [200])
+    feed(left, logits[:120], y[:120], [120])
+    feed(right, logits[120:], y[120:], [80])
+    merged.restore([left.snapshot(), right.snapshot()], torch.device("cpu"))
+    assert merged.compute() == pytest.approx(whole.compute(), abs=1e-6)
+
+
+def test_binned_scores_are_near_the_exact_ones_and_bounded() -> None:
+    logits, y = make("binary", 5000, 1)
+    exact, binned = new("binary", 1), new("binary", 1, bins=4096)
+    feed(exact, logits, y, [5000])
+    feed(binned, logits, y, [5000])
+    size = sum(value.nbytes for value in binned.metrics.state_dict().values() if isinstance(value, Tensor))
+    found = binned.compute()
+    assert found == pytest.approx(exact.compute(), abs=2e-3)
+    feed(binned, *make("binary", 50_000, 1), [50_000])
+    binned._flush()
+    assert sum(v.nbytes for v in binned.metrics.state_dict().values() if isinstance(v, Tensor)) == size
+
+
+def test_compute_starts_the_next_epoch_from_nothing() -> None:
+    logits, y = make("binary", 100, 1)
+    scores = new("binary", 1)
+    feed(scores, logits, y, [100])
+    first = scores.compute()
+    feed(scores, logits, y, [100])
+    assert scores.compute() == first
+
+
+def test_one_class_is_nan_not_zero() -> None:
+    scores = new("binary", 1)
+    logits, _ = make("binary", 50, 1)
+    feed(scores, logits, torch.zeros(50, dtype=torch.int64), [50])
+    found: dict[str, Any] = scores.compute()
+    assert math.isnan(found["auroc"])
+    assert np.isfinite(found["accuracy"])
