@@ -18,6 +18,7 @@ from tabstep.errors import UserError
 from tabstep.tables.frames import to_table
 
 try:
+    from scipy.sparse import issparse
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
@@ -141,8 +142,8 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             yield directory
 
     def _table(self, X: Any, *, reset: bool) -> pa.Table:
-        """Return ``X`` as a table, its columns compared with those of ``fit``; arrays have columns ``x0``, ``x1``, …"""
-        if isinstance(X, Mapping) or hasattr(X, "__arrow_c_stream__"):
+        """Return ``X`` as a table, its columns compared with those of ``fit``; those of an array are ``x0``, ``x1``."""
+        if (isinstance(X, Mapping) and not issparse(X)) or hasattr(X, "__arrow_c_stream__"):
             table = to_table(X, where="X")
             validate_data(self, table if isinstance(X, Mapping) else X, reset=reset, skip_check_array=True)
             if not table.num_rows:

@@ -110,7 +110,9 @@ def _locations(tables: Mapping[str, Any], cache_dir: Path) -> dict[str, str | No
             found |= {"path": os.fspath(data), "train": None}
         else:
             found[split] = os.fspath(data)
-    return {"path": None} | found if "train" in found else found
+    if "train" in found:
+        found.setdefault("path", None)  # one that an override names
+    return found
 
 
 def _unused(directory: Path) -> Path:

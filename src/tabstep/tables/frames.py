@@ -76,6 +76,9 @@ def _as_table(data: Any) -> pa.Table | None:
         return pa.table({str(name): _column(values) for name, values in data.items()})
     if isinstance(data, pa.Table):
         return data
+    if type(data).__module__.partition(".")[0] == "pandas" and hasattr(data, "columns"):
+        named = any(name is not None for name in data.index.names)
+        return pa.Table.from_pandas(data, preserve_index=named)  # its Arrow interface drops an index of equal steps
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
     if hasattr(data, "__arrow_c_array__"):

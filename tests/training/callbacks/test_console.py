@@ -181,6 +181,10 @@ def test_bar_counts_the_batches_before_a_resume() -> None:
 )
 def test_choice(progress, is_terminal: bool, expected: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
-    callback = build_console(progress, 7)
+    (callback,) = build_console(progress, 7)
     assert type(callback) is expected
     assert callback.log_interval == 7
+
+
+def test_none_reports_nothing() -> None:
+    assert build_console("none", 7) == []
