@@ -5,15 +5,27 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv as pa_csv
 from tests.conftest import make_table
 
 import tabstep
+from tabstep.artifact.predictor import Predictor
 from tabstep.errors import ProblemsError, UserError
+from tabstep.tables.frames import keep_table
 
 FAST = {"trainer": "cpu", "trainer.max_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_table: pa.Table) -> Predictor:
+    directory = tmp_path_factory.mktemp("model")
+    overrides = {**FAST, "paths.cache_dir": str(directory / "cache")}
+    return tabstep.train(tiny_table, label="label", overrides=overrides, directory=directory, quiet=True).model
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +47,38 @@ def test_a_frame_takes_the_way_of_a_file(tmp_path: Path, tiny_data: Path, capfd:
     assert of_frames.history[-1]["train_loss"] == of_files.history[-1]["train_loss"]
     assert "test_auroc" in of_files.report
     assert "test_auroc" not in of_frames.report
+
+
+def test_csv_takes_the_way_of_parquet(tmp_path: Path, tiny_data: Path) -> None:
+    for split, ending in (("train", "csv"), ("val", "csv.gz"), ("test", "csv.zst")):
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        with pa.output_stream(tmp_path / "tables" / f"{split}.{ending}", compression="detect") as file:
+            pa_csv.write_csv(pq.read_table(tiny_data / split), file)
+    of_csv = tabstep.train("tables", label="label", overrides=FAST, quiet=True)
+    of_parquet = tabstep.train(tiny_data, label="label", overrides=FAST, quiet=True)
+    assert of_csv.report["test_auroc"] == pytest.approx(of_parquet.report["test_auroc"], abs=1e-3)
+    rows = of_csv.model.predict_file("tables/test.csv.zst", "out.csv")
+    assert rows == 60
+    written = pd.read_csv("out.csv")
+    expected = of_csv.model.predict(tiny_data / "test").to_pandas()
+    assert written.columns.tolist() == expected.columns.tolist()
+    assert written["row_id"].tolist() == expected["row_id"].tolist()
+    np.testing.assert_allclose(written["prob_yes"], expected["prob_yes"], atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".csv.zst", ".parquet"])
+def test_predictions_have_the_form_of_their_ending(tiny_table: pa.Table, tiny_model: Predictor, ending: str) -> None:
+    tiny_model.predict_file(keep_table(tiny_table, Path()), f"out{ending}")
+    read = pq.read_table if ending == ".parquet" else pa_csv.read_csv
+    with pa.input_stream(f"out{ending}", compression="detect") as file:
+        written = read(pa.BufferReader(file.read()))
+    assert written.column("prob_yes").to_pylist() == pytest.approx(tiny_model.predict_proba(tiny_table)[:, 1], abs=1e-7)
+
+
+def test_predictions_of_an_unknown_form_are_refused(tiny_data: Path, tiny_model: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out.json: its ending names no form: write .parquet, or .csv, .csv.gz, "):
+        tiny_model.predict_file(tiny_data / "test", "out.json")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_run_shows_itself_and_predicts(tiny_table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
