@@ -436,7 +436,7 @@ REFUSED: dict[str, tuple[Change, list[str], list[str]]] = {
     ),
     "a learning rate that diverges": (
         nothing,
-        ["optimizer.lr=1e30", "trainer.max_norm=null", "scheduler=none", "trainer.max_epochs=5"],
+        ["optimizer.lr=1e30", "trainer.gradient_clip_val=null", "scheduler=none", "trainer.max_epochs=5"],
         ["training: the loss is "],
     ),
 }

@@ -186,6 +186,42 @@ def _ensemble(options: Namespace) -> None:
     print(f"model:       {out / 'model'}")
 
 
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", help="the directory model/ of a run")
+    parser.add_argument("table", help="a parquet file, a directory of parquet files or a glob; importance needs labels")
+    parser.add_argument("-o", "--out", metavar="DIR", help="gets explanation.json and attributions.parquet")
+    parser.add_argument("--rows", type=_count, default=5_000, metavar="N", help="looked at (default: %(default)s)")
+    parser.add_argument("--metric", default="auroc", help="that importance is the fall of (default: %(default)s)")
+    parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="permutations (default: %(default)s)")
+    parser.add_argument("--class", dest="class_name", help="explained class (default: the predicted or positive one)")
+    parser.add_argument(
+        "--reference", metavar="TABLE", help="usual rows, where attributions begin (default: the table)"
+    )
+
+
+def _explain(options: Namespace) -> None:
+    from rich.console import Console
+
+    from tabstep.analysis.explain import explain, explanation_tables
+
+    found = explain(
+        options.model_dir,
+        options.table,
+        metric=options.metric,
+        rows=options.rows,
+        repeats=options.repeats,
+        class_name=options.class_name,
+        reference=options.reference,
+    )
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for table in explanation_tables(found):
+        console.print(table)
+    print(found.looked_at)
+    if options.out is not None:
+        found.write(options.out)
+        print(f"explanation: {options.out}")
+
+
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory", metavar="SWEEP_DIR", help="directory of a sweep, which gets report.html and plots/"
@@ -227,6 +263,7 @@ COMMANDS = {
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
+    "explain": Command("show which columns matter to a model, how, and why a row is so", _explain_arguments, _explain),
     "report": Command("draw the trials of a sweep, as pictures and as one HTML page", _report_arguments, _report),
     "config-schema": Command("print the JSON Schema of the configuration", _config_schema_arguments, _config_schema),
 }

@@ -17,8 +17,7 @@ import torch
 import tabstep
 from tabstep.artifact import save as artifact
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -30,8 +29,8 @@ OPTIONS = {"width": 8, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim
 @pytest.fixture(scope="module")
 def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = open_source(str(tiny_data / "train"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, SCHEMA, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, SCHEMA, options=options)
     architecture = Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
@@ -67,6 +66,22 @@ def test_what_is_saved_predicts_the_same_after_loading(saved: Path, tiny_table: 
     probs = np.stack([table["prob_no"].to_numpy(), table["prob_yes"].to_numpy()])
     np.testing.assert_allclose(probs.sum(axis=0), 1.0, atol=1e-6)
     assert table["prediction"].to_pylist() == ["yes" if p > 0.5 else "no" for p in probs[1]]
+
+
+def test_a_date_is_not_predicted_from_a_timestamp(saved: Path, tiny_table: pa.Table, tmp_path: Path) -> None:
+    model = tabstep.load(saved)
+    column = tiny_table.column_names.index("joined")
+    instants = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.timestamp("ms")))
+    pq.write_table(instants, tmp_path / "instants.parquet")
+    expected = r"^column 'joined' has type timestamp\[ms\], a date is due as in train: convert it$"
+    for table in (instants, tmp_path / "instants.parquet"):
+        with pytest.raises(UserError, match=expected):
+            model.predict(table)
+    with pytest.raises(UserError, match=expected):
+        model.predict_file(tmp_path / "instants.parquet", tmp_path / "out.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["instants.parquet"]
+    wide = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.date64()))
+    assert model.predict(wide)["prob_yes"].equals(model.predict(tiny_table)["prob_yes"])
 
 
 def test_order_extra_columns_and_a_missing_label_do_not_matter(saved: Path, tiny_table: pa.Table) -> None:

@@ -94,7 +94,7 @@ def test_sagemaker_paths_follow_the_container(monkeypatch: pytest.MonkeyPatch) -
         (["experiment=example"], ("model", "name"), "resnet"),
         (["experiment=example", "model=mlp"], ("model", "name"), "mlp"),
         (["experiment=example", "seed=1"], ("seed",), 1),
-        (["experiment=example", "debug=fast"], ("trainer", "limit_batches"), 1),
+        (["experiment=example", "debug=fast"], ("trainer", "limit_val_batches"), 1),
         (["debug=fast", "trainer.max_epochs=2"], ("trainer", "max_epochs"), 2),
         (["debug=overfit"], ("callbacks", "early_stopping", "patience"), None),
         (["logger=many"], ("logger", "tensorboard"), True),

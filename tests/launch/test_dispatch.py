@@ -18,7 +18,7 @@ from tests.launch.jobs import BUNDLE, NOW, ROLE, settings_of
 
 from tabstep.entry import main
 from tabstep.errors import ProblemsError
-from tabstep.launch import dispatch
+from tabstep.launch import job
 from tabstep.launch.request import limits
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -57,6 +57,36 @@ def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) 
     assert {tag["Key"] for tag in request["Tags"]} >= {"tabstep:commit"} or "tabstep:source" in str(request["Tags"])
     [line] = err.splitlines()
     assert line.startswith("at most 1.00 instance hours of ml.m5.xlarge; its price in eu-west-1 is unknown: ")
+
+
+@pytest.mark.parametrize("mode", ["dry_run", "sagemaker", "attach"])
+@pytest.mark.parametrize(
+    ("environment", "file", "reason"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "x"}, "", "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY"),
+        ({}, "[default]\naws_access_key_id = x\n", "Partial credentials found in shared-credentials-file"),
+        ({"AWS_PROFILE": "nope"}, "", "The config profile (nope) could not be found"),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_one_line(
+    mode: str,
+    environment: dict[str, str],
+    file: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "credentials").write_text(file)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    remote = ["launch=sagemaker", *DRY_RUN[1:]]
+    assert main({"dry_run": DRY_RUN, "sagemaker": remote, "attach": [*remote, "launch.attach=job-1"]}[mode]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("launch: ")
+    assert f"the AWS configuration of this machine: {reason}" in line
+    assert line.endswith(": set AWS_PROFILE, or run `aws configure`")
 
 
 def test_local_data_becomes_channels(capsys: pytest.CaptureFixture[str], tiny_data: Path) -> None:
@@ -125,9 +155,9 @@ def test_every_problem_is_found_at_once(capsys: pytest.CaptureFixture[str], tiny
 def test_what_the_sdk_cannot_take_at_all_is_a_problem_like_others(
     monkeypatch: pytest.MonkeyPatch, launch: dict[str, Any], lines: list[str]
 ) -> None:
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
     with pytest.raises(ProblemsError) as caught:
-        dispatch.prepare(settings_of(**launch), [], now=NOW)
+        job.prepare(settings_of(**launch), [], now=NOW)
     assert [line.partition(": ")[0] for line in caught.value.problems] == lines
 
 
@@ -137,7 +167,7 @@ def test_columns_are_looked_up_in_the_footers(tmp_path: Path) -> None:
         pq.write_table(pa.table({"a": [1], "y": [0]}), tmp_path / "t" / split / f"{split}.parquet")
     settings = settings_of(f"data.path={tmp_path / 't'}", "schema.label=y", "schema.numeric=[a,b]")
     with pytest.raises(ProblemsError) as caught:
-        dispatch.prepare(settings, [], now=NOW)
+        job.prepare(settings, [], now=NOW)
     assert [line.split(":")[0] + line.split(":")[1] for line in caught.value.problems] == [
         "schema.numeric train has no column 'b'",
         "schema.numeric val has no column 'b'",
@@ -145,8 +175,8 @@ def test_columns_are_looked_up_in_the_footers(tmp_path: Path) -> None:
 
 
 def test_the_same_settings_give_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: BUNDLE)
-    first, second = (dispatch.prepare(settings_of(), ["seed=3"], now=NOW) for _ in range(2))
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    first, second = (job.prepare(settings_of(), ["seed=3"], now=NOW) for _ in range(2))
     assert first.request == second.request
     assert first.spec.hyperparameters == {"seed": "3"}
 
@@ -199,11 +229,11 @@ def test_the_sdk_is_imported_where_it_is_used(module: str) -> None:
 
 
 def test_a_rehearsal_needs_no_account() -> None:
-    job = dispatch.prepare(settings_of(name="rehearsal", role=None, region=None, bucket=None), [], now=NOW)
-    assert (job.spec.role, job.spec.region) == ("arn:aws:iam::000000000000:role/any", "us-east-1")
-    assert job.spec.bundle_uri.startswith("s3://sagemaker-us-east-1-000000000000/tabstep/")
+    made = job.prepare(settings_of(name="rehearsal", role=None, region=None, bucket=None), [], now=NOW)
+    assert (made.spec.role, made.spec.region) == ("arn:aws:iam::000000000000:role/any", "us-east-1")
+    assert made.spec.bundle_uri.startswith("s3://sagemaker-us-east-1-000000000000/tabstep/")
     with pytest.raises(ProblemsError, match=r"launch\.role: is missing"):
-        dispatch.prepare(settings_of(role=None), [], now=NOW)
+        job.prepare(settings_of(role=None), [], now=NOW)
 
 
 def test_columns_of_every_file_and_of_directories_count(tmp_path: Path) -> None:
@@ -214,7 +244,7 @@ def test_columns_of_every_file_and_of_directories_count(tmp_path: Path) -> None:
     schema = ["schema.label=y", "schema.numeric=[a,b]", "schema.categorical=[day]"]
     settings = settings_of(f"data.path={tmp_path / 't'}", "data.partitioning=hive", *schema)
     with pytest.raises(ProblemsError) as caught:
-        dispatch.prepare(settings, [], now=NOW)
+        job.prepare(settings, [], now=NOW)
     assert [line.split(": did")[0] for line in caught.value.problems] == [
         "schema.numeric: train has no column 'b': choose from: a, y, day"
     ]
@@ -222,6 +252,6 @@ def test_columns_of_every_file_and_of_directories_count(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    (tmp_path / "t" / "train.parquet").write_bytes(b"PAR1nothing")
-    with pytest.raises(ProblemsError, match=r"^data\.train: .*train\.parquet cannot be read: "):
-        dispatch.prepare(settings_of(f"data.path={tmp_path / 't'}"), [], now=NOW)
+    (tmp_path / "t" / "train.parquet").write_bytes(b"PAR1nothing at all")
+    with pytest.raises(ProblemsError, match=r"^data\.train: train\.parquet: is truncated"):
+        job.prepare(settings_of(f"data.path={tmp_path / 't'}"), [], now=NOW)

@@ -3,6 +3,7 @@
 =====================  =====================================================================
 ``model.safetensors``  weights of the best epoch
 ``model.json``         architecture: name, widths, options
+``calibration.json``   the temperature that logits are divided by
 ``encoder.json``       the fitted transform with schema, task and classes
 ``schema.json``        columns by role, task and classes, for people and other programs
 ``config.yaml``        the resolved configuration of the run
@@ -25,7 +26,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -46,15 +47,18 @@ from tabstep.artifact.serving_code import CODE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import ENTRY_POINTS, MODELS, build_model
+from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
 from tabstep.system.atomic_write import sync_directory, write_durably
 
 FORMAT = 1
 ENSEMBLE_FORMAT = 2
+CALIBRATION = "calibration.json"
+"""Absent from artifacts of versions that fitted no temperature."""
 ENSEMBLE, MEMBERS = "ensemble.json", "members"
 GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference of a probability between machines that is still rounding."""
-_MEMBER_FILES = ("model.safetensors", "model.json", "encoder.json", "config.yaml", "metrics.json", "versions.json")
+_MEMBER_FILES = (WEIGHTS, "model.json", "encoder.json", CONFIG, METRICS, "versions.json")
 _PACKAGES = ("torch", "lightning", "torchmetrics", "pyarrow", "numpy", "safetensors")
 
 
@@ -85,6 +89,7 @@ def save(
     weights: Mapping[str, Tensor],
     architecture: Architecture,
     encoder: Encoder,
+    temperature: Sequence[float] = (1.0,),
     golden: pa.RecordBatch,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -96,8 +101,9 @@ def save(
     temporary = _temporary(directory)
     # safetensors' own writer reports a full disk as an error of its format
     content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
-    (temporary / "model.safetensors").write_bytes(content)
+    (temporary / WEIGHTS).write_bytes(content)
     write_json(temporary / "model.json", vars(architecture))
+    write_json(temporary / CALIBRATION, {"temperature": list(temperature)})
     (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
     _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
@@ -124,10 +130,11 @@ def save_ensemble(
         target.mkdir(parents=True)
         for name in _MEMBER_FILES:
             shutil.copyfile(source / name, target / name)
+        if (source / CALIBRATION).exists():
+            shutil.copyfile(source / CALIBRATION, target / CALIBRATION)
     write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
-    golden = _golden(next(iter(members)))
-    rows = golden.select(golden.schema.names[:-1])
-    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
+    golden = golden_rows(next(iter(members)))
+    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def _temporary(directory: Path) -> Path:
@@ -150,8 +157,8 @@ def _finish(
     encoder = predictor.encoder
     schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
     write_json(temporary / "schema.json", schema)
-    (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
-    write_json(temporary / "metrics.json", metrics)
+    (temporary / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    write_json(temporary / METRICS, metrics)
     write_json(temporary / "versions.json", versions())
     expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
     pq.write_table(
@@ -160,7 +167,7 @@ def _finish(
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())
     files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in paths}
     number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
-    write_json(temporary / "manifest.json", {"format": number, "files": files})
+    write_json(temporary / MANIFEST, {"format": number, "files": files})
     plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
     write_code(temporary / CODE, sorted(plugins))
     _swap(temporary, directory)
@@ -170,7 +177,7 @@ def check_place(directory: Path, what: str) -> None:
     """Refuse a place whose content is no artifact: ``save`` would replace it. Messages begin with ``what``."""
     if directory.is_file():
         raise UserError(f"{what}: {directory} is a file, a directory is due: name another one")
-    if directory.is_dir() and not (directory / "manifest.json").exists() and any(directory.iterdir()):
+    if directory.is_dir() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
         name = min(path.name for path in directory.iterdir())
         raise UserError(f"{what}: {directory} holds {name!r} and is no model: name a new or an empty directory")
 
@@ -233,14 +240,19 @@ def _architecture(directory: Path) -> Architecture:
     return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
 
 
+def _temperature(directory: Path) -> tuple[float, ...]:
+    file = directory / CALIBRATION
+    return tuple(json.loads(file.read_text(encoding="utf-8"))["temperature"]) if file.exists() else (1.0,)
+
+
 def _member(directory: Path, weight: float) -> Member:
     encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
     model = _architecture(directory).build()
     try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
+        model.load_state_dict(load_file(directory / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
-    return Member(encoder=encoder, model=model, weight=weight)
+    return Member(encoder=encoder, model=model, weight=weight, temperature=_temperature(directory))
 
 
 def _expected_name(batch: pa.RecordBatch) -> str:
@@ -252,10 +264,10 @@ def _expected_name(batch: pa.RecordBatch) -> str:
 
 
 def _check_files(directory: Path) -> None:
-    manifest_file = directory / "manifest.json"
+    manifest_file = directory / MANIFEST
     if not manifest_file.is_file():
         below = directory / "model"
-        hint = f": did you mean {str(below)!r}?" if (below / "manifest.json").is_file() else ""
+        hint = f": did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else ""
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
     try:
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
@@ -281,6 +293,12 @@ def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
     table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True)
     return table.combine_chunks().to_batches()[0]
+
+
+def golden_rows(directory: Path) -> pa.RecordBatch:
+    """Return the raw rows that an artifact is checked with, without what must come out."""
+    rows = _golden(directory)
+    return rows.select(rows.schema.names[:-1])
 
 
 def _check_golden(predictor: Predictor, directory: Path) -> None:
@@ -324,7 +342,7 @@ def _fill(directory: Path, temporary: Path) -> None:
 
     The manifest goes first: until all files are those that it names, ``load`` refuses the directory.
     """
-    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != "manifest.json")
+    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != MANIFEST)
     for name in [*names, *{path.name for path in directory.iterdir()}.difference(names)]:
         target = directory / name
         if target.is_dir() and not target.is_symlink():

@@ -8,14 +8,20 @@ from typing import Any
 
 from tabstep.config.settings import (
     AdamWSettings,
+    CallbackSettings,
+    CosineSettings,
     DataSettings,
     LaunchSettings,
     LossSettings,
+    MuonSettings,
+    OneCycleSettings,
     OptimizerSettings,
     PathSettings,
     RemoteSettings,
+    SchedulerSettings,
     SchemaSettings,
     SGDSettings,
+    TrainerSettings,
 )
 from tabstep.errors import nearest
 
@@ -98,10 +104,22 @@ def _locations(data: DataSettings) -> Iterator[str]:
 
 
 def _optimizer(optimizer: OptimizerSettings) -> Iterator[str]:
-    if isinstance(optimizer, AdamWSettings) and len(optimizer.betas) != 2:
+    if isinstance(optimizer, AdamWSettings | MuonSettings) and len(optimizer.betas) != 2:
         yield f"optimizer.betas: expected two numbers, got {len(optimizer.betas)}"
     if isinstance(optimizer, SGDSettings) and optimizer.nesterov and optimizer.momentum == 0:
         yield "optimizer.nesterov: needs optimizer.momentum > 0: set one of them"
+
+
+def _length(trainer: TrainerSettings, scheduler: SchedulerSettings, callbacks: CallbackSettings) -> Iterator[str]:
+    if trainer.max_epochs is not None:
+        return
+    if isinstance(scheduler, CosineSettings | OneCycleSettings):
+        yield f"scheduler.name: {scheduler.name} spans trainer.max_epochs, which is null: set it, or scheduler=plateau"
+    if callbacks.early_stopping.patience is None and trainer.max_time is None:
+        yield (
+            "callbacks.early_stopping.patience: is null, and so are trainer.max_epochs and trainer.max_time: the run "
+            "would never end: set one of them"
+        )
 
 
 def _resume(resume: str) -> Iterator[str]:
@@ -136,6 +154,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema", "loss"), _loss),
     (("data",), _locations),
     (("optimizer",), _optimizer),
+    (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
     (("paths",), _paths),
     (("launch",), _launch),

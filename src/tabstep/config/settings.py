@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from tabstep.run_files import CHECKPOINTS, MODEL
+
 Scalar = str | int | float | bool | None
 
 
@@ -70,6 +72,7 @@ class EncoderSettings:
     scaling: Annotated[Literal["quantile", "robust", "standard"], Doc("how numeric columns are scaled")]
     max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")]
     min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")]
+    statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,10 @@ class DataSettings:
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")]
     sharded: Annotated[bool, Doc("each machine has a part of train's files; they pass them on to each other first")]
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")]
-    batch_size: Annotated[Count, Doc("rows of a training batch, on all devices together")]
+    batch_size: Annotated[
+        Literal["auto"] | Count,
+        Doc("rows of a training batch, on all devices together; auto: by those of train"),
+    ]
     eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")]
     shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")]
     checks: Annotated[Literal["strict", "warn", "off"], Doc("whether an error of the data checks ends the run")]
@@ -117,6 +123,19 @@ class ResNetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TabMSettings:
+    """Many perceptrons that share their weights but for adapters: more accurate, and as many times slower."""
+
+    name: Literal["tabm"]
+    members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")]
+    width: Annotated[Count, Doc("units of a hidden layer")]
+    depth: Annotated[Count, Doc("hidden layers")]
+    dropout: Fraction
+    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
+    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginModelSettings:
     """A model that another package registers in the entry point group ``tabstep.models``; it checks its own options."""
 
@@ -124,7 +143,7 @@ class PluginModelSettings:
     options: dict[str, Scalar | list[Scalar]]
 
 
-ModelSettings = MLPSettings | ResNetSettings | PluginModelSettings
+ModelSettings = MLPSettings | ResNetSettings | TabMSettings | PluginModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +154,19 @@ class LossSettings:
     class_weights: Annotated[Literal["balanced"] | list[Positive] | None, Doc("weight of each class, in their order")]
     label_smoothing: Fraction
     focal_gamma: Annotated[NonNegative, Doc("how strongly the focal loss discounts easy rows")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonSettings:
+    """Muon for the hidden matrices, AdamW for embeddings, output layer and vectors."""
+
+    name: Literal["muon"]
+    lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")]
+    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")]
+    weight_decay: NonNegative
+    hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")]
+    betas: list[Fraction]
+    momentum: Annotated[Fraction, Doc("of Muon")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +190,7 @@ class SGDSettings:
     nesterov: bool
 
 
-OptimizerSettings = AdamWSettings | SGDSettings
+OptimizerSettings = MuonSettings | AdamWSettings | SGDSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +202,7 @@ class ConstantSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CosineSettings:
-    """Linear warm-up, then half a cosine down."""
+    """Linear warm-up, then half a cosine down, over trainer.max_epochs."""
 
     name: Literal["cosine"]
     warmup: Annotated[Fraction, Doc("share of the steps that warm up")]
@@ -188,7 +220,7 @@ class StepSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycleSettings:
-    """One cycle: up to lr, then down below the start."""
+    """One cycle over trainer.max_epochs: up to lr, then down below the start."""
 
     name: Literal["one_cycle"]
     warmup: Annotated[OpenFraction, Doc("share of the steps that go up")]
@@ -214,17 +246,20 @@ SchedulerSettings = ConstantSettings | CosineSettings | StepSettings | OneCycleS
 class TrainerSettings:
     """How long and on what the training runs."""
 
-    max_epochs: Count
+    max_epochs: Annotated[Count | None, Doc("most epochs; null trains until nothing improves")]
     max_time: Annotated[Positive | None, Doc("hours after which the run saves and stops")]
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Annotated[Literal["auto"] | Count, Doc("processes on this machine; auto is one a GPU")]
     num_nodes: Annotated[Count, Doc("machines")]
     precision: Literal["16-mixed", "bf16-mixed", "32-true"]
     accumulate_grad_batches: Annotated[Count, Doc("batches of one optimizer step")]
-    max_norm: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
+    gradient_clip_val: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
     log_interval: Annotated[Index, Doc("batches between two batch lines; 0 prints none")]
     deterministic: Annotated[bool, Doc("deterministic algorithms on a GPU")]
-    limit_batches: Annotated[Count | None, Doc("batches of each split that are used, for debugging")]
+    limit_train_batches: Annotated[Count | None, Doc("batches of train that are used, for debugging")]
+    limit_val_batches: Annotated[Count | None, Doc("batches of val that are used")]
+    limit_test_batches: Annotated[Count | None, Doc("batches of test that are used")]
+    fast_dev_run: Annotated[bool, Doc("one epoch of one batch of each split through every stage, limits or not")]
     detect_anomaly: Annotated[bool, Doc("torch's anomaly detection: slow, names the operation behind a NaN")]
 
 
@@ -234,6 +269,7 @@ class EarlyStoppingSettings:
 
     monitor: Metric
     patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")]
+    patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, or there are more")]
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")]
 
 
@@ -253,7 +289,7 @@ class CallbackSettings:
     early_stopping: EarlyStoppingSettings
     checkpoint: CheckpointSettings
     ema_decay: Annotated[OpenFraction | None, Doc("decay of a moving average of the weights; null keeps none")]
-    max_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
+    fail_above_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
     progress: Annotated[Literal["auto", "bar", "lines", "none"], Doc("auto is a bar on a terminal, lines in a log")]
 
 
@@ -277,12 +313,12 @@ class PathSettings:
     @property
     def checkpoints(self) -> Path:
         """Directory of the checkpoints."""
-        return Path(self.checkpoint_dir or f"{self.output_dir}/checkpoints")
+        return Path(self.checkpoint_dir or f"{self.output_dir}/{CHECKPOINTS}")
 
     @property
     def model(self) -> Path:
         """Directory of the model."""
-        return Path(self.model_dir or f"{self.output_dir}/model")
+        return Path(self.model_dir or f"{self.output_dir}/{MODEL}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,4 +399,8 @@ class Settings:
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
     objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]
+    baselines: Annotated[
+        list[Literal["lightgbm", "xgboost", "catboost"]] | None,
+        Doc("trees to score beside majority and logistic regression; null scores none of them"),
+    ]
     tags: list[str]

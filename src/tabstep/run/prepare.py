@@ -1,4 +1,4 @@
-"""From the locations of tables to encoded splits: schema, checks, encoder, cache. No torch."""
+"""Prepares the data of a run: locations become checked and encoded splits. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, fit_cached
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
@@ -59,14 +59,25 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     encoder = fit_cached(
         sources["train"],
         found,
-        settings=data.encoder,
+        options=EncoderOptions(**asdict(data.encoder)),
         task=task,
         classes=schema.classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
-    tables = {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
+    tables = {
+        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
+    }
     return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
+
+
+def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
+    """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
+    tables = {
+        split: table if (rows := limits[split]) is None else table.head(rows)
+        for split, table in prepared.tables.items()
+    }
+    return replace(prepared, tables=tables)
 
 
 def _open(
@@ -87,7 +98,7 @@ def _open(
         if is_csv(location, where=where):  # train is the first, and says what the values of the others are
             kinds = value_kinds(sources["train"].arrow_schema) if sources else None
             location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
-        sources[split] = open_source(location, split=split, partitioning=data.partitioning)
+        sources[split] = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
     return sources, schema, best_auroc
 
 

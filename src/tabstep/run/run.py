@@ -1,4 +1,4 @@
-"""A whole run from its settings: prepare the data, train, export the best epoch, score it, report."""
+"""A whole run from its settings: prepare, train, export the best epoch, evaluate, report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,26 @@ import torch.distributed as dist
 from rich.console import Console
 
 from tabstep.artifact.save import check_place, write_json
+from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
-from tabstep.config.settings import PathSettings, Settings
-from tabstep.run.build import Assembly, assemble
-from tabstep.run.export import PREDICTIONS, REPORT, Report, export, show_report
-from tabstep.run.prepare import Prepared, Show, prepare
+from tabstep.config.settings import PathSettings, Settings, TrainerSettings
+from tabstep.run.build import Assembly, assemble, batch_size_of
+from tabstep.run.export import Report, export, show_report
+from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
+from tabstep.run_files import (
+    CHECKPOINTS,
+    DONE,
+    HISTORY,
+    MANIFEST,
+    MODEL,
+    PREDICTIONS,
+    RANKS,
+    REPORT,
+    TENSORBOARD,
+    predictions_file,
+)
+from tabstep.schema import Split
 from tabstep.sweep.trial import attach
 from tabstep.system.atomic_write import check_writable, write_durably
 from tabstep.system.devices import Machine, resolve_machine
@@ -33,8 +47,7 @@ from tabstep.training.checkpoints import LOCK, exclusive
 from tabstep.training.fit import find_checkpoint, train
 from tabstep.training.stopping import selected_row
 
-DONE = "DONE"
-_OUTPUTS = (PREDICTIONS, "tensorboard", "metrics.csv", REPORT, DONE)
+_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, DONE)
 
 
 def run(settings: Settings, config: dict[str, Any]) -> float:
@@ -52,7 +65,7 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
-    settings = replace(settings, paths=replace(settings.paths, output_dir=output))
+    settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
     with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
         return _run_locked(settings, config, machine, ranks)
 
@@ -82,13 +95,14 @@ def _plain_messages() -> Iterator[None]:
 
 def _run_on_devices(settings: Settings, devices: int) -> float:
     output = Path(settings.paths.output_dir)
-    run_ranks(to_dict(settings), devices, output / "ranks")
+    run_ranks(to_dict(settings), devices, output / RANKS)
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return _objective(report, settings.objective)
 
 
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
     started = time.monotonic()
+    check_installed(settings.baselines or [])
     output = Path(settings.paths.output_dir)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     for note in machine.notes:
@@ -98,6 +112,10 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    prepared = limited(prepared, _row_limits(settings, prepared))
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
@@ -122,6 +140,22 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     return _objective(report, settings.objective)
 
 
+def _shortened(trainer: TrainerSettings) -> TrainerSettings:
+    if not trainer.fast_dev_run:
+        return trainer
+    return replace(trainer, max_epochs=1, limit_train_batches=1, limit_val_batches=1, limit_test_batches=1)
+
+
+def _row_limits(settings: Settings, prepared: Prepared) -> dict[Split, int | None]:
+    trainer, data = settings.trainer, settings.data
+    batches: dict[Split, tuple[int | None, int]] = {
+        "train": (trainer.limit_train_batches, batch_size_of(settings, prepared)),
+        "val": (trainer.limit_val_batches, data.eval_batch_size),
+        "test": (trainer.limit_test_batches, data.eval_batch_size),
+    }
+    return {split: None if limit is None else limit * size for split, (limit, size) in batches.items()}
+
+
 def _check_places(paths: PathSettings) -> None:
     """Find in the first second, not after the training, what cannot be written."""
     check_writable(Path(paths.output_dir), "paths.output_dir")
@@ -132,7 +166,7 @@ def _check_places(paths: PathSettings) -> None:
 def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
-    test = prepared.sources["test"].content_digest() if "test" in prepared.sources else None
+    test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
     return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
 
@@ -140,11 +174,11 @@ def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
 def _finished_report(paths: PathSettings, done: str, prepared: Prepared) -> Report | None:
     """Return the report where all had been done before and is still there."""
     output = Path(paths.output_dir)
-    predictions = [output / PREDICTIONS / f"{split}.parquet" for split in ("val", "test") if split in prepared.tables]
+    predictions = [predictions_file(output, split) for split in ("val", "test") if split in prepared.tables]
     try:
         if (output / DONE).read_text(encoding="utf-8") != done:
             return None
-        if not all(file.is_file() for file in (paths.model / "manifest.json", *predictions)):
+        if not all(file.is_file() for file in (paths.model / MANIFEST, *predictions)):
             return None
         report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -172,7 +206,7 @@ def _objective(report: Mapping[str, Any], objective: str) -> float:
 def _set_aside(paths: PathSettings, show: Show) -> None:
     """Move what an earlier run left into ``previous-<n>``: starting anew must not destroy it."""
     output = Path(paths.output_dir)
-    places = {"checkpoints": paths.checkpoints, "model": paths.model} | {name: output / name for name in _OUTPUTS}
+    places = {CHECKPOINTS: paths.checkpoints, MODEL: paths.model} | {name: output / name for name in _OUTPUTS}
     old = {name: _content(path) for name, path in places.items() if _content(path)}
     if not old:
         return

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML page that holds all of it, and the pictures as files."""
+"""The HTML report of a sweep: one self-contained page, and its plots as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cut one parquet or CSV table into train, val and test parquet."""
+"""``tabstep split``: cuts one table into train, val and test parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tabstep.system.exits import write_failure
 from tabstep.tables.row_groups import RowGroupWriter
 from tabstep.tables.schema_file import open_table
 from tabstep.tables.source import TypedTable
-from tabstep.tables.splits import class_codes, draw
+from tabstep.tables.splits import draw, label_strata
 
 
 def split_table(
@@ -45,7 +45,7 @@ def split_table(
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: exists already: choose another directory, or replace it with --overwrite")
     table = open_table(location, where=location)
-    codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else class_codes(table, label)[0]
+    codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else label_strata(table, label)[0]
     part = draw(codes, [val_share, test_share], seed)
     numbers = {"train": 0, "val": 1, "test": 2}
     counts = {split: int(np.count_nonzero(part == numbers[split])) for split in wanted}

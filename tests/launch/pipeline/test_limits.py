@@ -20,7 +20,7 @@ LIMIT = 1024 * 1024  # of a definition: "Quotas for Amazon SageMaker Pipelines"
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 def pipeline_of(session: Any, *names: str, name: str = "customers") -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ PATHS: dict[str, Any] = {
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
     monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_the_example_runs_as_it_stands(aws: str, tmp_path: Path, monkeypatch: py
     """But for the import lines and a role; the bundle is sent, and the pipeline is made by the service's own calls."""
     role = ROLE
     boto3.client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-    session = sdk.session(REGION, pipeline=True, bucket=BUCKET)
+    session = sdk.session(sdk.boto_session(REGION), BUCKET, pipeline=True)
     with sdk.quiet():
         processor = ScriptProcessor(
             image_uri="image", command=["python3"], role=role, instance_count=1, instance_type="ml.m5.large",
@@ -147,19 +148,51 @@ def test_each_split_at_a_place_of_its_own(session: Any, preprocessing_step: Any)
     assert uris["train"]["Get"].startswith("Steps.Preprocess.")
 
 
+def place(step: Mapping[str, Any]) -> list[Any]:
+    """The parts of the address of a step's checkpoints."""
+    arguments = step["Arguments"].get("TrainingJobDefinition", step["Arguments"])
+    parts: list[Any] = arguments["CheckpointConfig"]["S3Uri"]["Std:Join"]["Values"]
+    return parts
+
+
 def test_checkpoints_are_of_one_execution_unless_the_step_is_cached(session: Any) -> None:
+    cache = CacheConfig(enable_caching=True, expire_after="P30D")
     made = builder(session)
-    plain, cached = (
+    plain, cached, named = (
         made.create_step(),
-        made.create_step(cache_config=CacheConfig(enable_caching=True, expire_after="P30D")),
+        made.create_step(cache_config=cache),
+        made.create_step(name="Train", cache_config=cache),
     )
-    found = definition(session, plain, cached)
-    own = [each["Arguments"]["CheckpointConfig"]["S3Uri"] for each in found.values()]
-    assert own[0] == {
-        "Std:Join": {"On": "/", "Values": ["s3://my-bucket/checkpoints", {"Get": "Execution.PipelineExecutionId"}]}
-    }
-    assert own[1] == f"s3://my-bucket/checkpoints/{plain.name}"
+    found = definition(session, plain, cached, named)
+    base, digest = "s3://my-bucket/checkpoints", plain.name.rpartition("-")[2]
+    assert place(found[plain.name]) == [base, {"Get": "Execution.PipelineExecutionId"}, plain.name]
+    assert place(found[cached.name]) == [base, {"Get": "Execution.PipelineName"}, cached.name]
+    # a step that keeps its name while its configuration changes must not go on from what it was
+    assert place(found["Train"]) == [base, {"Get": "Execution.PipelineName"}, f"Train-{digest}"]
     assert found[cached.name]["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
+
+
+@pytest.mark.parametrize("cache", [None, CacheConfig(enable_caching=True, expire_after="P30D")])
+def test_no_two_steps_share_a_place_for_checkpoints_and_scores(session: Any, cache: Any) -> None:
+    """An equal second step would be given the first one's model, and another one would overwrite its scores."""
+    one, other = builder(session), builder(session, hyperparameters=["schema.label=y", "seed=2"])
+    steps = [
+        one.create_step(cache_config=cache),
+        one.create_step(cache_config=cache),
+        other.create_step(cache_config=cache),
+        one.create_tuning_step(["seed=1,2"], cache_config=cache),
+        one.create_tuning_step(["seed=1,2"], cache_config=cache),
+    ]
+    registered = [made.create_registration_step(step, "m") for made, step in ((one, steps[0]), (one, steps[1]))]
+    found = definition(session, *steps, *registered)
+    places = [str(place(found[step.name])) for step in steps]
+    assert len(set(places)) == len(steps)
+    scores = [
+        each["Arguments"]["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]
+        for each in found.values()
+        if each["Type"] == "RegisterModel"
+    ]
+    assert scores == [[*place(found[step.name]), "statistics.json"] for step in steps[:2]]
 
 
 def test_a_cached_step_has_no_time_and_no_name_of_a_job_in_it(session: Any) -> None:

@@ -97,6 +97,19 @@ def test_an_interrupted_job_ends_with_the_same_weights(local: Path, tmp_path: Pa
     assert report(tmp_path / "run") == report(local)
 
 
+@pytest.mark.slow
+def test_a_job_without_a_network_gets_its_source_as_a_channel(local: Path, tmp_path: Path) -> None:
+    image = "launch.image_uri=123456789012.dkr.ecr.us-east-1.amazonaws.com/pytorch-own:1"
+    isolated = ["launch=rehearsal", "launch.network_isolation=true", image, "launch.region=us-east-1"]
+    train(tmp_path / "run", *isolated, *SMALL, *FEW_SAVES)
+    assert weights(tmp_path / "run") == weights(local)
+    directory = tmp_path / "run" / "rehearsal"
+    request = json.loads((directory / "request.json").read_text())
+    assert [each["ChannelName"] for each in request["InputDataConfig"]] == ["code"]
+    assert (directory / "algo-1/ml/input/data/code/sourcedir.tar.gz").is_file()
+    assert "Requirement already satisfied" not in (directory / "job.log").read_text()
+
+
 class CodeArtifact(BaseHTTPRequestHandler):
     """What the toolkit asks for: a token, and the address of the repository's packages."""
 

@@ -16,8 +16,9 @@ from tests.launch.sweeps.test_trials import _logging_as_it_was, tar
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
-from tabstep.launch import dispatch
+from tabstep.launch import job
 from tabstep.launch.follow import tuner as follow_tuner
+from tabstep.launch.request import sdk
 from tabstep.launch.source.bundle import Bundle, build_bundle
 from tabstep.launch.sweeps import tuning
 from tabstep.log_lines import METRIC_NAMES
@@ -116,20 +117,19 @@ def tuner(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         begin(job, **arguments)
         found.begin(job)
 
-    make = tuning.render.tuner
+    make = sdk.boto_session
 
-    def recorded(spec: Any, session: Any, late: Any = None) -> Any:
-        events = session.sagemaker_client.meta.events
-        name = "before-parameter-build.sagemaker.CreateHyperParameterTuningJob"
-        if session.boto_session.get_credentials().access_key == "testing":
-            events.register(name, lambda params, **_: found.requests.append(dict(params)))
-        return make(spec, session, late)
+    def recorded(region: str) -> Any:
+        session = make(region)
+        name = "before-send.sagemaker.CreateHyperParameterTuningJob"
+        session.events.register(name, lambda request, **_: found.requests.append(json.loads(request.body)))
+        return session
 
     monkeypatch.setattr(HyperParameterTuningJob, "__init__", began)
-    monkeypatch.setattr(tuning.render, "tuner", recorded)
+    monkeypatch.setattr(sdk, "boto_session", recorded)
     for module, name in ((tuning, "follow_tuner"), (follow_tuner, "follow_tuner")):
         monkeypatch.setattr(module, name, partial(follow_tuner.follow_tuner, sleep=found.tick))
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():
@@ -246,6 +246,8 @@ def test_budget_counts_all_jobs(tuner: Tuner, sweep: Sweep, capsys: pytest.Captu
     assert sweep(*SEARCH, "launch.prices=prices.yaml", "launch.max_usd=0.5") == 2
     line = "launch.max_usd: 3 jobs could cost $0.90 (3 instance hours), more than $0.5: set launch.max_run=2000"
     assert line in capsys.readouterr().err
+    assert sweep(*SEARCH, "launch.prices=prices.yaml", "launch.max_usd=0.5", "launch.keep_alive=3600") == 2
+    assert line in capsys.readouterr().err, "a tuner keeps no warm pool"
     budget = ["hydra/launcher=sagemaker", "hydra.launcher.max_usd=0.8", "launch.prices=prices.yaml"]
     assert sweep(*SEARCH, *budget) == 2
     assert "hydra.launcher.max_usd: 3 jobs could cost $0.90" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Final
 
 from tabstep.config.grammar import written
-from tabstep.errors import ProblemsError, nearest
+from tabstep.errors import nearest, raise_problems
 from tabstep.schema import Schema
 
 _LISTS: Final = ("full_field_list", "tab_field_list", "cat_field_list")
@@ -45,9 +45,7 @@ class ModelHyperparameters:
     overrides: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
-            raise ProblemsError(problems)
+        raise_problems(self._problems())
 
     @property
     def schema(self) -> Schema:

@@ -116,22 +116,21 @@ class PyTorchTrainingStepBuilder:
         Args:
             dependencies: steps that come before; one whose output is a path comes before by that already.
             name: of the step; None makes one of model and configuration.
-            cache_config: a ``CacheConfig``. With it the checkpoints lie at a place of the configuration, without it at
-                one of each execution, so that a repeated execution trains anew.
+            cache_config: a ``CacheConfig``. With it the checkpoints lie at a place of pipeline, step and configuration,
+                without it at one of execution and step, so that a repeated execution trains anew.
 
         Raises:
             ProblemsError: everything that is wrong with the job, one line each.
         """
-        step = prepare_step(self.config.to_overrides(), self._launch(), cached=cache_config is not None)
+        found = prepare_step(self.config.to_overrides(), self._launch())
+        step = self._placed(found, name, cached=cache_config is not None)
         session = self._sent(step, step.warnings)
-        chosen = self._unique(name or step.name)
-        self._made[chosen] = step
         with sdk.quiet():
             from sagemaker.workflow.steps import TrainingStep
 
             arguments = render.estimator(step.spec, session, step.late).fit(inputs=render.inputs(step.spec, step.late))
             return TrainingStep(
-                name=chosen,
+                name=step.name,
                 step_args=arguments,
                 depends_on=list(dependencies) if dependencies else None,
                 cache_config=cache_config,
@@ -162,18 +161,17 @@ class PyTorchTrainingStepBuilder:
             UserError: everything that is wrong with the job or the ranges, one line each.
         """
         search = Search(ranges=ranges, sweeper=sweeper or {}, max_parallel=max_parallel)
-        made = prepare_tuning_step(self.config.to_overrides(), self._launch(), search, cached=cache_config is not None)
-        session = self._sent(made.step, made.warnings)
-        chosen = self._unique(name or made.name)
-        self._made[chosen] = made.step
-        self._tuned.add(chosen)
+        made = prepare_tuning_step(self.config.to_overrides(), self._launch(), search)
+        step = self._placed(made.step, name, cached=cache_config is not None)
+        session = self._sent(step, made.warnings)
+        self._tuned.add(step.name)
         with sdk.quiet():
             from sagemaker.workflow.steps import TuningStep
 
-            tuner = render.tuner(made.spec, session, made.step.late)
+            tuner = render.tuner(made.spec, session, step.late)
             return TuningStep(
-                name=chosen,
-                step_args=tuner.fit(inputs=render.inputs(made.spec.job, made.step.late), job_name=made.spec.name),
+                name=step.name,
+                step_args=tuner.fit(inputs=render.inputs(made.spec.job, step.late), job_name=made.spec.name),
                 depends_on=list(dependencies) if dependencies else None,
                 cache_config=cache_config,
                 retry_policies=list(retry_policies) if retry_policies else None,
@@ -213,6 +211,12 @@ class PyTorchTrainingStepBuilder:
             settings["region"] = self._given.boto_region_name
         return settings
 
+    def _placed(self, step: Step, name: str | None, *, cached: bool) -> Step:
+        """Give a step the name it was given, or one of its own, and checkpoints by that name."""
+        placed = step.placed(self._unique(name or step.name), cached=cached)
+        self._made[placed.name] = placed
+        return placed
+
     def _sent(self, step: Step, warnings: Sequence[str]) -> Any:
         """Put the source of a step to S3, and return the session that its job is made with."""
         session = self._session(step)
@@ -226,8 +230,9 @@ class PyTorchTrainingStepBuilder:
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)
         if self._given is not None:
-            return sdk.pipeline_session(self._given, bucket=bucket)
-        return sdk.session(step.spec.region, pipeline=True, bucket=bucket)
+            given = self._given
+            return sdk.session(given.boto_session, bucket, pipeline=True, client=given.sagemaker_client)
+        return sdk.session(sdk.boto_session(step.spec.region), bucket, pipeline=True)
 
     def _unique(self, name: str) -> str:
         if name not in self._made:

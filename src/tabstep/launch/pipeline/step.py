@@ -7,23 +7,22 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
-from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.container.hyperparameters import for_job, pack, spill
+from tabstep.config.settings import Settings
 from tabstep.container.statistics import FILE
-from tabstep.errors import ProblemsError
-from tabstep.launch.dispatch import checked_request, completed_spec
+from tabstep.errors import nearest, raise_problems
+from tabstep.launch.job import prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
-from tabstep.launch.request import sdk, validate
-from tabstep.launch.request.job_spec import JobSpec, Payload
+from tabstep.launch.request import sdk
+from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.tuner_spec import TunerSpec
-from tabstep.launch.source.bundle import Bundle, build_bundle, checkout
-from tabstep.launch.source.requirements import job_packages
+from tabstep.launch.source.bundle import Bundle, checkout
+from tabstep.schema import SPLITS
 
 # Long ago: no time may enter a step, or its cache never hits.
 NO_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
@@ -45,6 +44,28 @@ class Step:
     bundle: Bundle
     name: str  # the same for the same configuration
     warnings: tuple[str, ...]
+
+    def placed(self, name: str, *, cached: bool) -> Step:
+        """Return the step with checkpoints that are no other's.
+
+        A later execution must not find an earlier one's, unless it is the same step that is cached, and no two steps
+        of a pipeline share a place: the second would take on the first one's model, and both write their scores there.
+
+        Args:
+            name: the step's own among those of its pipeline.
+            cached: the place is one of the pipeline and the configuration instead of one of each execution, which a
+                cache would never find again.
+        """
+        if self.spec.checkpoint_path is None:
+            return self
+        from sagemaker.workflow.execution_variables import ExecutionVariables
+
+        digested = self.name.rpartition("-")[2]
+        own = name if digested in name else f"{name}-{digested}"
+        base = self.late.get("checkpoint_path", self.spec.checkpoint_path.rstrip("/"))
+        run = ExecutionVariables.PIPELINE_NAME if cached else ExecutionVariables.PIPELINE_EXECUTION_ID
+        place = _joined(_joined(base, run), own if cached else name)
+        return replace(self, name=name, late={**self.late, "checkpoint_path": place})
 
     def statistics_uri(self, tuned: Any = None) -> Any:
         """Return where the job's scores will lie; None without checkpoints, for only those are mirrored to S3.
@@ -74,8 +95,8 @@ def job_overrides(hyperparameters: ModelHyperparameters | str | Sequence[str]) -
     return [f"experiment={hyperparameters}"] if isinstance(hyperparameters, str) else list(hyperparameters)
 
 
-def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached: bool) -> Step:
-    """Check a job and pack its source.
+def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
+    """Check a job and pack its source; its checkpoints have no place of their own yet, see ``Step.placed``.
 
     Args:
         launch: values for conf/launch, pipeline variables among them.
@@ -84,30 +105,15 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
         ProblemsError: everything that is wrong, one line each.
     """
     known, late = apart(launch)
-    settings = step_settings(overrides, known)
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
-    hyperparameters, files = spill(pack(for_job(overrides)))
-    bundle = build_bundle(
-        None if remote.source_dir is None else Path(remote.source_dir),
-        entry_point=remote.entry_point,
-        extra_files=files,
-        packages=job_packages(settings),
-    )
-    channels = {name.removeprefix("channels."): uri for name, uri in known.items() if name.startswith("channels.")}
-    payload = Payload(
-        bundle_digest=bundle.digest, hyperparameters=hyperparameters, channels=channels, tags=bundle.tags()
-    )
-    spec = completed_spec(settings, remote, payload, NO_TIME)
-    _check(spec, settings, late)
-    name = f"PyTorchTraining-{digest(spec, late)[:8]}"
-    today = datetime.datetime.now(datetime.UTC).date()
+    slash = "input_path" in late and known["input_path"].endswith("/")
+    problem = "input_path: the parameter's default ends in a slash: leave it out, channels are joined with one"
+    job = prepare(step_settings(overrides, known), overrides, now=NO_TIME, problems=[problem] if slash else [])
     return Step(
-        spec=spec,
-        late={**late, **_late_channels(spec, late), **_checkpoints(spec, late, name if cached else None)},
-        bundle=bundle,
-        name=name,
-        warnings=tuple(validate.warnings(spec, remote, settings.trainer, today)),
+        spec=job.spec,
+        late={**late, **_late_channels(job.spec, late)},
+        bundle=job.bundle,
+        name=f"PyTorchTraining-{digest(job.spec, late)[:8]}",
+        warnings=job.warnings,
     )
 
 
@@ -115,6 +121,7 @@ def step_settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Setting
     """Compose as a command line would, then set what the configuration object says."""
     config = composed(["launch=sagemaker", *overrides], [conf_dir()])
     config["launch"] |= {name: value for name, value in known.items() if not name.startswith("channels.")}
+    config["data"] |= {split: known.get(f"channels.{split}") for split in SPLITS} | {"path": None}
     return parse(config)
 
 
@@ -130,8 +137,10 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         values |= {f"channels.{split}": value for split, value in values.pop("input_path").items()}
     late = {name: value for name, value in values.items() if _is_variable(value)}
     wrong = [name for name in late if name not in _STAND_INS and not name.startswith("channels.")]
-    if wrong:
-        raise ProblemsError([f"{name}: has to be known now, and is a variable of the pipeline" for name in wrong])
+    problems = [f"{name}: has to be known now, and is a variable of the pipeline" for name in wrong]
+    named = [name.removeprefix("channels.") for name in values if name.startswith("channels.")]
+    problems += [f"input_path: {name!r} is no split: {nearest(name, SPLITS)}" for name in named if name not in SPLITS]
+    raise_problems(problems)
     for name, value in late.items():
         default = getattr(value, "default_value", None)
         other = f"s3://known-when-it-runs/{name.replace('.', '/')}"
@@ -139,31 +148,10 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return values, late
 
 
-def _check(spec: JobSpec, settings: Settings, late: Mapping[str, Any]) -> None:
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
-    found = validate.problems(spec, remote, settings.trainer)
-    if "input_path" in late and (spec.input_path or "").endswith("/"):
-        found.append("input_path: the parameter's default ends in a slash: leave it out, channels are joined with one")
-    _, refused = checked_request(spec, sound=not found)
-    if found or refused:
-        raise ProblemsError(list(dict.fromkeys([*found, *refused])))
-
-
 def _late_channels(spec: JobSpec, late: Mapping[str, Any]) -> dict[str, Any]:
     if "input_path" not in late:
         return {}
     return {f"channels.{split}": _joined(late["input_path"], f"{split}/") for split in spec.channels}
-
-
-def _checkpoints(spec: JobSpec, late: Mapping[str, Any], cached_name: str | None) -> dict[str, Any]:
-    """A later execution must not find an earlier one's checkpoints, unless it is the same step that is cached."""
-    if spec.checkpoint_path is None:
-        return {}
-    from sagemaker.workflow.execution_variables import ExecutionVariables
-
-    base = late.get("checkpoint_path", spec.checkpoint_path.rstrip("/"))
-    return {"checkpoint_path": _joined(base, cached_name or ExecutionVariables.PIPELINE_EXECUTION_ID)}
 
 
 def _joined(base: Any, name: Any) -> Any:

@@ -106,12 +106,10 @@ def _listen(processes: Mapping[str, subprocess.Popen[bytes]]) -> queue.Queue[tup
 
 def _next(lines: queue.Queue[tuple[str, str | None]], stop_at: float) -> tuple[str, str | None]:
     """Return the next line with its host's name; the name is empty when the time is over."""
-    while (left := stop_at - time.monotonic()) > 0:
-        try:
-            return lines.get(timeout=min(left, 60.0))
-        except queue.Empty:
-            continue
-    return "", None
+    try:
+        return lines.get(timeout=stop_at - time.monotonic())
+    except (queue.Empty, ValueError):  # the latter of a time that has passed
+        return "", None
 
 
 def _read(name: str, process: subprocess.Popen[bytes], lines: queue.Queue[tuple[str, str | None]]) -> None:

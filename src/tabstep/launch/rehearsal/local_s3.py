@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tabstep.container.container import CODE
 from tabstep.errors import UserError
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.s3.aws_errors import refusals
-from tabstep.launch.s3.transfer import get
+from tabstep.launch.s3.transfer import get, stored_keys
 
 Files = Mapping[str, Path]
 _PACKED = {"model.tar.gz": "model", "output.tar.gz": "output/data"}  # what of a container each archive is made of
@@ -44,30 +45,29 @@ def deposit(request: Mapping[str, Any], bases: Sequence[Path], directory: Path) 
 
 
 def fetch(request: Mapping[str, Any], directory: Path, *, without: Mapping[str, Files]) -> dict[str, Files]:
-    """Copy the channels of a request that lie on S3 to this machine.
+    """Copy the channels of a request that lie on S3 to this machine; the source of the job is here already.
 
     Raises:
         UserError: there is nothing at an address, or AWS refuses.
         RetryError: AWS is out of reach.
     """
-    found: dict[str, Files] = {}
+    fetched: dict[str, Files] = {}
     for channel in request.get("InputDataConfig", ()):
         name, uri = channel["ChannelName"], channel["DataSource"]["S3DataSource"]["S3Uri"]
-        if name not in without:
-            found[name] = _download(uri, directory / name)
-    return found
+        if name not in without and name != CODE:
+            fetched[name] = _download(uri, directory / name)
+    return fetched
 
 
 def _download(uri: str, directory: Path) -> dict[str, Path]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     client = sdk.boto_session(sdk.configured_region() or "us-east-1").client("s3")
     with refusals(uri):
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ()) if not item["Key"].endswith("/")]
+        keys = [key for key in stored_keys(client, bucket, prefix) if not key.endswith("/")]
     if not keys:
         raise UserError(f"{uri}: there is nothing to read")
-    found = {key.removeprefix(prefix).lstrip("/") or key.rpartition("/")[2]: key for key in keys}
-    for name, key in found.items():
+    names = {key.removeprefix(prefix).lstrip("/") or key.rpartition("/")[2]: key for key in keys}
+    for name, key in names.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         get(client, bucket, key, directory / name)
-    return {name: directory / name for name in found}
+    return {name: directory / name for name in names}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tabstep.container.container import MAX_REASON
+from tabstep.container.container import CODE, MAX_REASON
 from tabstep.launch.rehearsal.attempt import Attempt, run_attempt
 from tabstep.launch.rehearsal.host import Host, place
 from tabstep.launch.rehearsal.local_s3 import Files, deposit, file_of
@@ -40,6 +40,9 @@ def run_request(
     """
     outcome = Outcome(request=request, channels={name: tuple(files.values()) for name, files in channels.items()})
     mounted = _mounted(request, bundle, directory, changes or {})
+    if _code_uri(request) is not None:
+        source = Path(json.loads(mounted["HyperParameters"]["sagemaker_submit_directory"]))
+        channels = {**channels, CODE: {source.name: source}}
     hosts = _hosts(request, directory)
     (directory / "request.json").write_text(json.dumps(request, indent=2), encoding="utf-8")
     with open(directory / "job.log", "w", encoding="utf-8") as file:
@@ -60,9 +63,15 @@ def run_request(
 def _mounted(request: Mapping[str, Any], bundle: bytes, directory: Path, changes: Mapping[str, str]) -> dict[str, Any]:
     """Return the request as the containers get it: the source is read from a file instead of from S3."""
     given = request["HyperParameters"]
-    source = file_of(directory, json.loads(given["sagemaker_submit_directory"]))
+    source = file_of(directory, _code_uri(request) or json.loads(given["sagemaker_submit_directory"]))
     source.write_bytes(bundle)
     return {**request, "HyperParameters": {**given, "sagemaker_submit_directory": json.dumps(str(source)), **changes}}
+
+
+def _code_uri(request: Mapping[str, Any]) -> str | None:
+    """Return where the source lies that comes as a channel; None where the toolkit fetches it itself."""
+    channels = {each["ChannelName"]: each["DataSource"]["S3DataSource"] for each in request.get("InputDataConfig", ())}
+    return str(channels[CODE]["S3Uri"]) if CODE in channels else None
 
 
 def _hosts(request: Mapping[str, Any], directory: Path) -> list[Host]:

@@ -16,6 +16,11 @@ from tabstep.log_lines import METRIC_REGEXES
 
 InputMode = Literal["File", "FastFile"]
 NO_CHECKPOINTS = "none"
+_SAME = (  # as the configuration has them
+    "framework_version", "py_version", "entry_point", "instance_type", "instance_count", "volume_size", "max_run",
+    "spot", "keep_alive", "input_mode", "sharded", "volume_kms_key", "output_kms_key", "network_isolation",
+    "encrypt_inter_container", "debugger",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,36 +106,21 @@ def job_spec(
         role=role,
         region=region,
         image_uri=launch.image_uri or _image(launch, region),
-        framework_version=launch.framework_version,
-        py_version=launch.py_version,
-        entry_point=launch.entry_point,
         bundle_uri=f"{root}/bundles/{payload.bundle_digest[:16]}/sourcedir.tar.gz",
         hyperparameters=dict(payload.hyperparameters),
         environment={**arn, **launch.environment},
         tags={**payload.tags, **launch.tags},
         metric_definitions=dict(METRIC_REGEXES),
-        instance_type=launch.instance_type,
-        instance_count=launch.instance_count,
-        volume_size=launch.volume_size,
-        max_run=launch.max_run,
-        spot=launch.spot,
         max_wait=max_wait,
-        keep_alive=launch.keep_alive,
         distributed=distributed,
         input_path=input_path,
         channels=_channels(launch, payload, input_path),
-        input_mode=launch.input_mode,
-        sharded=launch.sharded,
         output_path=launch.output_path or f"{root}/output/{now:%Y-%m-%d}",
         checkpoint_path=None if checkpoints == NO_CHECKPOINTS else checkpoints,
         subnets=tuple(launch.subnets),
         security_group_ids=tuple(launch.security_group_ids),
-        volume_kms_key=launch.volume_kms_key,
-        output_kms_key=launch.output_kms_key,
-        network_isolation=launch.network_isolation,
-        encrypt_inter_container=launch.encrypt_inter_container,
         profiler_interval=1000 if launch.profiler else None,
-        debugger=launch.debugger,
+        **{name: getattr(launch, name) for name in _SAME},
     )
 
 

@@ -8,18 +8,27 @@ from typing import Any, Final
 
 from tabstep.errors import RetryError, UserError
 
+MISSING: Final = ("404", "NoSuchKey", "NotFound")
+"""Codes of an answer that there is no such object."""
 _SIGN_IN: Final = "sign in again (`aws sso login`, or `aws configure`), or set AWS_PROFILE"
+_UNKNOWN: Final = (
+    "400",  # of a HEAD request, whose answer has no text to say that the token has expired
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+)
+"""Codes of an answer to credentials that AWS does not know or takes no more."""
 _POLICY: Final = "the policy for launching users, in policies/ of tabstep.launch, holds what is needed"
 _REMEDIES: Final = {
     "AccessDenied": _POLICY,
     "AccessDeniedException": _POLICY,
     "403": _POLICY,
-    "ExpiredToken": _SIGN_IN,
-    "ExpiredTokenException": _SIGN_IN,
-    "InvalidAccessKeyId": _SIGN_IN,
-    "InvalidClientTokenId": _SIGN_IN,
-    "SignatureDoesNotMatch": _SIGN_IN,
-    "UnrecognizedClientException": _SIGN_IN,
     "NoSuchBucket": "create it (`aws s3 mb s3://NAME`), or set launch.bucket",
     "PermanentRedirect": "the bucket lies in another region: set launch.region or launch.bucket",
     "ResourceInUse": "set launch.job_name to another one, or null",
@@ -44,12 +53,17 @@ _AGAIN: Final = (
 )
 
 
+class CredentialsError(UserError):
+    """AWS does not take this machine's credentials: what was started with them before goes on without them."""
+
+
 @contextmanager
 def refusals(what: str) -> Iterator[None]:
     """Turn what botocore raises into an error of ours whose text begins with ``what``.
 
     Raises:
-        UserError: AWS refuses, or there are no credentials.
+        CredentialsError: there are no credentials, or AWS does not take them.
+        UserError: AWS refuses.
         RetryError: it is out of reach or overloaded.
     """
     from botocore.exceptions import BotoCoreError, ClientError
@@ -68,11 +82,15 @@ def code(error: Any) -> str:
 
 
 def _answered(what: str, error: Any) -> Exception:
-    found, answer = code(error), error.response.get("Error", {})
-    text = f"{what}: AWS refuses {error.operation_name}: {answer.get('Message') or found}".rstrip(".")
-    if found in _AGAIN:
+    reason = code(error)
+    message = error.response.get("Error", {}).get("Message") or reason
+    text = f"{what}: AWS refuses {error.operation_name}: {message}".rstrip(".")
+    if reason in _UNKNOWN:
+        expired = " (as for a token that has expired)" if reason == "400" else ""
+        return CredentialsError(f"{text}{expired}: {_SIGN_IN}")
+    if reason in _AGAIN:
         return RetryError(f"{text}: try again")
-    return UserError(f"{text}: {_REMEDIES[found]}" if found in _REMEDIES else text)
+    return UserError(f"{text}: {_REMEDIES[reason]}" if reason in _REMEDIES else text)
 
 
 def _unanswered(what: str, error: Any) -> Exception:
@@ -86,8 +104,9 @@ def _unanswered(what: str, error: Any) -> Exception:
         exceptions.SSOError,
         exceptions.ProfileNotFound,
     )
+    line = str(error).splitlines()[0].rstrip(".")
     if isinstance(error, unknown):
-        return UserError(f"{what}: no AWS credentials ({str(error).rstrip('.')}): {_SIGN_IN}")
+        return CredentialsError(f"{what}: no AWS credentials ({line}): {_SIGN_IN}")
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
-        return RetryError(f"{what}: AWS cannot be reached ({str(error).splitlines()[0].rstrip('.')}): try again")
-    return UserError(f"{what}: {str(error).splitlines()[0].rstrip('.')}")
+        return RetryError(f"{what}: AWS cannot be reached ({line}): try again")
+    return UserError(f"{what}: {line}")

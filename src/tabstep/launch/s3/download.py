@@ -13,6 +13,7 @@ from typing import Any, Final
 from tabstep.errors import UserError
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.s3.transfer import get
+from tabstep.run_files import REPORT
 from tabstep.system.exits import write_failure
 
 _MODEL: Final = "model.tar.gz"
@@ -60,7 +61,7 @@ def place_results(archive: Path, output: Path, show: Callable[[str], None]) -> N
 
 def objective(output: Path, name: str) -> float | None:
     """Return a score of the report among a job's results; None where there is none."""
-    report = output / "report.json"
+    report = output / REPORT
     if not report.is_file():
         return None
     value = json.loads(report.read_text(encoding="utf-8")).get(name)
@@ -86,7 +87,7 @@ def _unpacked(archive: Path, output: Path) -> Path:
 def _first_host(directory: Path) -> Path:
     """Return where the results are: the first of several instances has a directory of its own, and writes them all."""
     places = [directory, *sorted(path for path in directory.iterdir() if path.is_dir())]
-    return next((place for place in places if (place / "report.json").exists()), directory)
+    return next((place for place in places if (place / REPORT).exists()), directory)
 
 
 def _replace(source: Path, target: Path) -> None:

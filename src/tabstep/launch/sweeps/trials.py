@@ -10,15 +10,16 @@ from typing import Any, Final
 
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.errors import ProblemsError, RetryError, UserError
-from tabstep.launch.dispatch import prepare
-from tabstep.launch.follow.job import ENDED
+from tabstep.errors import RetryError, UserError, collecting, raise_problems
+from tabstep.launch.follow.watch import ENDED
 from tabstep.launch.job import Job as Prepared
+from tabstep.launch.job import prepare
 from tabstep.launch.request import cost, sdk
-from tabstep.launch.s3.aws_errors import code, refusals
+from tabstep.launch.request.job_spec import NO_CHECKPOINTS
+from tabstep.launch.s3.aws_errors import CredentialsError, code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
-from tabstep.sweep.context import Job, Outcome, SweepContext
+from tabstep.sweep.context import Job, SweepContext, TrialResult
 from tabstep.system.exits import say
 
 POLL_SECONDS: Final = 30.0
@@ -74,14 +75,9 @@ class JobRunner:
         """
         problems: list[str] = []
         for job in jobs:
-            try:
-                prepared = self._prepared(job)
-            except UserError as error:
-                problems += str(error).splitlines()
-            else:
-                problems += self._over_budget(prepared.prepared, self.spent)
-        if problems:
-            raise ProblemsError(list(dict.fromkeys(problems)))
+            with collecting(problems):
+                problems += self._over_budget(self._prepared(job).prepared, self.spent)
+        raise_problems(problems)
 
     def start(self, job: Job) -> None:
         """Send a job, or find the one that was sent before.
@@ -93,15 +89,22 @@ class JobRunner:
         self.jobs[job.number] = sent
         self._send(sent)
 
-    def wait(self, seconds: float) -> list[Outcome]:
-        """Look at the jobs once, after a while."""
+    def wait(self, seconds: float) -> list[TrialResult]:
+        """Look at the jobs once, after a while.
+
+        Raises:
+            RetryError: the credentials have expired; the jobs run on, and the same command follows them.
+        """
         self.sleep(POLL_SECONDS)
-        outcomes: list[Outcome] = []
+        outcomes: list[TrialResult] = []
         for sent in list(self.jobs.values()):
-            if not sent.name:
-                self._send(sent)
-                continue
-            outcome = self._look(sent)
+            try:
+                if not sent.name:
+                    self._send(sent)
+                    continue
+                outcome = self._look(sent)
+            except CredentialsError as error:
+                raise RetryError(str(error)) from error
             if outcome is not None:
                 del self.jobs[sent.job.number]
                 outcomes.append(outcome)
@@ -118,7 +121,11 @@ class JobRunner:
         settings = parse(job.config)
         if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
             raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
-        named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
+        name = self.name(job.number, 1)
+        given = settings.launch.checkpoint_path
+        own = given if given in (None, NO_CHECKPOINTS) else f"{given.rstrip('/')}/{name}"
+        one = replace(settings.launch, job_name=name, attach=None, checkpoint_path=own)
+        named = replace(settings, launch=one)
         return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
 
     def name(self, number: int, attempt: int) -> str:
@@ -147,10 +154,10 @@ class JobRunner:
             raise UserError(over[0])
         if over:
             return False
-        spec = replace(sent.prepared.spec, job_name=name)
-        session = sdk.session(spec.region, bucket=spec.bundle_uri.removeprefix("s3://").partition("/")[0])
+        prepared = sent.prepared
         try:
-            send(replace(sent.prepared, spec=spec), session)
+            job = prepared if prepared.spec.job_name == name else prepared.renamed(name)
+            send(job, sdk.boto_session(job.spec.region))
         except UserError as error:
             if code_of(error) != "ResourceLimitExceeded":
                 raise
@@ -192,7 +199,7 @@ class JobRunner:
     def _client(self, sent: Sent) -> Any:
         return sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
 
-    def _look(self, sent: Sent) -> Outcome | None:
+    def _look(self, sent: Sent) -> TrialResult | None:
         """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
         try:
             found = describe(self._client(sent), sent.name)
@@ -204,12 +211,12 @@ class JobRunner:
             return None
         return self._ended(sent, found)
 
-    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> Outcome:
+    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> TrialResult:
         launch, spec = sent.settings.launch, sent.prepared.spec
         assert isinstance(launch, RemoteSettings)
         usd = cost.billed(found, spec.region, cost.load_prices(launch.prices)).usd
         self.spent += usd or 0.0
-        ended = Outcome(
+        ended = TrialResult(
             number=sent.job.number, usd=usd, seconds=float(found.get("TrainingTimeInSeconds", 0.0)), place=sent.name
         )
         if found["TrainingJobStatus"] != "Completed":
@@ -219,6 +226,8 @@ class JobRunner:
         artifact = found["ModelArtifacts"]["S3ModelArtifacts"]
         try:
             download(artifact, s3, sent.job.directory, sent.settings.paths.model, lambda _: None)
+        except CredentialsError:  # the model is there, and is fetched when they are too
+            raise
         except UserError as error:
             return replace(ended, error=f"job {sent.name}: {error}")
         return ended
