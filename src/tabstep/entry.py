@@ -187,6 +187,7 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
 
 def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], float | None]:
     """Return the function that Hydra calls with a composed configuration; what it raises is kept in ``failures``."""
+    shown: set[str] = set()  # of the tables that the trials of a sweep in this process share
 
     def run_one(cfg: DictConfig) -> float | None:
         from hydra.core.hydra_config import HydraConfig
@@ -194,7 +195,7 @@ def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], 
 
         sys.argv = argv  # as it was given: Lightning starts the other ranks with it
         try:
-            return _run(cfg, HydraConfig.get().runtime.output_dir)
+            return _run(cfg, HydraConfig.get().runtime.output_dir, shown)
         except Exception as error:
             failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -204,7 +205,7 @@ def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], 
     return run_one
 
 
-def _run(cfg: DictConfig, output_dir: str) -> float | None:
+def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
     from tabstep.config.resolve import plain
 
     config = plain(cfg)
@@ -215,7 +216,7 @@ def _run(cfg: DictConfig, output_dir: str) -> float | None:
     set_omp_wait_policy(os.environ, _AT_START, usage())
     from tabstep.run.run import run
 
-    return run(settings, redacted(config, os.environ))
+    return run(settings, redacted(config, os.environ), shown)
 
 
 def _launch(settings: Settings) -> float | None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import gzip
-from datetime import date, time
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -138,6 +138,12 @@ def test_kinds_of_train_hold_for_other_splits(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("count\n1\nmany\n")
     with pytest.raises(UserError, match=r"data.val: column 'count', row 1: a number is due as in train, got 'many'"):
         CsvTable(str(tmp_path / "a.csv"), where="data.val", kinds={"count": "number"})
+
+
+def test_a_duration_is_one_where_train_had_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("wait\n1.5\nNA\n")
+    table = CsvTable(str(tmp_path / "a.csv"), where="data.val", kinds={"wait": "duration"})
+    assert next(table.batches(["wait"])).to_pydict() == {"wait": [timedelta(seconds=1.5), None]}
 
 
 def test_a_file_is_converted_once_and_again_when_it_changes(tmp_path: Path) -> None:

@@ -163,11 +163,11 @@ class Predictor:
         yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
     def _open(self, location: str | os.PathLike[str]) -> ParquetSource | CsvTable:
-        """Open parquet or CSV; the categories of CSV are read as what they were in training."""
+        """Open parquet or CSV; columns of CSV are read as what they were in training."""
         name = os.fspath(location)
         if not is_csv(name, where="table"):
             return open_source(name, split="table")
-        return CsvTable(name, where="table", kinds={column.name: column.kind for column in self.encoder.categorical})
+        return CsvTable(name, where="table", kinds=self.encoder.kinds)
 
     def _source_batches(self, source: ParquetSource | CsvTable, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema

@@ -16,10 +16,10 @@ from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
+from tabstep.tables.columns import value_kind
 from tabstep.tables.csv import csv_as_parquet
 from tabstep.tables.infer_schema import infer_schema, schema_table
 from tabstep.tables.locations import is_csv
-from tabstep.tables.record_batch import value_kinds
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import hold_out, locate_splits
 
@@ -96,7 +96,8 @@ def _open(
     for split, location in locations.items():
         where = where_of(split)
         if is_csv(location, where=where):  # train is the first, and says what the values of the others are
-            kinds = value_kinds(sources["train"].arrow_schema) if sources else None
+            columns = sources["train"].arrow_schema if sources else ()
+            kinds = {column.name: value_kind(column.type) for column in columns}
             location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
         sources[split] = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
     return sources, schema, best_auroc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
@@ -50,11 +51,12 @@ from tabstep.training.stopping import selected_row
 _OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, DONE)
 
 
-def run(settings: Settings, config: dict[str, Any]) -> float:
+def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = None) -> float:
     """Run everything and return the objective's value at the exported epoch.
 
     Args:
         config: the composed configuration as plain containers, kept with the model.
+        shown: what earlier runs of this process have told of their tables, which is not told again; it is added to.
 
     Raises:
         UserError: the input or the configuration is wrong.
@@ -67,7 +69,7 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
     with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
-        return _run_locked(settings, config, machine, ranks)
+        return _run_locked(settings, config, machine, ranks, set() if shown is None else shown)
 
 
 @contextmanager
@@ -100,22 +102,23 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
     return _objective(report, settings.objective)
 
 
-def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
+def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
     output = Path(settings.paths.output_dir)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
+    show_new = _only_new(show, shown)
     for note in machine.notes:
-        show(note)
+        show_new(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show_new)
     prepared = limited(prepared, _row_limits(settings, prepared))
     if settings.data.batch_size == "auto":
         rows = prepared.tables["train"].num_rows
-        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
+        show_new(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
@@ -228,6 +231,20 @@ def _content(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.exists() else []
     return [entry for entry in path.iterdir() if entry.name != LOCK]
+
+
+def _only_new(show: Show, shown: set[str]) -> Show:
+    """Return what shows an item unless its text is in ``shown``, and keeps it there."""
+
+    def show_new(item: Any) -> None:
+        console = Console(width=200, file=io.StringIO())
+        with console.capture() as text:
+            console.print(item)
+        if text.get() not in shown:
+            shown.add(text.get())
+            show(item)
+
+    return show_new
 
 
 def _shower(*, silent: bool) -> Show:

@@ -19,28 +19,25 @@ from pyarrow import csv
 
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.system.cache import publish
+from tabstep.tables.columns import ValueKind, value_kind
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, first_line
-from tabstep.tables.record_batch import ValueKind
 from tabstep.tables.row_groups import RowGroupWriter
 
 _VERSION: Final = 1
 _DELIMITERS: Final = ",;\t|"
 _NULLS: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _BLOCK: Final = 2**20
-_TIMES: Final = (
-    pa.date32(),
-    pa.time64("us"),
-    pa.timestamp("s"),
-    pa.timestamp("us"),
-    pa.timestamp("us", tz="UTC"),
-)
 _TYPES: Final[dict[ValueKind, tuple[pa.DataType, ...]]] = {
     "number": (pa.int64(), pa.float64()),
     "boolean": (pa.bool_(),),
-    "time": _TIMES,
+    "date": (pa.date32(),),
+    "time": (pa.time64("us"),),
+    "timestamp": (pa.timestamp("s"), pa.timestamp("us")),
+    "zoned timestamp": (pa.timestamp("us", tz="UTC"),),
     "text": (pa.string(),),
 }
 _ALL_TYPES: Final = tuple(dtype for types in _TYPES.values() for dtype in types)
+_SECONDS: Final = (pa.duration("us"),)  # which nothing tells from numbers: a duration where train had one
 _DAY: Final = pa.scalar("1970-01-01")
 _CODE: Final = r"^\s*[+-]?0[0-9]"  # 007 is a name and no number
 
@@ -73,7 +70,8 @@ class CsvTable:
         self._location = find_files(location, where=where, suffixes=CSV_SUFFIXES)
         self.files = self._location.paths
         self._names = self._header()
-        types = {name: _TYPES.get((kinds or {}).get(name, "nothing"), _ALL_TYPES) for name in self._names}
+        known = _TYPES | {"duration": _SECONDS}
+        types = {name: known.get((kinds or {}).get(name, "nothing"), _ALL_TYPES) for name in self._names}
         self.num_rows, self.arrow_schema = self._infer(types)
         if not self.num_rows:
             raise UserError(f"{where}: holds no rows: give it at least one")
@@ -125,7 +123,7 @@ class CsvTable:
         left = tuple(dtype for dtype in types if _has(column, dtype, forced=pa.string() not in types))
         if left:
             return left
-        wanted = next(kind for kind, members in _TYPES.items() if types[0] in members)
+        wanted = value_kind(types[0])
         bad = next(i for i in range(len(column)) if not _has(column.slice(i, 1), types[-1], forced=True))
         raise UserError(
             f"{self.where}: column {name!r}, row {row + bad}: a {wanted} is due as in train, "
@@ -213,4 +211,6 @@ def _typed(column: pa.Array, dtype: pa.DataType) -> pa.Array:
     values = pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
     if pa.types.is_time(dtype):  # Arrow casts no text to a time of day
         return pc.binary_join_element_wise(_DAY, values, " ").cast(pa.timestamp("us")).cast(dtype)
+    if pa.types.is_duration(dtype):
+        return pc.round(pc.multiply(values.cast(pa.float64()), 1e6)).cast(pa.int64()).cast(dtype)
     return values.cast(dtype)

@@ -15,12 +15,6 @@ _CELLS: Final = 2**22
 T = TypeVar("T")
 
 
-def value_kinds(schema: pa.Schema) -> dict[str, ValueKind]:
-    """Return what the values of each column are; one without any value is left out."""
-    kinds = {field.name: value_kind(field.type) for field in schema}
-    return {name: kind for name, kind in kinds.items() if kind != "nothing"}
-
-
 def bounded_rows(rows: int, columns: int) -> int:
     """Return how many of ``rows`` rows to hold at a time: fewer for very wide tables, whose cells count.
 
