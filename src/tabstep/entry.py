@@ -50,9 +50,10 @@ def train(argv: Sequence[str]) -> None:
     command = Command.split(argv)
     conf_dirs = _conf_dirs(command)
     if "--help" in command.flags:
-        from tabstep.config.help import help_text
+        from tabstep.config.help import help_text, topic_help
 
-        print(help_text(conf_dirs))
+        topics = [text for text in command.overrides if "=" not in text]
+        print("\n\n".join(topic_help(topic, conf_dirs) for topic in topics) or help_text(conf_dirs))
         return
     if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
         check_command(command, conf_dirs)
