@@ -9,9 +9,8 @@ from tabstep.entry import config_dir
 from tabstep.errors import UserError
 
 CONF = [config_dir()]
-KEYS = [
-    path for path, found in fields.key_paths().items() if not fields.groups(found[0]) and not path.endswith(".name")
-]
+LEAVES = [path for path, found in fields.key_paths().items() if not fields.groups(found[0])]
+KEYS = [path for path in LEAVES if not path.endswith(".name")]
 
 
 def test_help_is_one_screen_of_groups_and_usual_keys() -> None:

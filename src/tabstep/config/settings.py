@@ -2,7 +2,8 @@
 
 A field's type is its rule: ``parse`` checks the composed YAML against the annotations below, and ``json_schema`` prints
 them. ``Annotated[..., Range(...)]`` bounds a number, ``Doc`` says what a key means; a ``Literal`` lists the choices; a
-union of classes with a ``name`` field is chosen by that name. Defaults stand in conf/ alone.
+union of classes with a ``name`` field is chosen by that name. A default that does not
+hang on the machine stands here too, the same as in conf/.
 """
 
 from __future__ import annotations
