@@ -95,7 +95,9 @@ def fit_spikes(name: str, values: np.ndarray, targets: np.ndarray, folds: np.nda
     else:
         return None
     coded = kept[counts >= least]
-    return SpikeColumn(name=name, values=tuple(coded.tolist()), why=why) if why and 0 < len(coded) <= MAX_NAMES else None
+    return (
+        SpikeColumn(name=name, values=tuple(coded.tolist()), why=why) if why and 0 < len(coded) <= MAX_NAMES else None
+    )
 
 
 def _names(place: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> str:
