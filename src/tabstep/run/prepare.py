@@ -16,7 +16,7 @@ from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
-from tabstep.tables.infer_schema import infer_schema, schema_table
+from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.source import ParquetSource, open_source
 from tabstep.tables.splits import hold_out, locate_splits
 
@@ -42,7 +42,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         UserError: a file, a column or a label is wrong, or a check found an error.
     """
     sources, schema, best_auroc = _open(data, schema, seed, cache_dir, show)
-    found, task, rows = infer_schema(sources["train"], schema)
+    found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
     show(schema_table(rows))
     if "val" not in sources:
         show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, stratified, seed {seed}")

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tabstep.config.settings import SchemaSettings
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.csv import CSV_SUFFIXES, CsvTable
-from tabstep.tables.infer_schema import Row, infer_schema
+from tabstep.tables.infer_schema import Declared, Row, infer_schema
 from tabstep.tables.source import TypedTable, open_source
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -30,11 +29,11 @@ def open_table(location: str, *, where: str) -> TypedTable:
 
 
 def write_schema_file(
-    location: str, name: str, directory: str | Path, settings: SchemaSettings, *, overwrite: bool = False
+    location: str, name: str, directory: str | Path, stated: Declared, *, overwrite: bool = False
 ) -> tuple[Path, list[Row]]:
     """Write ``directory/name.yaml`` from the table at ``location``; return its path and the rows to show.
 
-    ``settings`` holds what the user has declared already; the rest is inferred.
+    ``stated`` holds what the user has declared already; the rest is inferred.
 
     Raises:
         UserError: the name cannot be a configuration option, the file exists, or inference fails.
@@ -44,8 +43,8 @@ def write_schema_file(
     path = Path(directory) / f"{name}.yaml"
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists already: choose another name, or replace it with --overwrite")
-    schema, task, rows = infer_schema(open_table(location, where=location), settings)
-    text = schema_yaml(schema, rows, task=task, classes=settings.classes)
+    schema, task, rows = infer_schema(open_table(location, where=location), stated)
+    text = schema_yaml(schema, rows, task=task, classes=stated.classes)
     with writing(f"{path}: cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, text.encode())
