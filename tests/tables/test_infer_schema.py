@@ -38,6 +38,7 @@ def test_everything_is_inferred_and_says_why(plain: ParquetSource) -> None:
         "label": ["Target"],
         "numeric": ["age"],
         "categorical": ["job", "old"],
+        "parse": {},
     }
     assert task is None
     assert [row.why for row in rows] == [

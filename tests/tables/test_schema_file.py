@@ -36,10 +36,35 @@ def test_the_proposal_is_a_file_of_the_group_schema(tmp_path: Path) -> None:
         "numeric": ["x"],
         "categorical": ["job"],
         "drop": ["none"],
+        "parse": {},
         "task": "auto",
         "classes": ["no", "yes"],
     }
     assert Declared(**read(text)).numeric == ["x"]
+
+
+def test_text_that_means_a_number_is_read_and_unique_text_is_no_feature(tmp_path: Path) -> None:
+    columns = {
+        "price": [f"${index},000.50" for index in range(30)],
+        "ref": [f"r{index}" for index in range(30)],
+        "note": [f"note {index}" for index in range(30)],
+        "job": ["a", "b"] * 15,
+        "y": ["no", "yes"] * 15,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    path, rows = write_schema_file(str(tmp_path / "t.parquet"), "mine", tmp_path, STATED)
+    proposal = read(path.read_text(encoding="utf-8"))
+    assert (proposal["id"], proposal["numeric"], proposal["categorical"]) == ("ref", ["price"], ["job"])
+    assert (proposal["drop"], proposal["parse"]) == (["note"], {"price": "number"})
+    assert [row.why for row in rows] == [
+        "text of the format number: schema.parse reads it",
+        "every value differs",
+        "every value differs, and there is an id",
+        "type string",
+        "its name; schema.label is not set",
+    ]
+    assert rows[3].facts is not None
+    assert rows[3].facts.examples == ("a", "b")
 
 
 def test_a_proposal_from_csv(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class SchemaSettings:
     numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")]
     categorical: Annotated[list[str] | None, Doc("columns that are read as categories")]
     drop: Annotated[list[str], Doc("columns that are left out")]
+    parse: Annotated[dict[str, str], Doc("text that is read as number, comma (1.332,3) or a date such as %d.%m.%Y")]
     task: Annotated[Literal["auto", "binary", "multiclass", "multilabel"], Doc("what is predicted")]
     classes: Annotated[list[str | int] | None, Doc("values of the label; the last of two is the positive class")]
 

@@ -90,7 +90,7 @@ def _open(
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
     sources = {
-        split: open_source(location, split=split, partitioning=data.partitioning)
+        split: open_source(location, split=split, partitioning=data.partitioning).reading(schema.parse)
         for split, location in locations.items()
     }
     return sources, schema, best_auroc

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import Schema, Task
 from tabstep.system.sanitize import printable
 from tabstep.tables.columns import is_text, meaning, value_type
+from tabstep.tables.describe import ColumnFacts
 from tabstep.tables.source import TypedTable
 
 Role = Literal["id", "label", "numeric", "categorical", "left out"]
@@ -37,18 +38,20 @@ class Declared:
     numeric: list[str] | None = None
     categorical: list[str] | None = None
     drop: Sequence[str] = ()
+    parse: Mapping[str, str] = field(default_factory=dict)
     task: Task | Literal["auto"] = "auto"
     classes: list[str | int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table that is shown before training."""
+    """One line of the table that is shown before training, or with a proposal, which knows what the column holds."""
 
     column: str
     type: str
     role: Role
     why: str
+    facts: ColumnFacts | None = None
 
 
 def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | None, list[Row]]:
@@ -67,7 +70,7 @@ def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | N
     >>> path = tempfile.mkdtemp() + "/train.parquet"
     >>> pq.write_table(pa.table({"age": [1, 2], "job": ["a", "b"], "target": [0, 1]}), path)
     >>> infer_schema(open_source(path, split="train"), Declared())[0]
-    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None)
+    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None, parse=())
     """
     types = dict(zip(source.arrow_schema.names, source.arrow_schema.types, strict=True))
     roles = _declared(source, stated, types)
@@ -85,6 +88,7 @@ def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | N
         label=label,
         numeric=_in_order(stated.numeric, by_role["numeric"]),
         categorical=_in_order(stated.categorical, by_role["categorical"]),
+        parse=tuple(stated.parse.items()),
     )
     rows = [Row(column=name, type=str(types[name]), role=roles[name][0], why=roles[name][1]) for name in types]
     return schema, _task(stated, label), rows
@@ -238,16 +242,25 @@ def _task(stated: Declared, label: tuple[str, ...]) -> Task | None:
 def schema_table(rows: Sequence[Row]) -> Table:
     """Return the rows as a table for the terminal; of a very wide table, the first columns of each role."""
     table = Table(title="Columns", title_justify="left")
-    for header in ("column", "type", "role", "why"):
+    described = any(row.facts is not None for row in rows)
+    for header in ("column", "type", "role", *(("missing", "distinct", "examples") if described else ()), "why"):
         table.add_column(header, overflow="ellipsis", max_width=48)
     few = max(1, _ROWS_SHOWN // 5)
     shown: dict[str, int] = {}
     for row in rows:
         shown[row.role] = shown.get(row.role, 0) + 1
         if len(rows) <= _ROWS_SHOWN or shown[row.role] <= few:
-            table.add_row(*(Text(printable(cell)) for cell in (row.column, row.type, row.role, row.why)))
+            cells = (row.column, row.type, row.role, *(_facts_cells(row.facts) if described else ()), row.why)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
     if len(rows) > _ROWS_SHOWN:
         for role, count in shown.items():
             if count > few:
-                table.add_row("…", "", role, f"and {count - few} more")
+                table.add_row("…", "", role, *([""] * (3 if described else 0)), f"and {count - few} more")
     return table
+
+
+def _facts_cells(facts: ColumnFacts | None) -> tuple[str, str, str]:
+    if facts is None:
+        return "", "", ""
+    missing = f"{100 * facts.missing:.3g} %" if facts.missing else ""
+    return missing, f"{'over ' if facts.more else ''}{facts.distinct:,}", ", ".join(facts.examples)
