@@ -61,6 +61,8 @@ def model_fields(encoder: Encoder, golden: pa.Schema) -> tuple[Field, ...]:
     for name, kind in encoder.kinds.items():
         if kind == "nothing":  # no row had a value: nothing is known of its type
             kind = "text" if name in exact else "number"
+        if name in dict(encoder.schema.parse):  # the encoder reads it
+            kind = "text"
         dtype = value_type(golden.field(name).type)
         fields.append(Field(name=name, kind=kind, dtype=dtype, exact=name in exact))
     return tuple(fields)
