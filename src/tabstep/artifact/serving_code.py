@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 CODE: Final = "code"
-_PACKAGE: Final = "tabstep"
+PACKAGE: Final = "tabstep"
 _HANDLER: Final = "tabstep.serving.handler"
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _REQUIRED: Final = ("pyarrow", "PyYAML", "safetensors")
@@ -27,7 +27,7 @@ def write_code(directory: Path, requirements: Sequence[str] = ()) -> None:
     directory.mkdir()
     modules = needed_modules(_HANDLER)
     for path in modules.values():
-        target = directory / _PACKAGE / path.relative_to(_ROOT)
+        target = directory / PACKAGE / path.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
@@ -52,7 +52,7 @@ def needed_modules(name: str) -> dict[str, Path]:
 
 def _file(module: str) -> Path | None:
     parts = module.split(".")
-    if parts[0] != _PACKAGE:
+    if parts[0] != PACKAGE:
         return None
     base = _ROOT.joinpath(*parts[1:])
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)

@@ -432,4 +432,7 @@ class Settings:
         list[Literal["lightgbm", "xgboost", "catboost"]] | None,
         Doc("trees to score beside majority and logistic regression; null scores none of them"),
     ] = field(default_factory=list)
+    decision: Annotated[
+        str | None, Doc("what thresholds are chosen for on val: f1, precision>=0.9, cost={fp: 1, fn: 20}; null is 0.5")
+    ] = None
     tags: list[str] = field(default_factory=list)

@@ -22,25 +22,24 @@ from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
-from tabstep.run.build import Assembly, assemble, batch_size_of
+from tabstep.run.build import Assembly, assemble, batch_size_of, check_model
 from tabstep.run.export import Report, export, show_report
+from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.run_files import (
     CHECKPOINTS,
     DONE,
     HISTORY,
-    MANIFEST,
     MODEL,
     PREDICTIONS,
     RANKS,
     REPORT,
     TENSORBOARD,
-    predictions_file,
 )
 from tabstep.schema import Split
 from tabstep.sweep.trial import attach
-from tabstep.system.atomic_write import check_writable, write_durably
+from tabstep.system.atomic_write import check_writable
 from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
@@ -105,42 +104,63 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
-    output = Path(settings.paths.output_dir)
+    check_model(settings)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     show_new = _only_new(show, shown)
     for note in machine.notes:
         show_new(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
-    cache_dir = Path(settings.paths.cache_dir)
-    data = gather_shards(settings.data, ranks, cache_dir, show)
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show_new)
-    prepared = limited(prepared, _row_limits(settings, prepared))
-    if settings.data.batch_size == "auto":
-        rows = prepared.tables["train"].num_rows
-        show_new(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
+    prepared = _prepared(settings, ranks, show_new)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
         built = assemble(settings, prepared, machine, ranks)
-        attach(output, built.classifier, built.checkpointer, reports=ranks.rank == 0)
+        attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
         if ranks.rank != 0:
             row = selected_row(built.classifier.progress.history, settings.objective)
             return _objective(dict(row), settings.objective)
-        done = _done_text(settings, prepared, built)
-        report = _finished_report(settings.paths, done, prepared)
-        if report is not None:
-            show(f"resume: this run is complete ({reason}); resume=never starts anew")
-        else:
-            report = export(settings, config, prepared, built)
-            report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
-            write_json(output / REPORT, report)
-            write_durably(output / DONE, done.encode())
+        report = _finish(settings, config, prepared, built, reason, started, show)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
+
+
+def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
+    cache_dir = Path(settings.paths.cache_dir)
+    data = gather_shards(settings.data, ranks, cache_dir, show)
+    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
+    return limited(prepared, _row_limits(settings, prepared))
+
+
+def _finish(
+    settings: Settings,
+    config: dict[str, Any],
+    prepared: Prepared,
+    built: Assembly,
+    reason: str,
+    started: float,
+    show: Show,
+) -> Report:
+    """Export and evaluate, unless all of it is there from an earlier call and whole."""
+    facts = _facts(settings, prepared, built)
+    splits = [split for split in ("val", "test") if split in prepared.tables]
+    report, lost = finished_report(settings.paths, facts, splits)
+    if report is not None:
+        show(f"resume: this run is complete ({reason}); resume=never starts anew")
+        return report
+    if lost:
+        show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
+    report = export(settings, config, prepared, built)
+    report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
+    write_json(Path(settings.paths.output_dir) / REPORT, report)
+    mark_finished(settings.paths, facts, splits)
+    return report
 
 
 def _shortened(trainer: TrainerSettings) -> TrainerSettings:
@@ -162,31 +182,19 @@ def _row_limits(settings: Settings, prepared: Prepared) -> dict[Split, int | Non
 def _check_places(paths: PathSettings) -> None:
     """Find in the first second, not after the training, what cannot be written."""
     check_writable(Path(paths.output_dir), "paths.output_dir")
-    check_place(paths.model, "paths.model_dir")
+    if paths.model_dir is not None or not (Path(paths.output_dir) / DONE).exists():  # of a finished run it is our own
+        check_place(paths.model, "paths.model_dir")
     check_writable(paths.model.parent, "paths.model_dir")
 
 
-def _done_text(settings: Settings, prepared: Prepared, built: Assembly) -> str:
+def _facts(settings: Settings, prepared: Prepared, built: Assembly) -> dict[str, Any]:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
     test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
-    return json.dumps({"epochs": len(history), "best_epoch": best, "data.test": test}) + "\n"
-
-
-def _finished_report(paths: PathSettings, done: str, prepared: Prepared) -> Report | None:
-    """Return the report where all had been done before and is still there."""
-    output = Path(paths.output_dir)
-    predictions = [predictions_file(output, split) for split in ("val", "test") if split in prepared.tables]
-    try:
-        if (output / DONE).read_text(encoding="utf-8") != done:
-            return None
-        if not all(file.is_file() for file in (paths.model / MANIFEST, *predictions)):
-            return None
-        report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return report
+    asked = {"baselines": settings.baselines, "decision": settings.decision}
+    limit = settings.trainer.limit_test_batches
+    return {"epochs": len(history), "best_epoch": best, "data.test": test, "test_batches": limit, **asked}
 
 
 def _train(settings: Settings, built: Assembly, show: Show) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from tabstep.errors import UserError
 from tabstep.schema import SPLITS, Split
-from tabstep.system.exits import write_failure
+from tabstep.system.atomic_write import publishing
+from tabstep.system.exits import writing
 from tabstep.tables.row_groups import RowGroupWriter
 from tabstep.tables.schema_file import open_table
 from tabstep.tables.source import TypedTable
@@ -57,22 +58,16 @@ def split_table(
 
 
 def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in paths}
-    try:
+    with writing(f"{next(iter(paths)).parent.parent}: cannot be written"), ExitStack() as stack:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        writers = {path: RowGroupWriter(file, table.arrow_schema) for path, file in temporary.items()}
+        files = {path: stack.enter_context(publishing(path)) for path in reversed(paths)}
+        writers = {path: RowGroupWriter(file, table.arrow_schema) for path, file in files.items()}
         start = 0
         for batch in table.batches(table.arrow_schema.names):
             here = part[start : start + batch.num_rows]
             for path, number in paths.items():
                 writers[path].add(batch.filter(pa.array(here == number)))
             start += batch.num_rows
-        for path, writer in writers.items():
+        for writer in writers.values():
             writer.close()
-            os.replace(temporary[path], path)
-    except OSError as error:
-        raise write_failure(error, f"{next(iter(paths)).parent.parent}: cannot be written") from error
-    finally:
-        for file in temporary.values():
-            file.unlink(missing_ok=True)
