@@ -95,8 +95,8 @@ class SplitSettings:
 class DataSettings:
     """Where the tables are and how they are cut into batches. With no location at all: the built-in table."""
 
-    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet, … in it")] = None
-    train: Annotated[str | None, Doc("parquet file, directory of parquet files or glob")] = None
+    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet or .csv, … in it")] = None
+    train: Annotated[str | None, Doc("parquet or CSV: a file, a directory or a glob")] = None
     val: Annotated[str | None, Doc("as train; null holds out val_share of train")] = None
     test: Annotated[str | None, Doc("as train; null leaves the test out")] = None
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")] = "none"
