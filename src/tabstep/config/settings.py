@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tabstep.run_files import CHECKPOINTS, MODEL
 
@@ -368,6 +368,7 @@ class RemoteSettings:
     encrypt_inter_container: Annotated[bool, Doc("encrypts what instances tell each other")]
     profiler: Annotated[bool, Doc("system metrics every second to the output path")]
     debugger: Annotated[bool, Doc("the debugger's hook")]
+    request: Annotated[dict[str, Any], Doc("further fields of CreateTrainingJob, as the service calls them")]
     ca_repository_arn: Annotated[str | None, Doc("CodeArtifact repository that the job installs from")]
     max_usd: Annotated[Positive | None, Doc("refuses a job that could cost more")]
     prices: Annotated[str | None, Doc("YAML file of prices by region and instance type; null is the built-in table")]
