@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from tabstep.analysis.attributions import attribute, column_shares, log_odds, mean_of, replaced
 from tabstep.artifact.predictor import Member
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.models import MLP, ResNet
 from tabstep.models.embeddings import FeatureEmbedding
@@ -44,8 +43,8 @@ class Additive(nn.Module):
 @pytest.fixture(scope="module")
 def encoder(tiny_data: Any) -> Encoder:
     source = open_source(str(tiny_data / "train"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    return Encoder.fit(source, SCHEMA, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    return Encoder.fit(source, SCHEMA, options=options)
 
 
 @pytest.fixture(scope="module")

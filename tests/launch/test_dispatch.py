@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,26 +15,9 @@ from tests.launch.jobs import ROLE
 from tabstep.entry import main
 from tabstep.launch.request import limits
 
+pytestmark = pytest.mark.usefixtures("nowhere")
 SOURCE = Path(__file__).resolve().parents[2]
 DRY_RUN = ["launch=dry_run", f"launch.role={ROLE}", "launch.region=eu-west-1", "launch.bucket=my-bucket"]
-
-
-@pytest.fixture(autouse=True)
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials, no configuration, no connection, an empty working directory."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "SAGEMAKER_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-    def refuse(*arguments: Any) -> None:
-        raise AssertionError(f"a connection was tried: {arguments}")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -133,6 +134,24 @@ def test_tables_on_s3_are_looked_at_before_anything_is_sent(
 def test_bucket_that_is_missing(overrides: list[str], sent: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match=r"AWS refuses .*: create it"):
         launch(overrides, "launch.bucket=no-such-bucket", "launch.output_path=null")
+    assert sent == []
+
+
+def test_an_expired_token_is_told_as_such(
+    overrides: list[str], sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.awsrequest import AWSResponse
+
+    make = sdk.boto_session
+
+    def expired(region: str) -> Any:
+        session, empty = make(region), SimpleNamespace(stream=lambda: iter([b""]))
+        session.events.register("before-send.s3", lambda request, **_: AWSResponse(request.url, 400, {}, empty))
+        return session
+
+    monkeypatch.setattr(sdk, "boto_session", expired)
+    with pytest.raises(UserError, match=r"HeadObject: Bad Request \(as for a token that has expired\): sign in again"):
+        launch(overrides, "launch.wait=false")
     assert sent == []
 
 

@@ -152,11 +152,19 @@ def _reasons(rows: pa.RecordBatch, found: Attributions, place: int) -> list[dict
     return [
         {
             "column": found.columns[index],
-            "value": to_text(decoded(rows.column(found.columns[index]))[place : place + 1])[0].as_py(),
+            "value": _value(rows.column(found.columns[index])[place : place + 1]),
             "attribution": float(found.values[place, index]),
         }
         for index in order
     ]
+
+
+def _value(cell: pa.Array) -> str | None:
+    plain = decoded(cell)
+    if pa.types.is_floating(plain.type) and plain.is_valid()[0].as_py():
+        return f"{plain[0].as_py():.6g}"
+    text: str | None = to_text(plain)[0].as_py()
+    return text
 
 
 def _attributions(predictor: Predictor, rows: pa.RecordBatch, usual: pa.RecordBatch, classes: Any) -> Any:

@@ -27,11 +27,11 @@ def deposit(request: Mapping[str, Any], bases: Sequence[Path], directory: Path) 
     places: dict[str, Path] = {}
     target = f"{request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/output"
     for name, below in _PACKED.items():
-        found = {path.name: path for base in reversed(bases) for path in sorted((base / below).iterdir())}
-        if found:
+        files = {path.name: path for base in reversed(bases) for path in sorted((base / below).iterdir())}
+        if files:
             file = file_of(directory, f"{target}/{name}")
             with tarfile.open(file, mode="w:gz", compresslevel=1) as tar:
-                for inside, path in sorted(found.items()):
+                for inside, path in sorted(files.items()):
                     tar.add(path, arcname=inside)
             places[f"{target}/{name}"] = file
     return places

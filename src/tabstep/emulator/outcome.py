@@ -40,7 +40,7 @@ class Outcome:
     def metrics(self) -> dict[str, list[float]]:
         """Values of each metric definition, as the service reads them from the log."""
         definitions = self.request["AlgorithmSpecification"].get("MetricDefinitions", ())
-        regexes = {each["Name"]: re.compile(each["Regex"]) for each in definitions}
+        regexes = {metric["Name"]: re.compile(metric["Regex"]) for metric in definitions}
         return {
             name: [float(match[1]) for line in self.log if (match := regex.search(line))]
             for name, regex in regexes.items()

@@ -71,8 +71,14 @@ def _mounted(request: Mapping[str, Any], bundle: bytes, directory: Path, changes
 
 def _code_uri(request: Mapping[str, Any]) -> str | None:
     """Return where the source lies that comes as a channel; None where the toolkit fetches it itself."""
-    channels = {each["ChannelName"]: each["DataSource"]["S3DataSource"] for each in request.get("InputDataConfig", ())}
-    return str(channels[CODE]["S3Uri"]) if CODE in channels else None
+    uri = _source_of(request, CODE).get("S3Uri")
+    return None if uri is None else str(uri)
+
+
+def _source_of(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what a request says of the objects of a channel; nothing where it has no such channel."""
+    channels = request.get("InputDataConfig", ())
+    return next((each["DataSource"]["S3DataSource"] for each in channels if each["ChannelName"] == name), {})
 
 
 def _hosts(request: Mapping[str, Any], directory: Path, gpus: int) -> list[Host]:
@@ -96,7 +102,7 @@ def _attempt(
     started = time.monotonic()
     for index, host in enumerate(hosts):
         own = {name: _part(mounted, name, files, index) for name, files in channels.items()}
-        host.prepare(mounted, own, [each.name for each in hosts])
+        host.prepare(mounted, own, [other.name for other in hosts])
     outcome.stages.append(("Downloading", time.monotonic() - started))
     limit = mounted["StoppingCondition"]["MaxRuntimeInSeconds"]
     attempt = run_attempt(hosts, mounted, hear=hear, interrupt_after=interrupt_after, max_seconds=limit)
@@ -109,8 +115,7 @@ def _attempt(
 
 def _part(request: Mapping[str, Any], name: str, files: Files, index: int) -> Files:
     """Return the files of a channel that the host with this number gets: all, or every n-th by key."""
-    sources = {each["ChannelName"]: each["DataSource"]["S3DataSource"] for each in request.get("InputDataConfig", ())}
-    if sources.get(name, {}).get("S3DataDistributionType") != "ShardedByS3Key":
+    if _source_of(request, name).get("S3DataDistributionType") != "ShardedByS3Key":
         return files
     return {key: files[key] for key in sorted(files)[index :: request["ResourceConfig"]["InstanceCount"]]}
 

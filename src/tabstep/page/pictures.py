@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tabstep.page.document import text
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INK, MUTED, LINE = "#0000b0", "#0000b1", "#0000b2"
 SERIES: Final = tuple(f"#0000a{place}" for place in range(8))
 _NAMES: Final = {INK: "ink", MUTED: "muted", LINE: "line"} | {color: f"c{place}" for place, color in enumerate(SERIES)}
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
     "axes.grid": True,
@@ -63,11 +63,15 @@ def styled() -> Iterator[None]:
         yield
 
 
-def axes(height: float = 3.0) -> tuple[Figure, Axes]:
-    """Return an empty picture of the page's width."""
+def axes(height: float = 3.0, *, left: float = 0.62, bottom: float = 0.45) -> tuple[Figure, Axes]:
+    """Return an empty picture of the page's width; margins are in inches.
+
+    They are given, since matplotlib would find them by drawing everything twice.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height))
+    figure.subplots_adjust(left=left / WIDTH, right=1 - 0.1 / WIDTH, bottom=bottom / height, top=1 - 0.1 / height)
     return figure, figure.add_subplot()
 
 

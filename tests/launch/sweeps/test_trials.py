@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.launch.conftest import BUCKET, client
+from tests.launch.jobs import archive
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
@@ -78,17 +78,7 @@ def pretend(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
     report = {"val_auroc": float(given["model.width"]) / 100 + float(given["seed"]) / 1000, "epochs": 2}
     artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]
     output = artifact.replace("model.tar.gz", "output.tar.gz")
-    return {artifact: tar({"weights": b"w"}), output: tar({"report.json": json.dumps(report).encode()})}
-
-
-def tar(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return {artifact: archive({"weights": b"w"}), output: archive({"report.json": json.dumps(report).encode()})}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from tests.launch.conftest import BUCKET, client
-from tests.launch.sweeps.test_trials import _logging_as_it_was, tar
+from tests.launch.jobs import archive
+from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
@@ -86,7 +87,7 @@ class Tuner:
             (artifact.replace("model.tar.gz", "output.tar.gz"), {"report.json": json.dumps(report).encode()}),
         ):
             bucket, _, key = address.removeprefix("s3://").partition("/")
-            client("s3").put_object(Bucket=bucket, Key=key, Body=tar(files))
+            client("s3").put_object(Bucket=bucket, Key=key, Body=archive(files))
         metric = {"MetricName": METRIC_NAMES["val_auroc"], "Type": "Maximize", "Value": 0.9123457}
         return {
             "TrainingJobName": name,

@@ -146,8 +146,8 @@ class PyTorchTrainingStepBuilder:
         Raises:
             ProblemsError: everything that is wrong with the job, one line each.
         """
-        found = prepare_step(self.config.to_overrides(), self._launch())
-        step = self._placed(found, name, cached=cache_config is not None)
+        prepared = prepare_step(self.config.to_overrides(), self._launch())
+        step = self._placed(prepared, name, cached=cache_config is not None)
         session = self._sent(step, step.warnings)
         with sdk.quiet():
             from sagemaker.workflow.steps import TrainingStep
@@ -180,15 +180,15 @@ class PyTorchTrainingStepBuilder:
             UserError: everything that is wrong with the job or the ranges, one line each.
         """
         search = Search(ranges=ranges, sweeper=sweeper or {}, max_parallel=max_parallel)
-        made = prepare_tuning_step(self.config.to_overrides(), self._launch(), search)
-        step = self._placed(made.step, name, cached=cache_config is not None)
-        session = self._sent(step, made.warnings)
+        tuning = prepare_tuning_step(self.config.to_overrides(), self._launch(), search)
+        step = self._placed(tuning.step, name, cached=cache_config is not None)
+        session = self._sent(step, tuning.warnings)
         self._tuned.add(step.name)
         with sdk.quiet():
             from sagemaker.workflow.steps import TuningStep
 
-            tuner = render.tuner(made.spec, session, step.late)
-            arguments = tuner.fit(inputs=render.inputs(made.spec.job, step.late), job_name=made.spec.name)
+            tuner = render.tuner(tuning.spec, session, step.late)
+            arguments = tuner.fit(inputs=render.inputs(tuning.spec.job, step.late), job_name=tuning.spec.name)
             arguments.args = overlaid(arguments.args, {"TrainingJobDefinition": step.spec.request})
             return TuningStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 

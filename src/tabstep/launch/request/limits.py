@@ -36,8 +36,8 @@ def shapes() -> Shapes:
     from botocore.loaders import Loader
 
     model: Mapping[str, Any] = Loader().load_service_model("sagemaker", "service-2")
-    found: Shapes = model["shapes"]
-    return found
+    known: Shapes = model["shapes"]
+    return known
 
 
 def instance_types() -> list[str]:
@@ -59,8 +59,8 @@ def _walk(value: Any, name: str, path: str) -> Iterator[str]:
         yield from _structure(value, shape, path)
     elif kind == "list":
         yield from _size(len(value), shape, path, "entries")
-        for index, each in enumerate(value):
-            yield from _walk(each, shape["member"]["shape"], f"{path}[{index}]")
+        for index, entry in enumerate(value):
+            yield from _walk(entry, shape["member"]["shape"], f"{path}[{index}]")
     elif kind == "map":
         yield from _map(value, shape, path)
     elif kind == "string":
@@ -79,9 +79,9 @@ def _map(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Itera
 def _structure(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:
     members = shape["members"]
     yield from (f"{_key(_join(path, key))}: is missing" for key in shape.get("required", ()) if key not in value)
-    for key, each in value.items():
+    for key, part in value.items():
         if key in members:
-            yield from _walk(each, members[key]["shape"], _join(path, key))
+            yield from _walk(part, members[key]["shape"], _join(path, key))
         else:
             yield f"{_key(_join(path, key))}: the service knows no such field: {nearest(key, members)}"
 

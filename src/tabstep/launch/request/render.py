@@ -47,7 +47,7 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
 
 def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
     """Return the ``sagemaker.tuner.HyperparameterTuner`` of a tuning job, around the estimator of its jobs."""
-    made = estimator(spec.job, session, late)
+    repeated = estimator(spec.job, session, late)
     with sdk.quiet():
         from sagemaker.tuner import HyperbandStrategyConfig, HyperparameterTuner, StrategyConfig
 
@@ -56,10 +56,10 @@ def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) 
             least, most = spec.resources
             hyperband = StrategyConfig(HyperbandStrategyConfig(max_resource=most, min_resource=least))
         return HyperparameterTuner(
-            made,
+            repeated,
             spec.metric,
             {key: _range(dimension) for key, dimension in spec.ranges.items()},
-            metric_definitions=made.metric_definitions,  # those of the estimator are left out otherwise
+            metric_definitions=repeated.metric_definitions,  # those of the estimator are left out otherwise
             strategy=spec.strategy,
             strategy_config=hyperband,
             objective_type=spec.direction,
@@ -85,7 +85,7 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
     with sdk.quiet():
         from sagemaker.inputs import TrainingInput
 
-        found = {
+        channels = {
             name: TrainingInput(
                 (late or {}).get(f"channels.{name}", uri),
                 distribution="ShardedByS3Key" if spec.sharded and name == "train" else "FullyReplicated",
@@ -93,7 +93,7 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
             )
             for name, uri in spec.channels.items()
         }
-    return found or None
+    return channels or None
 
 
 def request(spec: JobSpec) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], An
     bucket, _ = split_uri(spec.bundle_uri)
     session = sdk.session(sdk.offline_session(spec.region), bucket)
     session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
-    made, channels = make(session), inputs(spec)
+    launcher, channels = make(session), inputs(spec)
     try:
         with sdk.quiet(logging.CRITICAL):  # it says where to look for help when a request fails
-            made.fit(inputs=channels, wait=False, job_name=name)
+            launcher.fit(inputs=channels, wait=False, job_name=name)
     except _CapturedError as captured:
         return captured.request
     raise AssertionError("the SDK sent no request")

@@ -151,12 +151,12 @@ def session(boto: Any, bucket: str | None = None, *, pipeline: bool = False, cli
     with quiet():
         from sagemaker.workflow.pipeline_context import PipelineSession
 
-        made = (PipelineSession if pipeline else module.Session)(
+        sdk_session = (PipelineSession if pipeline else module.Session)(
             boto_session=boto,
             sagemaker_client=client or boto.client("sagemaker"),
             sagemaker_config=_CONFIG,
             default_bucket=bucket,
         )
     if bucket is not None:
-        made._default_bucket = bucket
-    return made
+        sdk_session._default_bucket = bucket
+    return sdk_session

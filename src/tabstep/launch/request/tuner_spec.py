@@ -126,7 +126,7 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
 def longest(samples: Sequence[Settings], space: Space) -> int | None:
     """Return the most epochs that a trial may train; None where one of them has no limit."""
     swept = space.dimensions.get("trainer.max_epochs")
-    limits = [each.trainer.max_epochs for each in samples]
+    limits = [sample.trainer.max_epochs for sample in samples]
     limits += [None if text == "null" else int(text) for text in (ends(swept) if swept else ())]
     return None if None in limits else max(limit for limit in limits if limit is not None)
 

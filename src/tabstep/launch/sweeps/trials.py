@@ -154,8 +154,8 @@ class JobRunner:
 
     def _send_new(self, sent: Sent, name: str) -> bool:
         """Send a job unless it has to wait for the budget or a quota."""
-        others = [each.prepared for each in self.jobs.values() if each.name]
-        running = sum(each.ceiling.usd or 0.0 for each in others)
+        others = [other.prepared for other in self.jobs.values() if other.name]
+        running = sum(other.ceiling.usd or 0.0 for other in others)
         over = self._over_budget(sent.prepared, self.spent + running)
         if over and not others:
             raise UserError(over[0])
