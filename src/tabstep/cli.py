@@ -119,20 +119,25 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", help="column whose values are to be equally frequent in all splits")
     parser.add_argument("--val", type=float, default=0.16, metavar="SHARE", help="(default: %(default)s)")
     parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="(default: %(default)s)")
+    parser.add_argument("--group", help="column whose equal values stay in one split, as customer")
+    parser.add_argument("--time", help="column by which the latest rows are test, those before them val")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def _split(options: Namespace) -> None:
     from tabstep.tables.split_file import split_table
+    from tabstep.tables.splits import Cut
 
+    if options.group and options.time:
+        raise UserError("--group and --time: choose one of them")
+    label = () if options.label is None else (options.label,)
     counts = split_table(
         options.table,
         options.out,
-        label=options.label,
+        cut=Cut(label=label, group=options.group, time=options.time, seed=options.seed),
         val_share=options.val,
         test_share=options.test,
-        seed=options.seed,
         overwrite=options.overwrite,
     )
     rows = ", ".join(f"{count} rows of {split}" for split, count in counts.items())

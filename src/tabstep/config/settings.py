@@ -81,6 +81,14 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """How val is held out of train where there is none."""
+
+    group: Annotated[str | None, Doc("column whose equal values stay in one split, as customer")] = None
+    time: Annotated[str | None, Doc("column by which the latest rows are held out")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where the tables are and how they are cut into batches. With no location at all: the built-in table."""
 
@@ -103,6 +111,8 @@ class DataSettings:
         "strict"
     )
     builtin_rows: Annotated[int, Range(ge=1000), Doc("rows of the built-in table")] = 40000
+    drop_unlabeled: Annotated[bool, Doc("leaves rows without a label out, instead of ending with an error")] = False
+    split: SplitSettings = field(default_factory=SplitSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
