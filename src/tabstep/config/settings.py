@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tabstep.run_files import CHECKPOINTS, MODEL
 
@@ -415,6 +415,9 @@ class RemoteSettings:
     encrypt_inter_container: Annotated[bool, Doc("encrypts what instances tell each other")] = False
     profiler: Annotated[bool, Doc("system metrics every second to the output path")] = True
     debugger: Annotated[bool, Doc("the debugger's hook")] = False
+    request: Annotated[dict[str, Any], Doc("further fields of CreateTrainingJob, as the service calls them")] = field(
+        default_factory=dict
+    )
     ca_repository_arn: Annotated[str | None, Doc("CodeArtifact repository that the job installs from")]
     max_usd: Annotated[Positive | None, Doc("refuses a job that could cost more")] = None
     prices: Annotated[
