@@ -29,7 +29,7 @@ class Runs:
     argv: list[list[str]] = field(default_factory=list)
     failure: BaseException | None = None
 
-    def run(self, settings: Settings, config: dict[str, Any]) -> float:
+    def run(self, settings: Settings, config: dict[str, Any], shown: set[str]) -> float:
         self.settings.append(settings)
         self.configs.append(config)
         self.argv.append(list(sys.argv))
@@ -166,7 +166,7 @@ MISTAKES = [
         [
             "sed: no such key (got 1): did you mean 'seed'?",
             "optimizer: no such option, got 'adamv': did you mean 'adamw'?",
-            "data.batch_size: expected a whole number >= 1, got 0",
+            "data.batch_size: expected auto or a whole number >= 1, got 0",
             "schema.id, schema.label: column 'a' has several roles: give it one",
             "resume: expected auto, must, never or the path of a checkpoint, got 'atuo': did you mean 'auto'?",
         ],

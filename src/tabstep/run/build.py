@@ -215,7 +215,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
-        callbacks=[build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
+        callbacks=[*build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
         plugins=[checkpointer.store],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
