@@ -306,7 +306,7 @@ class ReportSettings:
     """The page that a run ends with, and what it may cost."""
 
     page: Annotated[bool, Doc("writes report.html at the end of the run")]
-    rows: Annotated[Count, Doc("rows of val that importance, dependence and slices are computed on, at most")]
+    rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")]
     seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")]
 
 
