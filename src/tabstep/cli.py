@@ -220,7 +220,7 @@ def _explain(options: Namespace) -> None:
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep, which gets report.html")
-    parser.add_argument("--rows", type=_count, default=2_000, metavar="N", help="of val that are looked at, at most")
+    parser.add_argument("--rows", type=_count, default=1_000, metavar="N", help="of val for importance and dependence")
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="what is left by then is left out")
 
 
