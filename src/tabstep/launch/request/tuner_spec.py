@@ -121,7 +121,7 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
 def longest(samples: Sequence[Settings], space: Space) -> int:
     """Return the most epochs that a trial may train; where one of them has no limit, more than a trial takes."""
     swept = space.dimensions.get("trainer.max_epochs")
-    limits = [each.trainer.max_epochs for each in samples]
+    limits = [sample.trainer.max_epochs for sample in samples]
     limits += [None if text == "null" else int(text) for text in (ends(swept) if swept else ())]
     return max(_WITHOUT_LIMIT if limit is None else limit for limit in limits)
 
