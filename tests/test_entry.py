@@ -29,7 +29,7 @@ class Runs:
     argv: list[list[str]] = field(default_factory=list)
     failure: BaseException | None = None
 
-    def run(self, settings: Settings, config: dict[str, Any]) -> float:
+    def run(self, settings: Settings, config: dict[str, Any], shown: set[str]) -> float:
         self.settings.append(settings)
         self.configs.append(config)
         self.argv.append(list(sys.argv))

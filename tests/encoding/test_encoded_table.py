@@ -211,3 +211,20 @@ def test_a_full_disk_is_said_and_leaves_nothing(train: ParquetSource, tmp_path: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert not list(tmp_path.glob(".*building"))
     assert encode_table(train, encoder, tmp_path).num_rows == 200
+
+
+def test_a_large_entry_is_verified_to_its_end(tmp_path: Path) -> None:
+    columns = {f"x{index}": np.arange(400_000, dtype=np.float32) + index for index in range(15)}
+    pq.write_table(pa.table({**columns, "label": np.arange(400_000) % 2}), tmp_path / "large.parquet")
+    source = open_source(str(tmp_path / "large.parquet"), split="train")
+    schema = Schema(label=("label",), numeric=tuple(columns), categorical=())
+    options = EncoderOptions(scaling="standard", max_categories=10, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options)
+    first = encode_table(source, encoder, tmp_path)
+    expected, path = first.x_num.copy(), first.rows_file.with_name("x_num.bin")
+    assert path.stat().st_size == 24_000_000
+    with open(path, "r+b") as file:
+        file.seek(17_000_000)
+        file.write(bytes(7_000_000))
+    assert not np.array_equal(first.x_num, expected), "the mapped file has changed"
+    assert np.array_equal(encode_table(source, encoder, tmp_path).x_num, expected)

@@ -49,7 +49,7 @@ def test_a_location_of_its_own_wins(tmp_path: Path) -> None:
     [
         (["train.parquet", "validation.parquet"], "holds 'validation.parquet', and the split is called 'val'"),
         (["train.parquet", "train/a.parquet"], r"holds train twice \(train, train.parquet\)"),
-        (["a.parquet"], r"neither train/ nor train.parquet \(there is a.parquet\)"),
+        (["a.parquet"], r"neither train/ nor train.parquet or train.csv \(there is a.parquet\)"),
     ],
 )
 def test_unclear_layouts_are_refused(tmp_path: Path, names: list[str], message: str) -> None:

@@ -24,6 +24,11 @@ LARGEST = sys.float_info.max
 HABITS = {
     "ckpt_path": "resume=PATH",
     "optimized_metric": "objective",
+    "epochs": "trainer.max_epochs",
+    "n_epochs": "trainer.max_epochs",
+    "num_epochs": "trainer.max_epochs",
+    "learning_rate": "optimizer.lr",
+    "target": "schema.label",
     "data.data_dir": "data.path",
     "model.lr": "optimizer.lr",
     "model.optimizer": "optimizer",

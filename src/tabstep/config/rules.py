@@ -23,6 +23,7 @@ from tabstep.config.settings import (
     SGDSettings,
     TrainerSettings,
 )
+from tabstep.decisions import parse_goal
 from tabstep.errors import nearest
 
 RESUME_WORDS = ("auto", "must", "never")
@@ -147,6 +148,14 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
+def _decision(decision: str | None) -> Iterator[str]:
+    if decision is not None:
+        try:
+            parse_goal(decision)
+        except ValueError as error:
+            yield f"decision: {error}"
+
+
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema",), _columns),
     (("schema",), _task),
@@ -156,6 +165,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
+    (("decision",), _decision),
     (("paths",), _paths),
     (("launch",), _launch),
 )

@@ -12,11 +12,12 @@ from torch import nn
 from tabstep.errors import UserError, nearest
 from tabstep.models.mlp import MLP
 from tabstep.models.resnet import ResNet
+from tabstep.models.tabm import TabM
 
-MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet": ResNet}
+MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet": ResNet, "tabm": TabM}
 ENTRY_POINTS = "tabstep.models"
 
-__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "build_model", "find_model"]
+__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "TabM", "build_model", "find_model"]
 
 
 def find_model(name: str) -> type[nn.Module]:

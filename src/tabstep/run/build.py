@@ -183,8 +183,8 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
     return {
-        "data.train": prepared.sources["train"].content_digest(),
-        "data.val": prepared.sources["val"].content_digest(),
+        "data.train": prepared.sources["train"].fingerprint(),
+        "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
         "data.batch_size": batch_size_of(settings, prepared),
@@ -215,7 +215,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
-        callbacks=[build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
+        callbacks=[*build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
         plugins=[checkpointer.store],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,

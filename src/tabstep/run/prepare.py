@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,11 @@ from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
+from tabstep.tables.columns import value_kind
+from tabstep.tables.csv import csv_as_parquet
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
-from tabstep.tables.source import ParquetSource, open_source
+from tabstep.tables.locations import is_csv
+from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import hold_out, locate_splits
 
 Show = Callable[[Any], None]
@@ -32,6 +35,7 @@ class Prepared:
     encoder: Encoder
     sources: Mapping[Split, ParquetSource]
     tables: Mapping[Split, EncodedTable]
+    findings: Sequence[Finding] = ()
     best_auroc: float | None = None
 
 
@@ -49,6 +53,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         sources["train"], sources["val"] = hold_out(sources["train"], found.label, data.val_share, seed)
     if "test" not in sources:
         show("data.test is not set: there will be no test score")
+    findings: list[Finding] = []
     if data.checks != "off":
         findings = _check(sources, found, cache_dir)
         show(findings_table(findings))
@@ -65,7 +70,9 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     tables = {
         split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
     }
-    return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
+    return Prepared(
+        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
+    )
 
 
 def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
@@ -89,10 +96,15 @@ def _open(
         locations = locate_splits(builtin.path, None, None, None)
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
-    sources = {
-        split: open_source(location, split=split, partitioning=data.partitioning).reading(schema.parse)
-        for split, location in locations.items()
-    }
+    sources: dict[Split, ParquetSource] = {}
+    for split, location in locations.items():
+        where = where_of(split)
+        if is_csv(location, where=where):  # train is the first, and says what the values of the others are
+            columns = sources["train"].arrow_schema if sources else ()
+            kinds = {column.name: value_kind(column.type) for column in columns}
+            location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
+        sources[split] = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
+    sources = {split: source.reading(schema.parse) for split, source in sources.items()}
     return sources, schema, best_auroc
 
 

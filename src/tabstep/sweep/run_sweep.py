@@ -33,7 +33,7 @@ from tabstep.sweep.runners import THREADS, HydraRunner, ProcessRunner, visible_g
 from tabstep.sweep.samplers import Proposer, make_proposer
 from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, is_remote
 from tabstep.sweep.space import Space, given, parse_space
-from tabstep.sweep.summary import conclude
+from tabstep.sweep.summary import conclude, pause
 from tabstep.sweep.validate import changed_advice, check_same, check_space, check_surroundings, fixed
 
 LEAST_WINDOW = 3
@@ -93,6 +93,9 @@ def start(
         runner = choose_runner(launcher, settings, surroundings, plan.options)
         try:
             _run(plan, ledger, runner)
+        except (KeyboardInterrupt, StoppedError):
+            pause(ledger, composer)
+            raise
         finally:
             write_leaderboard(ledger)
         conclude(ledger, plan.space, composer)

@@ -7,17 +7,38 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pyarrow import ArrowException, fs
 
-from tabstep.errors import UserError, nearest
+from tabstep.config.local_tables import near_path
+from tabstep.errors import RetryError, UserError
+from tabstep.system.exits import of_the_machine
 
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
+CSV_SUFFIXES: Final = tuple(f".{name}{packed}" for name in ("csv", "tsv", "txt") for packed in ("", ".gz", ".zst"))
 _URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _MAGIC: Final = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileState:
+    """What a file system says of a file without reading it; an object of a store has a size and a time alone."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int = 0
+    device: int = 0
+    inode: int = 0
+
+    @property
+    def changed_ns(self) -> int:
+        return max(self.mtime_ns, self.ctime_ns)
+
+    def same_file(self, other: FileState) -> bool:
+        """Whether nobody wrote to the file in between; a new name or permission, which ``ctime_ns`` tells, is none."""
+        return replace(self, ctime_ns=0) == replace(other, ctime_ns=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +52,19 @@ class Location:
     def name(self, path: str) -> str:
         """Return ``path`` relative to ``base``."""
         return path[len(self.base) :].lstrip("/") if self.base and path.startswith(self.base) else path
+
+    def state(self, path: str) -> FileState:
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            info = self.filesystem.get_file_info(path)
+            return FileState(size=info.size or 0, mtime_ns=info.mtime_ns or 0)
+        stat = os.stat(path)
+        return FileState(
+            size=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            ctime_ns=stat.st_ctime_ns,
+            device=stat.st_dev,
+            inode=stat.st_ino,
+        )
 
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
@@ -58,6 +92,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def read_error(where: str, name: str, error: Exception, part: str = "") -> UserError | RetryError:
+    """Return what a failed read of a file means; ``part`` says which part of damaged data it is."""
+    cause = first_line(error)
+    if of_the_machine(error):
+        return RetryError(f"{where}: {name}: cannot be read: {cause}: run again when the storage is back")
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(f"{where}: {name}: cannot be read: {cause}: let this user read it")
+    return UserError(f"{where}: {name}: {part}is damaged: {cause}: copy or write the file again")
+
+
 def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
     """Return what a directory holds directly, by name, without hidden entries.
 
@@ -69,15 +113,28 @@ def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
     if kind == fs.FileType.File:
         raise UserError(f"{where}: {location} is a file, a directory is due: set data.train to it instead")
     if kind == fs.FileType.NotFound:
-        raise UserError(f"{where}: no such directory: {location}{_near_path(path)}")
+        raise UserError(f"{where}: no such directory: {location}{near_path(path)}")
     found = _list(filesystem, path, where, recursive=False)
     return {info.base_name: info for info in found if not _hidden(info.base_name)}
 
 
-def find_files(location: str, *, where: str) -> Location:
+def is_csv(location: str, *, where: str) -> bool:
+    """Whether a location stands for CSV: a name that ends so, or a directory with CSV and no parquet in it."""
+    filesystem, path = open_filesystem(location)
+    if path.lower().endswith(CSV_SUFFIXES):
+        return True
+    if path.endswith(PARQUET_SUFFIXES) or _file_type(filesystem, path, where) != fs.FileType.Directory:
+        return False
+    names = [info.path for info in _list(filesystem, path, where, recursive=True) if not _hidden(info.base_name)]
+    return any(name.lower().endswith(CSV_SUFFIXES) for name in names) and not any(
+        name.endswith(PARQUET_SUFFIXES) for name in names
+    )
+
+
+def find_files(location: str, *, where: str, suffixes: tuple[str, ...] = PARQUET_SUFFIXES) -> Location:
     """Return the files of a file, a directory (and the directories below it) or a glob.
 
-    In a directory only names that end in .parquet, .parq or .pq count; hidden names (``.`` or ``_`` first) do not.
+    In a directory only names that end in one of ``suffixes`` count; hidden names (``.`` or ``_`` first) do not.
 
     Raises:
         UserError: nothing is there, it cannot be read, or it holds no such file. Messages begin with ``where``.
@@ -89,10 +146,10 @@ def find_files(location: str, *, where: str) -> Location:
     if kind == fs.FileType.File:
         return Location(filesystem=filesystem, base=os.path.dirname(path), paths=(path,))
     if kind == fs.FileType.Directory:
-        return _in_directory(filesystem, path, location, where)
+        return _in_directory(filesystem, path, location, where, suffixes)
     if _MAGIC.search(path):
         return _by_glob(filesystem, path, location, where)
-    raise UserError(f"{where}: no such file or directory: {location}{_near_path(path)}")
+    raise UserError(f"{where}: no such file or directory: {location}{near_path(path)}")
 
 
 def is_directory(location: str, *, where: str) -> bool:
@@ -106,12 +163,6 @@ def _file_type(filesystem: fs.FileSystem, path: str, where: str) -> fs.FileType:
         return filesystem.get_file_info(path).type
     except (OSError, ArrowException) as error:
         raise UserError(f"{where}: {path} cannot be read: {first_line(error)}") from error
-
-
-def _near_path(path: str) -> str:
-    parent = Path(path).parent
-    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() and os.access(parent, os.R_OK) else []
-    return f": {nearest(Path(path).name, names)}" if names else ""
 
 
 def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) -> list[fs.FileInfo]:
@@ -128,12 +179,14 @@ def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/") if part)
 
 
-def _in_directory(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
+def _in_directory(
+    filesystem: fs.FileSystem, path: str, location: str, where: str, suffixes: tuple[str, ...]
+) -> Location:
     base = path.rstrip("/")
     infos = _list(filesystem, base, where, recursive=True)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
-    paths = sorted(file for file in seen if file.endswith(PARQUET_SUFFIXES))
+    paths = sorted(file for file in seen if file.lower().endswith(suffixes))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
     return Location(filesystem=filesystem, base=base, paths=tuple(paths))

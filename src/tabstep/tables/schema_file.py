@@ -14,9 +14,10 @@ from tabstep.schema import Schema, Task
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.columns import meaning
-from tabstep.tables.csv import CSV_SUFFIXES, CsvTable
+from tabstep.tables.csv import CsvTable
 from tabstep.tables.describe import ColumnFacts, describe
 from tabstep.tables.infer_schema import Declared, Row, infer_schema
+from tabstep.tables.locations import is_csv
 from tabstep.tables.source import TypedTable, open_source
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -25,8 +26,8 @@ _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def open_table(location: str, *, where: str) -> TypedTable:
-    """Open parquet (a file, a directory, a glob) or a CSV file, by the name's ending."""
-    if location.lower().endswith(CSV_SUFFIXES):
+    """Open parquet or CSV: a file, a directory or a glob."""
+    if is_csv(location, where=where):
         return CsvTable(location, where=where)
     return open_source(location, split=where)
 

@@ -11,7 +11,7 @@ from pyarrow import fs
 from tabstep.errors import ProblemsError, UserError
 from tabstep.schema import SPLITS, Split
 from tabstep.tables.columns import to_text
-from tabstep.tables.locations import PARQUET_SUFFIXES, entries, is_directory
+from tabstep.tables.locations import CSV_SUFFIXES, PARQUET_SUFFIXES, entries, is_directory
 from tabstep.tables.source import ParquetSource, TypedTable
 
 _ALIASES: Final[dict[str, Split]] = {
@@ -49,6 +49,12 @@ def locate_splits(path: str | None, train: str | None, val: str | None, test: st
     return {split: located[split] for split in SPLITS if split in located}
 
 
+def holds_splits(location: str) -> bool:
+    """Whether a location is a directory with a train split in it, rather than one table."""
+    where = "data.path"
+    return is_directory(location, where=where) and "train" in map(_split_name, entries(location, where=where).values())
+
+
 def _below(path: str, wanted: Sequence[Split]) -> dict[Split, str]:
     found = entries(path, where="data.path")
     located: dict[Split, str] = {}
@@ -66,7 +72,7 @@ def _below(path: str, wanted: Sequence[Split]) -> dict[Split, str]:
         ]
     if "train" in wanted and "train" not in located and not problems:
         problems.append(
-            f"data.path: {path} holds neither train/ nor train.parquet (there is {_some(list(found))}): "
+            f"data.path: {path} holds neither train/ nor train.parquet or train.csv (there is {_some(list(found))}): "
             "set data.train, or cut one table into splits with `tabstep split`"
         )
     if problems:
@@ -78,7 +84,7 @@ def _split_name(info: fs.FileInfo) -> str:
     name: str = info.base_name
     if info.type == fs.FileType.Directory:
         return name
-    suffix = next((suffix for suffix in PARQUET_SUFFIXES if name.endswith(suffix)), None)
+    suffix = next((suffix for suffix in PARQUET_SUFFIXES + CSV_SUFFIXES if name.endswith(suffix)), None)
     return "" if suffix is None else name.removesuffix(suffix)
 
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tabstep.errors import UserError
+from tabstep.models.probabilities import pooled
 from tabstep.schema import Task
 from tabstep.training import guards
 from tabstep.training.datamodule import Batch, TrainLoader
@@ -148,8 +149,7 @@ class Classifier(L.LightningModule):
         self.last_loss = loss_sum.detach() / weight
         self._watch.add(self.last_loss)
         self._check_finite(batch)
-        scored = logits.detach()
-        self.scores["train"].add(scored if scored.ndim == 2 else scored.mean(dim=1), batch.y, loss_sum, weight)
+        self.scores["train"].add(pooled(logits.detach(), self.target.task), batch.y, loss_sum, weight)
         self._rows += len(batch.y)
         self.progress.batch = self.epoch_batch + 1
         if not self._sums_window:
@@ -253,7 +253,7 @@ class Classifier(L.LightningModule):
                 )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self.eval_model(batch.x_num, batch.x_cat)
+        logits = pooled(self.eval_model(batch.x_num, batch.x_cat), self.target.task)
         losses, weights = self.loss(logits, batch.y)
         self.scores["val"].add(logits, batch.y, (losses * weights).sum(), weights.sum())
 

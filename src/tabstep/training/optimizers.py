@@ -159,7 +159,7 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     [(3, 2)]
     """
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
-    head = [name for name in layers if name.split(".")[0] == "head"] or list(layers)[-1:]
+    head = [name for name in layers if name.split(".")[0] == "head"] if hasattr(module, "head") else list(layers)[-1:]
     return [layer.weight for name, layer in layers.items() if name not in head and layer.weight.requires_grad]
 
 

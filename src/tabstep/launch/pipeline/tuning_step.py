@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,11 +14,10 @@ from tabstep.config.compose import composed, composed_sweeper
 from tabstep.config.overrides import check_overrides
 from tabstep.config.resolve import composition_problem
 from tabstep.config.settings import Settings
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import collecting, raise_problems
 from tabstep.launch.pipeline.step import NO_TIME, Step, apart, conf_dir, digest, prepare_step, step_settings
-from tabstep.launch.request import limits, render
+from tabstep.launch.request.check import checked_tuner_request
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
-from tabstep.launch.sweeps.tuning import SHAPE
 from tabstep.sweep.best import SKIPPED_KEYS, differing
 from tabstep.sweep.distributions import ends
 from tabstep.sweep.options import Options, parse_options
@@ -59,22 +59,26 @@ class Search:
         option = f"hparams_search={self.ranges if named else DEFAULT}"
         texts = [] if named else list(self.ranges)
         problems, _ = check_overrides([option, *overrides], [conf_dir()], multirun=True)
-        if problems:
-            raise ProblemsError(problems)
-        try:
+        raise_problems(problems)
+        with _composing():
             raw = composed_sweeper([option, *overrides], [conf_dir()])
             plain = composed(overrides, [conf_dir()])
             searched = composed([option, *overrides], [conf_dir()]) if named else plain
-        except (HydraException, OmegaConfBaseException) as error:
-            raise composition_problem(error) from error
-        unknown = [key for key in self.sweeper if key not in raw]
-        if unknown:
-            raise ProblemsError([f"hydra.sweeper.{key}: no such key" for key in unknown])
+        raise_problems(f"hydra.sweeper.{key}: no such key" for key in self.sweeper if key not in raw)
         raw = {**raw, **self.sweeper}
         options = parse_options(raw, objective=str(plain["objective"]), seed=int(plain["seed"]))
         set_by_option = differing(_values(plain), _values(searched))
         space = parse_space([*(given(raw["params"]) if named else []), *overrides, *texts], seed=options.seed)
         return space, options, [*(space.shared[key] for key in space.order if key in space.shared), *set_by_option]
+
+
+@contextmanager
+def _composing() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise into one line of ours."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise composition_problem(error) from error
 
 
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,8 +104,7 @@ def prepare_tuning_step(overrides: Sequence[str], launch: Mapping[str, Any], sea
         max_epochs=longest(samples, space),
         max_parallel=search.max_parallel,
     )
-    if problems := limits.violations(render.tuner_request(spec), SHAPE):
-        raise ProblemsError(problems)
+    checked_tuner_request(spec)
     warnings = (*step.warnings, *ignored(options, spec.job))
     name = f"PyTorchTuning-{digest(spec, late)[:8]}"
     return TuningStep(spec=spec, step=replace(step, name=name), warnings=warnings)
@@ -116,16 +119,10 @@ def _checked(space: Space, shared: Sequence[str], known: Mapping[str, Any]) -> l
     problems: list[str] = []
     for key, dimension in space.dimensions.items():
         problems += check_overrides([f"{key}={text}" for text in ends(dimension)], [conf_dir()])[0]
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
-    found: list[Settings] = []
+    raise_problems(problems)
+    samples: list[Settings] = []
     for params in sample(space, [conf_dir()]):
-        try:
-            found.append(step_settings([*shared, *(f"{key}={text}" for key, text in params.items())], known))
-        except UserError as error:
-            problems += str(error).splitlines()
-        except (HydraException, OmegaConfBaseException) as error:
-            problems.append(str(composition_problem(error)))
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
-    return found
+        with collecting(problems), _composing():
+            samples.append(step_settings([*shared, *(f"{key}={text}" for key, text in params.items())], known))
+    raise_problems(problems)
+    return samples

@@ -24,7 +24,7 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 def job_packages(settings: Settings) -> list[str]:
     """Return the distributions that this configuration needs besides those that every job does."""
-    names = ["tensorboard"] if settings.logger.tensorboard else []
+    names = [*(settings.baselines or []), *(["tensorboard"] if settings.logger.tensorboard else [])]
     if isinstance(settings.model, PluginModelSettings):
         points = metadata.entry_points(group="tabstep.models", name=settings.model.name)
         names += [point.dist.name for point in points if point.dist is not None]
