@@ -19,6 +19,7 @@ from tabstep.config.secrets import redacted
 from tabstep.container import container
 from tabstep.errors import ProblemsError, UserError
 from tabstep.system.exits import exit_code, write_failure
+from tabstep.system.locks import check_free
 from tabstep.system.thread_waiting import set_omp_wait_policy, usage
 
 if TYPE_CHECKING:
@@ -103,10 +104,12 @@ def _composed_problems(
     from tabstep.config.resolve import composition_problem
 
     try:
-        parse(composed(overrides, conf_dirs, name=command.flags.get("--config-name") or PRIMARY))
+        settings = parse(composed(overrides, conf_dirs, name=command.flags.get("--config-name") or PRIMARY))
+        if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
+            check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
     except ProblemsError as error:
         return error.problems
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeError, RecursionError) as error:
         return [] if quiet else [str(composition_problem(error))]  # a mistake that is named already may have led to it
     return []
 
@@ -132,7 +135,7 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
     try:
         with _command_line(arguments):
             task()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
         if error in failures or isinstance(error, UserError):
             raise
         raise composition_problem(error) from error
