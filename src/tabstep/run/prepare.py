@@ -17,9 +17,8 @@ from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
 from tabstep.tables.columns import value_kind
-from tabstep.tables.csv import csv_as_parquet
 from tabstep.tables.infer_schema import infer_schema, schema_table
-from tabstep.tables.locations import is_csv
+from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import hold_out, locate_splits
 
@@ -95,11 +94,10 @@ def _open(
     sources: dict[Split, ParquetSource] = {}
     for split, location in locations.items():
         where = where_of(split)
-        if is_csv(location, where=where):  # train is the first, and says what the values of the others are
-            columns = sources["train"].arrow_schema if sources else ()
-            kinds = {column.name: value_kind(column.type) for column in columns}
-            location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
-        sources[split] = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
+        columns = sources["train"].arrow_schema if sources else ()  # it is the first, and the others have its kinds
+        kinds = {column.name: value_kind(column.type) for column in columns}
+        parquet = as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
+        sources[split] = open_source(parquet, split=split, partitioning=data.partitioning, memory=cache_dir)
     return sources, schema, best_auroc
 
 
