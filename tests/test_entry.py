@@ -176,7 +176,7 @@ MISTAKES = [
         [
             "sed: no such key (got 1): did you mean 'seed'?",
             "optimizer: no such option, got 'adamv': did you mean 'adamw'?",
-            "data.batch_size: expected a whole number >= 1, got 0",
+            "data.batch_size: expected auto or a whole number >= 1, got 0",
             "schema.id, schema.label: column 'a' has several roles: give it one",
             "resume: expected auto, must, never or the path of a checkpoint, got 'atuo': did you mean 'auto'?",
         ],

@@ -15,8 +15,7 @@ import tabstep
 from tabstep import cli
 from tabstep.analysis.explain import Budget, Explanation, explain, explanation_tables, summarize
 from tabstep.artifact import save as artifact
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.tables.source import open_source
@@ -31,8 +30,8 @@ SCHEMAS: dict[Task, Schema] = {
 
 def save_model(directory: Path, data: Path, task: Task) -> Path:
     source = open_source(str(data / "train"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, SCHEMAS[task], settings=settings, task=task)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, SCHEMAS[task], options=options, task=task)
     architecture = artifact.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,

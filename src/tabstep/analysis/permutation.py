@@ -47,17 +47,20 @@ def permutation_importance(
         more: asked before each column; when it says no, the columns that are left are not looked at.
     """
     full = score(predict(rows))
+    count = rows.num_rows
+    tiled = rows.take(pa.array(np.tile(np.arange(count), repeats)))
     found = []
     for place, name in enumerate(columns):
         if not more():
             break
         draws = np.random.default_rng([seed, place])
-        falls = [full - score(predict(_permuted(rows, name, draws))) for _ in range(repeats)]
+        order = np.concatenate([draws.permutation(count) for _ in range(repeats)])
+        probs = predict(_reordered(tiled, rows, name, order))
+        falls = [full - score(probs[start : start + count]) for start in range(0, repeats * count, count)]
         found.append(Importance(column=name, mean=float(np.mean(falls)), std=float(np.std(falls))))
     return sorted(found, key=lambda importance: -importance.mean)
 
 
-def _permuted(rows: pa.RecordBatch, name: str, draws: np.random.Generator) -> pa.RecordBatch:
+def _reordered(tiled: pa.RecordBatch, rows: pa.RecordBatch, name: str, order: NDArray[np.int64]) -> pa.RecordBatch:
     place = rows.schema.get_field_index(name)
-    column = rows.column(place).take(pa.array(draws.permutation(rows.num_rows)))
-    return rows.set_column(place, rows.schema.field(place), column)
+    return tiled.set_column(place, rows.schema.field(place), rows.column(place).take(pa.array(order)))

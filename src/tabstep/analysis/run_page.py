@@ -1,4 +1,4 @@
-"""The page of a run: what is in its directory, as sections, tables and pictures. Nothing is computed anew but curves."""
+"""The page of a run: what is in its directory, as sections, tables and pictures. Only curves are computed here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -163,7 +164,7 @@ def _epochs(facts: RunFacts) -> Iterator[str]:
     objective = str(facts.run.report.get("objective", "val_auroc")).partition("_")[2]
     best = float(facts.run.report.get("best_epoch", math.nan))
     metrics = [name for name in dict.fromkeys(("loss", objective)) if any(f"val_{name}" in row for row in history)]
-    yield grid(_drawn([(name, lambda name=name: run_pictures.history(history, name, best)) for name in metrics]))
+    yield grid(_drawn([(name, partial(run_pictures.history, history, name, best)) for name in metrics]))
     head = list(dict.fromkeys(key for row in history for key in row))
     rows = [[int(row[key]) if key in ("epoch", "step") else row.get(key) for key in head] for row in history]
     yield folded(f"All {len(rows)} epochs", [table(head, rows)])
@@ -341,8 +342,8 @@ def _thresholds(facts: RunFacts) -> Iterator[str]:
     yield _slider(outputs, names)
     yield folded("As a table", [_threshold_table(outputs[0])] if len(outputs) == 1 else [])
     yield paragraph(
-        f"A row is taken for positive above the threshold. Of val, {row_count(len(probs), found.total)}: what is chosen "
-        "here is to be checked on rows that it was not chosen by.",
+        f"A row is taken for positive above the threshold. Of val, {row_count(len(probs), found.total)}: a threshold "
+        "that is chosen here is to be checked on other rows.",
         kind="muted",
     )
 
@@ -398,7 +399,7 @@ def _columns(facts: RunFacts) -> Iterator[str]:
     pictures += [
         (
             f"Partial dependence on {each.column}",
-            lambda each=each: run_pictures.dependence(each, found.classes, shown),
+            partial(run_pictures.dependence, each, found.classes, shown),
         )
         for each in found.dependences
         if each.values
@@ -466,11 +467,9 @@ def _trained(facts: RunFacts) -> Iterator[str]:
     if facts.encoder is not None:
         yield paragraph(_schema_line(facts.encoder))
         yield folded("Columns", [_schema_table(facts.encoder)])
-    config = [
-        [key, json.dumps(value, ensure_ascii=False, default=str)] for key, value in flat(facts.run.config).items()
-    ]
-    if config:
-        yield folded("Configuration", [table(["key", "value"], config)])
+    keys = flat(facts.run.config)
+    config: list[list[Cell]] = [[key, json.dumps(value, ensure_ascii=False)] for key, value in keys.items()]
+    yield folded("Configuration", [table(["key", "value"], config)])
     yield folded("Versions", [table(["package", "version"], list(map(list, _versions(facts).items())))])
 
 

@@ -95,7 +95,8 @@ def score_histogram(groups: Mapping[str, NDArray[np.floating]], label: str) -> F
 def importance(found: Sequence[Importance], metric: str) -> Figure:
     """Draw the mean fall of the score for the first columns, with the spread of the permutations."""
     some = found[:MOST_COLUMNS]
-    figure, panel = axes(0.8 + 0.24 * len(some))
+    longest = max(len(short(each.column)) for each in some)
+    figure, panel = axes(0.7 + 0.24 * len(some), left=0.25 + 0.075 * longest)
     places = range(len(some))
     means, spreads = [each.mean for each in some], [each.std for each in some]
     panel.barh(places, means, xerr=spreads, color=SERIES[0], ecolor=MUTED, height=0.7)
@@ -110,7 +111,8 @@ def dependence(found: Dependence, classes: Sequence[str], shown: Sequence[int]) 
     """Draw the mean probability of some classes by the value of a column."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, panel = axes(2.6)
+    turned = not found.numeric and _turned(found)
+    figure, panel = axes(3.1 if turned else 2.6, bottom=1.05 if turned else 0.45)
     for color, place in zip(SERIES, shown, strict=False):
         means = [row[place] for row in found.means]
         positions = [float(value) for value in found.values if isinstance(value, float)]
@@ -122,23 +124,33 @@ def dependence(found: Dependence, classes: Sequence[str], shown: Sequence[int]) 
         panel.xaxis.set_major_locator(MaxNLocator(5))
     else:
         panel.set_xlim(-0.5, len(found.values) - 0.5)
-        _name_places(panel, ["missing" if value is None else str(value) for value in found.values])
+        _name_places(panel, _value_names(found), turned=turned)
     panel.set(xlabel=short(found.column, 40), ylabel="mean probability")
     panel.margins(y=0.15)
     panel.legend()
     return figure
 
 
-def _name_places(panel: Axes, names: Sequence[str]) -> None:
-    turned = sum(map(len, names)) > 40
-    labels = [short(name, 16) for name in names]
+def _value_names(found: Dependence) -> list[str]:
+    return ["missing" if value is None else short(str(value), 16) for value in found.values]
+
+
+def _turned(found: Dependence) -> bool:
+    return sum(map(len, _value_names(found))) > 36
+
+
+def _name_places(panel: Axes, labels: Sequence[str], *, turned: bool) -> None:
     panel.set_xticks(
-        range(len(names)), labels, rotation=40 if turned else 0, ha="right" if turned else "center", fontsize=8
+        range(len(labels)), labels, rotation=40 if turned else 0, ha="right" if turned else "center", fontsize=8
     )
     panel.grid(visible=True, axis="y", color=LINE)
 
 
 def short(name: str, most: int = _NAME) -> str:
-    """Return a name that fits beside a picture."""
+    """Return a name that fits beside a picture: names that begin alike differ at their ends.
+
+    >>> short("curricular_units_2nd_sem_grade")
+    'curricular_…_sem_grade'
+    """
     name = printable(name)
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"

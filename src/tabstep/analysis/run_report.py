@@ -1,11 +1,13 @@
-"""``report.html`` of a run: made at its end, or later from what it has left. A failure is a line, never an exception."""
+"""``report.html`` of a run: made at its end, or later from what it has left; at the end, a failure is a line."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,16 +20,15 @@ from tabstep.analysis.stored_runs import StoredRun, read_run
 from tabstep.analysis.weighted_scores import SCORES
 from tabstep.artifact.save import ENSEMBLE, MEMBERS, load
 from tabstep.checks.findings import Finding
-from tabstep.config.secrets import hidden
+from tabstep.config.secrets import hidden, redacted
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import StoppedError, UserError
-from tabstep.run_files import predictions_file
+from tabstep.run_files import ANALYSIS, HYDRA, MANIFEST, MODEL, PAGE, REPORT, predictions_file
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.source import ParquetSource, open_source
-from tabstep.tables.splits import hold_out, locate_splits
+from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
-PAGE, ANALYSIS = "report.html", "analysis.json"
 PREDICTED_ROWS: Final = 200_000
 Show = Callable[[str], None]
 
@@ -57,10 +58,10 @@ def report_again(directory: Path, limits: Limits, show: Show) -> Path:
         UserError: it is no finished run, or the page cannot be written.
     """
     run = read_run(directory)
-    if not run.report:
+    if not (directory / REPORT).is_file():
         raise UserError(f"{directory}: is not finished: the same command that began it goes on")
     model = _model(run)
-    if not (directory / ANALYSIS).is_file() and (model / "manifest.json").is_file():
+    if not (directory / ANALYSIS).is_file() and (model / MANIFEST).is_file():
         try:
             sources = stored_sources(run)
         except (UserError, KeyError, TypeError) as error:
@@ -89,9 +90,14 @@ def stored_sources(run: StoredRun) -> dict[str, ParquetSource]:
     sources: dict[str, ParquetSource] = {
         split: open_source(place, split=split, partitioning=data["partitioning"]) for split, place in locations.items()
     }
+    if data.get("drop_unlabeled"):
+        label = _encoder(_model(run)).schema.label
+        sources = {split: labeled(source, label) for split, source in sources.items()}
     if "val" not in sources:
         label = _encoder(_model(run)).schema.label
-        sources["train"], sources["val"] = hold_out(sources["train"], label, data["val_share"], seed)
+        by = data.get("split", {})
+        cut = Cut(label=label, group=by.get("group"), time=by.get("time"), seed=seed)
+        sources["train"], sources["val"] = hold_out(sources["train"], cut, data["val_share"])
     return sources
 
 
@@ -124,12 +130,12 @@ def write_page(directory: Path, model: Path) -> Path:
     """
     run = read_run(directory)
     notes: list[str] = []
-    encoder = _readable(lambda: _encoder(model), notes)
+    encoder = _readable(MODEL, lambda: _encoder(model), notes)
     predictions: dict[str, Predicted] = {}
     for split in ("val", "test"):
         file = predictions_file(directory, split)
         if encoder is not None and file.is_file():
-            found = _readable(lambda file=file: read_predictions(file, encoder, PREDICTED_ROWS), notes)
+            found = _readable(file.name, partial(read_predictions, file, encoder, PREDICTED_ROWS), notes)
             predictions |= {} if found is None else {split: found}
     analysis = directory / ANALYSIS
     facts = RunFacts(
@@ -146,11 +152,11 @@ def write_page(directory: Path, model: Path) -> Path:
     return page
 
 
-def _readable(read: Callable[[], Any], notes: list[str]) -> Any:
+def _readable(name: str, read: Callable[[], Any], notes: list[str]) -> Any:
     try:
         return read()
     except (UserError, OSError, ValueError) as error:
-        notes.append(" ".join(str(error).split()))
+        notes.append(f"{name}: cannot be read: {' '.join(str(error).split())}")
         return None
 
 
@@ -161,11 +167,11 @@ def _encoder(model: Path) -> Encoder:
 
 def command_of(directory: Path) -> str:
     """Return the command that made a run, as far as its overrides say it; without what looks like a secret."""
-    file = directory / ".hydra" / "overrides.yaml"
+    file = directory / HYDRA / "overrides.yaml"
     try:
         overrides = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return ""
     if not isinstance(overrides, list):
         return ""
-    return shlex.join(["python", "train.py", *map(str, hidden(overrides))])
+    return shlex.join(["python", "train.py", *map(str, hidden(redacted(overrides, os.environ)))])

@@ -169,7 +169,8 @@ class Predictor:
 
     def _open(self, location: str | os.PathLike[str]) -> Rows:
         """Open files or a table of Delta or Iceberg; columns of CSV are read as what they were in training."""
-        return open_rows(os.fspath(location), where="table", kinds=self.encoder.kinds)
+        kinds = self.encoder.kinds | dict.fromkeys(dict(self.encoder.schema.parse), "text")  # the encoder parses it
+        return open_rows(os.fspath(location), where="table", kinds=kinds)
 
     def _source_batches(self, source: Rows, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tabstep.run_files import CHECKPOINTS, MODEL
 
@@ -62,6 +62,9 @@ class SchemaSettings:
     numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")] = None
     categorical: Annotated[list[str] | None, Doc("columns that are read as categories")] = None
     drop: Annotated[list[str], Doc("columns that are left out")] = field(default_factory=list)
+    parse: Annotated[dict[str, str], Doc("text that is read as number, comma (1.332,3) or a date such as %d.%m.%Y")] = (
+        field(default_factory=dict)
+    )
     task: Annotated[Literal["auto", "binary", "multiclass", "multilabel"], Doc("what is predicted")] = "auto"
     classes: Annotated[list[str | int] | None, Doc("values of the label; the last of two is the positive class")] = None
 
@@ -78,6 +81,14 @@ class EncoderSettings:
     statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")] = (
         True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """How val is held out of train where there is none."""
+
+    group: Annotated[str | None, Doc("column whose equal values stay in one split, as customer")] = None
+    time: Annotated[str | None, Doc("column by which the latest rows are held out")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +114,8 @@ class DataSettings:
         "strict"
     )
     builtin_rows: Annotated[int, Range(ge=1000), Doc("rows of the built-in table")] = 40000
+    drop_unlabeled: Annotated[bool, Doc("leaves rows without a label out, instead of ending with an error")] = False
+    split: SplitSettings = field(default_factory=SplitSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
@@ -317,6 +330,15 @@ class LoggerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """The page that a run ends with, and what it may cost."""
+
+    page: Annotated[bool, Doc("writes report.html at the end of the run")] = True
+    rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 1000
+    seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")] = 60
+
+
+@dataclass(frozen=True, kw_only=True)
 class PathSettings:
     """Directories that a run writes to."""
 
@@ -393,6 +415,9 @@ class RemoteSettings:
     encrypt_inter_container: Annotated[bool, Doc("encrypts what instances tell each other")] = False
     profiler: Annotated[bool, Doc("system metrics every second to the output path")] = True
     debugger: Annotated[bool, Doc("the debugger's hook")] = False
+    request: Annotated[dict[str, Any], Doc("further fields of CreateTrainingJob, as the service calls them")] = field(
+        default_factory=dict
+    )
     ca_repository_arn: Annotated[str | None, Doc("CodeArtifact repository that the job installs from")]
     max_usd: Annotated[Positive | None, Doc("refuses a job that could cost more")] = None
     prices: Annotated[
@@ -423,6 +448,7 @@ class Settings:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
     paths: PathSettings
     launch: LaunchSettings = field(default_factory=LocalSettings)
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")] = 42

@@ -1,4 +1,4 @@
-"""The frame of a page: its head, style and script, and the sections in it. Every text is escaped here or in ``table``."""
+"""The frame of a page: its head, style and script, and its sections. Texts are escaped here and in ``table``."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Section:
 
 
 def text(value: Any) -> str:
-    """Return a text of others as HTML: neither a tag nor a control character of it survives.
+    r"""Return a text of others as HTML: neither a tag nor a control character of it survives.
 
-    >>> text("<b>\\x1b&")
-    '&lt;b&gt;\N{REPLACEMENT CHARACTER}&amp;'
+    >>> text("<b>\x1b&") == "&lt;b&gt;\N{REPLACEMENT CHARACTER}&amp;"
+    True
     """
     return escape(printable(str(value)))
 
@@ -47,7 +47,7 @@ def document(title: str, lead: Sequence[str], sections: Sequence[Section]) -> st
     """
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    some = [section for section in sections if section.parts]
+    some = [section for section in sections if any(section.parts)]
     links = " ".join(f'<a href="#{section.anchor}">{text(section.title)}</a>' for section in some)
     body = [
         f'<section id="{section.anchor}"><h2>{text(section.title)}</h2>\n' + "\n".join(section.parts) + "\n</section>"

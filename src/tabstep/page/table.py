@@ -30,7 +30,7 @@ class Ranged:
     high: float
 
 
-Cell: TypeAlias = "str | int | float | None | Link | Ranged"
+Cell: TypeAlias = "str | int | float | Link | Ranged | None"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, classes: Sequence[str] = ()) -> str:
@@ -74,7 +74,7 @@ def _sortable(value: float) -> str:
 
 
 def heat_table(names: Sequence[str], counts: Sequence[Sequence[int]], corner: str) -> str:
-    """Return counts ``(n, n)`` of classes (rows) that were taken for classes (columns), shaded by the share of the row."""
+    """Return counts ``(n, n)`` of classes (rows) taken for classes (columns), shaded by the share of the row."""
     heads = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     lines = [f'<div class="scroll"><table class="heat"><thead><tr><th>{text(corner)}</th>{heads}</tr></thead><tbody>']
     for name, row in zip(names, counts, strict=True):

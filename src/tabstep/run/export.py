@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from tabstep.run.build import Assembly, build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show
-from tabstep.run_files import PREDICTIONS, REPORT, predictions_file
+from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
 from tabstep.training.calibration import MOST_ROWS, fit_temperature
 from tabstep.training.fit import best_state
@@ -155,6 +155,19 @@ def _score(value: float | None) -> str:
 
 def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
     """Show the scores of the splits and where everything is; last, when all is written, the line for a service."""
+    show(_scores_table(report))
+    for line in _remarks(report):
+        show(line)
+    output = Path(paths.output_dir)
+    places = {"model": paths.model, PREDICTIONS: output / PREDICTIONS, "report": output / REPORT}
+    if (output / PAGE).exists():
+        places["page"] = output / PAGE
+    for name, place in places.items():
+        show(f"{name + ':':<13}{place}")
+    show(best_line(report))
+
+
+def _scores_table(report: Mapping[str, Any]) -> Table:
     table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
     table.add_column("split")
     for name in _SHOWN:
@@ -162,19 +175,17 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
     for split in splits:
         table.add_row(split, *_cells(report, split))
-    baselines = report.get("baselines", {})
-    for name, scores in baselines.items():
+    for name, scores in report.get("baselines", {}).items():
         table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
-    show(table)
-    show(calibration_line(report))
+    return table
+
+
+def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    yield calibration_line(report)
     if "decision" in report:
-        show(decision_line(report["decision"]))
-    warning = below_linear(report, baselines, report["objective"])
+        yield decision_line(report["decision"])
+    warning = below_linear(report, report.get("baselines", {}), report["objective"])
     if warning is not None:
-        show(warning)
+        yield warning
     if "best_reachable_test_auroc" in report:
-        show(f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}")
-    output = Path(paths.output_dir)
-    for name, place in (("model", paths.model), (PREDICTIONS, output / PREDICTIONS), ("report", output / REPORT)):
-        show(f"{name + ':':<13}{place}")
-    show(best_line(report))
+        yield f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}"

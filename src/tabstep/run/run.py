@@ -18,6 +18,8 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
+from tabstep.analysis.run_analysis import Limits
+from tabstep.analysis.run_report import report_run
 from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
@@ -28,10 +30,12 @@ from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.run_files import (
+    ANALYSIS,
     CHECKPOINTS,
     DONE,
     HISTORY,
     MODEL,
+    PAGE,
     PREDICTIONS,
     RANKS,
     REPORT,
@@ -47,7 +51,7 @@ from tabstep.training.checkpoints import LOCK, exclusive
 from tabstep.training.fit import find_checkpoint, train
 from tabstep.training.stopping import selected_row
 
-_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, DONE)
+_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
 
 
 def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = None) -> float:
@@ -124,6 +128,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
             row = selected_row(built.classifier.progress.history, settings.objective)
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)
+    _write_page(settings, prepared, show)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 
@@ -156,11 +161,20 @@ def _finish(
         return report
     if lost:
         show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
+    (Path(settings.paths.output_dir) / PAGE).unlink(missing_ok=True)  # it is of other weights
     report = export(settings, config, prepared, built)
     report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
     write_json(Path(settings.paths.output_dir) / REPORT, report)
     mark_finished(settings.paths, facts, splits)
     return report
+
+
+def _write_page(settings: Settings, prepared: Prepared, show: Show) -> None:
+    """Write the page where there is none; a run that is called again makes up for one that it was killed in."""
+    output = Path(settings.paths.output_dir)
+    if settings.report.page and not (output / PAGE).exists():
+        limits = Limits(rows=settings.report.rows, seconds=settings.report.seconds)
+        report_run(output, settings.paths.model, prepared.sources, prepared.findings, limits, show)
 
 
 def _shortened(trainer: TrainerSettings) -> TrainerSettings:

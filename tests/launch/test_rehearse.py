@@ -19,7 +19,7 @@ import pytest
 
 from tabstep import load
 from tabstep.errors import UserError
-from tabstep.launch.rehearsal import rehearsal
+from tabstep.launch import rehearse
 from tabstep.log_lines import parse_line
 from tabstep.tables.builtin import write_builtin_table
 
@@ -226,10 +226,10 @@ def test_local_tables_are_the_channels(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = rehearsal.find_spec
-    monkeypatch.setattr(rehearsal, "find_spec", lambda name: None if name == "sagemaker_training" else found(name))
+    found = rehearse.find_spec
+    monkeypatch.setattr(rehearse, "find_spec", lambda name: None if name == "sagemaker_training" else found(name))
     with pytest.raises(UserError, match=r'sagemaker_training cannot be imported: pip install "tabstep\[rehearsal\]"'):
-        rehearsal.require_toolkit()
-    monkeypatch.setattr(rehearsal, "find_spec", lambda name: None if name == "pip" else found(name))
+        rehearse.require_toolkit()
+    monkeypatch.setattr(rehearse, "find_spec", lambda name: None if name == "pip" else found(name))
     with pytest.raises(UserError, match="with pip: install pip"):
-        rehearsal.require_toolkit()
+        rehearse.require_toolkit()

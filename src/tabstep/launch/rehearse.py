@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.container.archives import objective, place_model, place_results
+from tabstep.emulator.local_s3 import Files
+from tabstep.emulator.outcome import Outcome
+from tabstep.emulator.service import INTERRUPTED, run_request
 from tabstep.errors import UserError
-from tabstep.launch.rehearsal.local_s3 import Files, fetch
-from tabstep.launch.rehearsal.outcome import Outcome
-from tabstep.launch.rehearsal.service import INTERRUPTED, run_request
-from tabstep.launch.s3.download import objective, place_model, place_results
+from tabstep.launch.request.instances import gpus
+from tabstep.launch.s3.download import fetch_channels
 from tabstep.log_lines import parse_line
 
 if TYPE_CHECKING:
@@ -43,12 +45,13 @@ def rehearse(settings: Settings, job: Job) -> float | None:
     channels: dict[str, Files] = {
         split: {source.name: source.path for source in sources} for split, sources in job.plan.files.items()
     }
-    channels |= fetch(job.request, directory / "fetched", without=channels)
+    channels |= fetch_channels(job.request, directory / "fetched", without=channels)
     outcome = run_request(
         job.request,
         job.bundle.data,
         channels,
         directory,
+        gpus=gpus(job.spec.instance_type) or 1,
         changes=_changes(settings),
         interrupt_after=remote.interrupt_after,
         show=_echo,

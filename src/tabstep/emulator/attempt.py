@@ -1,4 +1,4 @@
-"""One attempt of a rehearsed job: its hosts run until they end, time is up, or the capacity is taken away."""
+"""One attempt of an emulated job: its hosts run until they end, time is up, or the capacity is taken away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from tabstep.launch.rehearsal.host import Host, kill
+from tabstep.emulator.host import Host, kill
 from tabstep.log_lines import parse_line
 
 GRACE_SECONDS: Final = 2.0  # at most, between SIGTERM and SIGKILL; the service waits for 120

@@ -1,4 +1,4 @@
-"""One host of a rehearsed job: the directory tree that the service would mount, and the toolkit's own process on it.
+"""One emulated host of a job: the directory tree that the service would mount, and the toolkit's own process on it.
 
 What a container of the service has and a process of this machine has not: a root of its own (``SAGEMAKER_BASE_DIR``
 moves it), the name ``algo-1`` in its network, and process number 1, which ignores SIGTERM unless it asks for it.
@@ -87,7 +87,7 @@ class Host:
     def _configuration(self, request: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, Any]:
         resources = request["ResourceConfig"]
         group = {"instance_group_name": "homogeneousCluster", "instance_type": resources["InstanceType"]}
-        inputs = {each["ChannelName"]: each for each in request.get("InputDataConfig", ())}
+        inputs = {entry["ChannelName"]: entry for entry in request.get("InputDataConfig", ())}
         return {
             "hyperparameters.json": request["HyperParameters"],
             "resourceconfig.json": {
@@ -100,13 +100,13 @@ class Host:
             },
             "inputdataconfig.json": {
                 name: {
-                    "TrainingInputMode": each.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"]),
-                    "S3DistributionType": each["DataSource"]["S3DataSource"].get(
+                    "TrainingInputMode": entry.get("InputMode", request["AlgorithmSpecification"]["TrainingInputMode"]),
+                    "S3DistributionType": entry["DataSource"]["S3DataSource"].get(
                         "S3DataDistributionType", "FullyReplicated"
                     ),
-                    "RecordWrapperType": each.get("RecordWrapperType", "None"),
+                    "RecordWrapperType": entry.get("RecordWrapperType", "None"),
                 }
-                for name, each in inputs.items()
+                for name, entry in inputs.items()
             },
         }
 
@@ -147,8 +147,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     except psutil.NoSuchProcess:
         below = []
     process.kill()
-    for each in below:
+    for child in below:
         with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
+            child.kill()
     process.wait()
     psutil.wait_procs(below, timeout=10)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.launch.jobs import EPOCH, REQUEST
 
-from tabstep.launch.rehearsal.outcome import Outcome
+from tabstep.emulator.outcome import Outcome
 
 
 def test_the_table_shows_what_the_service_would(tmp_path: Path) -> None:

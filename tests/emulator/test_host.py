@@ -11,7 +11,7 @@ import pytest
 from tests.launch.jobs import REQUEST
 
 from tabstep.container.container import Container
-from tabstep.launch.rehearsal.host import Host, kill, place
+from tabstep.emulator.host import Host, kill, place
 
 pytest.importorskip("psutil")
 

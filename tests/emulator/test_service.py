@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.launch.jobs import REQUEST
 
-from tabstep.launch.rehearsal.host import Host
-from tabstep.launch.rehearsal.outcome import Outcome
-from tabstep.launch.rehearsal.service import run_request
+from tabstep.emulator.host import Host
+from tabstep.emulator.outcome import Outcome
+from tabstep.emulator.service import run_request
 
 pytest.importorskip("psutil")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.launch.jobs import EPOCH, REQUEST
 
-from tabstep.launch.rehearsal.attempt import Attempt, run_attempt
-from tabstep.launch.rehearsal.host import Host
+from tabstep.emulator.attempt import Attempt, run_attempt
+from tabstep.emulator.host import Host
 
 pytest.importorskip("psutil")
 
@@ -40,7 +40,7 @@ def test_the_log_of_every_host_is_heard(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_hosts_of_a_failed_one_are_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tabstep.launch.rehearsal.attempt._OTHERS_SECONDS", 0.2)
+    monkeypatch.setattr("tabstep.emulator.attempt._OTHERS_SECONDS", 0.2)
     started = time.monotonic()
     attempt, _ = run(monkeypatch, {"a": "raise SystemExit(3)", "b": "import time; time.sleep(60)"}, tmp_path)
     assert (attempt.end, attempt.exit_codes) == ("ended", {"a": 3, "b": -9})
@@ -53,7 +53,7 @@ def test_the_time_of_a_job_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_short_job_does_not_end_before_it_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tabstep.launch.rehearsal.attempt.GRACE_SECONDS", 60.0)
+    monkeypatch.setattr("tabstep.emulator.attempt.GRACE_SECONDS", 60.0)
     script = f"""
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -80,7 +80,7 @@ time.sleep(60)
 def test_an_interruption_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import psutil
 
-    monkeypatch.setattr("tabstep.launch.rehearsal.attempt.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("tabstep.emulator.attempt.GRACE_SECONDS", 0.5)
     attempt, heard = run(monkeypatch, {"a": CHILD}, tmp_path, interrupt_after=2)
     assert (attempt.end, attempt.exit_codes) == ("interrupted", {"a": -9})
     assert heard[-1] == "a: told"

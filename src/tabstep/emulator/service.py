@@ -1,4 +1,4 @@
-"""What the service does with a CreateTrainingJob request, done on this machine."""
+"""Runs a CreateTrainingJob request on this machine as the service would: hosts, interruption, failure, archives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tabstep.container.container import CODE, MAX_REASON
-from tabstep.launch.rehearsal.attempt import Attempt, run_attempt
-from tabstep.launch.rehearsal.host import Host, place
-from tabstep.launch.rehearsal.local_s3 import Files, deposit, file_of
-from tabstep.launch.rehearsal.outcome import Outcome
-from tabstep.launch.request.instances import gpus
+from tabstep.emulator.attempt import Attempt, run_attempt
+from tabstep.emulator.host import Host, place
+from tabstep.emulator.local_s3 import Files, deposit, file_of
+from tabstep.emulator.outcome import Outcome
 
 INTERRUPTED: Final = "interrupted, as spot capacity is: SIGTERM, then SIGKILL; starting again"
 
@@ -25,6 +24,7 @@ def run_request(
     channels: Mapping[str, Files],
     directory: Path,
     *,
+    gpus: int = 1,
     changes: Mapping[str, str] | None = None,
     interrupt_after: int | None = None,
     show: Callable[[str], None] = lambda _: None,
@@ -35,6 +35,7 @@ def run_request(
         bundle: what lies at the request's ``sagemaker_submit_directory``.
         channels: files of each channel by their name below it.
         directory: gets the request, the log, a directory for S3 and one for each host.
+        gpus: of one instance; what torchrun counts as devices here, as far as there are cores.
         changes: hyperparameters that this machine needs otherwise.
         interrupt_after: epochs after which the capacity is taken away, once; the job then starts again.
     """
@@ -43,7 +44,7 @@ def run_request(
     if _code_uri(request) is not None:
         source = Path(json.loads(mounted["HyperParameters"]["sagemaker_submit_directory"]))
         channels = {**channels, CODE: {source.name: source}}
-    hosts = _hosts(request, directory)
+    hosts = _hosts(request, directory, gpus)
     (directory / "request.json").write_text(json.dumps(request, indent=2), encoding="utf-8")
     with open(directory / "job.log", "w", encoding="utf-8") as file:
 
@@ -70,17 +71,22 @@ def _mounted(request: Mapping[str, Any], bundle: bytes, directory: Path, changes
 
 def _code_uri(request: Mapping[str, Any]) -> str | None:
     """Return where the source lies that comes as a channel; None where the toolkit fetches it itself."""
-    channels = {each["ChannelName"]: each["DataSource"]["S3DataSource"] for each in request.get("InputDataConfig", ())}
-    return str(channels[CODE]["S3Uri"]) if CODE in channels else None
+    uri = _source_of(request, CODE).get("S3Uri")
+    return None if uri is None else str(uri)
 
 
-def _hosts(request: Mapping[str, Any], directory: Path) -> list[Host]:
+def _source_of(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what a request says of the objects of a channel; nothing where it has no such channel."""
+    channels = request.get("InputDataConfig", ())
+    return next((each["DataSource"]["S3DataSource"] for each in channels if each["ChannelName"] == name), {})
+
+
+def _hosts(request: Mapping[str, Any], directory: Path, gpus: int) -> list[Host]:
     """Return the hosts: several are addresses of this machine, which torchrun can meet at."""
-    resources = request["ResourceConfig"]
-    count = resources["InstanceCount"]
+    count = request["ResourceConfig"]["InstanceCount"]
     torchrun = json.loads(request["HyperParameters"].get("sagemaker_torch_distributed_enabled", "false"))
     here = max(1, (os.cpu_count() or 1) // count)
-    devices = min(gpus(resources["InstanceType"]) or 1, here) if torchrun else 0
+    devices = min(gpus, here) if torchrun else 0
     names = ["algo-1"] if count == 1 else [f"127.0.0.{index + 1}" for index in range(count)]
     return [Host(name=name, directory=directory / f"algo-{i + 1}", gpus=devices) for i, name in enumerate(names)]
 
@@ -96,7 +102,7 @@ def _attempt(
     started = time.monotonic()
     for index, host in enumerate(hosts):
         own = {name: _part(mounted, name, files, index) for name, files in channels.items()}
-        host.prepare(mounted, own, [each.name for each in hosts])
+        host.prepare(mounted, own, [other.name for other in hosts])
     outcome.stages.append(("Downloading", time.monotonic() - started))
     limit = mounted["StoppingCondition"]["MaxRuntimeInSeconds"]
     attempt = run_attempt(hosts, mounted, hear=hear, interrupt_after=interrupt_after, max_seconds=limit)
@@ -109,8 +115,7 @@ def _attempt(
 
 def _part(request: Mapping[str, Any], name: str, files: Files, index: int) -> Files:
     """Return the files of a channel that the host with this number gets: all, or every n-th by key."""
-    sources = {each["ChannelName"]: each["DataSource"]["S3DataSource"] for each in request.get("InputDataConfig", ())}
-    if sources.get(name, {}).get("S3DataDistributionType") != "ShardedByS3Key":
+    if _source_of(request, name).get("S3DataDistributionType") != "ShardedByS3Key":
         return files
     return {key: files[key] for key in sorted(files)[index :: request["ResourceConfig"]["InstanceCount"]]}
 
