@@ -118,7 +118,7 @@ def run_cell(splits: Path, file: Path, model: str, seed: str) -> None:
 
 
 def scores(probabilities: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Return the scores of probabilities ``(n, classes)``, as scikit-learn has them; F1 is macro for several classes."""
+    """Return the scores of probabilities ``(n, classes)``, as scikit-learn has them; F1 is macro for many classes."""
     binary = probabilities.shape[1] == 2
     taken = probabilities.argmax(axis=1)
     return {
@@ -322,9 +322,8 @@ def print_tables(out: Path, names: Sequence[str], models: Sequence[str], seeds: 
             print(f"  {model}: {rank:.2f}")
     for other in models[1:]:
         wins = [win_count(found, names, models[0], other, index) for index in range(len(seeds))]
-        print(
-            f"{models[0]} against {other} by AUROC: {np.mean(wins):.1f} of {len(names)} ({min(wins)} to {max(wins)} over seeds)"
-        )
+        spread = f"{min(wins)} to {max(wins)} over seeds"
+        print(f"{models[0]} against {other} by AUROC: {np.mean(wins):.1f} of {len(names)} ({spread})")
 
 
 def cell(runs: Sequence[dict[str, float]], metric: str) -> str:

@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -136,6 +137,24 @@ def test_bucket_that_is_missing(overrides: list[str], sent: list[dict[str, Any]]
     assert sent == []
 
 
+def test_an_expired_token_is_told_as_such(
+    overrides: list[str], sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.awsrequest import AWSResponse
+
+    make = sdk.boto_session
+
+    def expired(region: str) -> Any:
+        session, empty = make(region), SimpleNamespace(stream=lambda: iter([b""]))
+        session.events.register("before-send.s3", lambda request, **_: AWSResponse(request.url, 400, {}, empty))
+        return session
+
+    monkeypatch.setattr(sdk, "boto_session", expired)
+    with pytest.raises(UserError, match=r"HeadObject: Bad Request \(as for a token that has expired\): sign in again"):
+        launch(overrides, "launch.wait=false")
+    assert sent == []
+
+
 @pytest.mark.slow
 def test_there_and_back(
     overrides: list[str],
@@ -147,8 +166,8 @@ def test_there_and_back(
 ) -> None:
     """The request and the source that were sent are run here; what comes out is put where the service puts it."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     launch(overrides, "launch.wait=false")
     (request,) = sent
@@ -156,7 +175,7 @@ def test_there_and_back(
     bundle = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     work = tmp_path / "service"
     work.mkdir()
-    outcome = run_request(request, bundle, fetch(request, work / "fetched", without={}), work)
+    outcome = run_request(request, bundle, fetch_channels(request, work / "fetched", without={}), work)
     assert outcome.status == "Completed", "\n".join(outcome.log[-20:])
     for address, file in outcome.places.items():
         place, _, name = address[5:].partition("/")

@@ -84,7 +84,9 @@ def test_losses_of_members_and_their_probabilities_are_averaged(task: Task, outp
 
 def test_pooling_is_exact_where_a_member_is_sure() -> None:
     assert pooled(torch.tensor([[[60.0], [70.0]]]), "binary").item() == pytest.approx(60 + math.log(2), abs=1e-3)
-    assert pooled(torch.tensor([[[200.0, 0.0], [0.0, 0.0]]]), "multiclass").softmax(1)[0].tolist() == [0.75, 0.25]
+    assert pooled(torch.tensor([[[200.0, 0.0], [0.0, 0.0]]]), "multiclass").softmax(1)[0].tolist() == pytest.approx(
+        [0.75, 0.25]
+    )
 
 
 def test_shared_matrices_are_muons() -> None:

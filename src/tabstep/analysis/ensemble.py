@@ -21,6 +21,7 @@ from tabstep.errors import UserError, nearest
 from tabstep.log_lines import number
 from tabstep.run_files import MANIFEST, MODEL, REPORT, predictions_file
 from tabstep.sweep.ledger import HEADER, read_sweep
+from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
 from tabstep.system.sanitize import printable
 
@@ -191,9 +192,8 @@ def _write_predictions(path: Path, split: Split, predictor: Predictor, counts: M
     if split.encoder.task == "binary":
         probs = np.stack([1 - probs, probs], axis=1)
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    write_batches(temporary, [predictor.result(split.rows, probs)])
-    temporary.replace(path)
+    with publishing(path) as temporary:
+        write_batches(temporary, [predictor.result(split.rows, probs)])
 
 
 def ensemble_tables(ensemble: Ensemble) -> list[Table]:

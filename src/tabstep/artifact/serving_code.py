@@ -8,6 +8,7 @@ exact versions, none of which moves torch or numpy.
 from __future__ import annotations
 
 import ast
+import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 CODE: Final = "code"
-_PACKAGE: Final = "tabstep"
+PACKAGE: Final = "tabstep"
 _HANDLER: Final = "tabstep.serving.handler"
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _REQUIRED: Final = ("pyarrow", "PyYAML", "safetensors")
@@ -26,7 +27,7 @@ def write_code(directory: Path, requirements: Sequence[str] = ()) -> None:
     directory.mkdir()
     modules = needed_modules(_HANDLER)
     for path in modules.values():
-        target = directory / _PACKAGE / path.relative_to(_ROOT)
+        target = directory / PACKAGE / path.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
@@ -34,6 +35,7 @@ def write_code(directory: Path, requirements: Sequence[str] = ()) -> None:
     (directory / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+@functools.cache
 def needed_modules(name: str) -> dict[str, Path]:
     """Return the modules of this package that importing ``name`` may import, at its top or later, with their files."""
     found: dict[str, Path] = {}
@@ -50,7 +52,7 @@ def needed_modules(name: str) -> dict[str, Path]:
 
 def _file(module: str) -> Path | None:
     parts = module.split(".")
-    if parts[0] != _PACKAGE:
+    if parts[0] != PACKAGE:
         return None
     base = _ROOT.joinpath(*parts[1:])
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
@@ -58,9 +60,17 @@ def _file(module: str) -> Path | None:
 
 def _imports(path: Path) -> Iterator[str]:
     """Yield every name that a file imports, with those that may be attributes and not modules."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in _executed(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and those below it, but for what only a type checker reads."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from _executed(child)

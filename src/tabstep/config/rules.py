@@ -23,6 +23,7 @@ from tabstep.config.settings import (
     SGDSettings,
     TrainerSettings,
 )
+from tabstep.decisions import parse_goal
 from tabstep.errors import nearest
 
 RESUME_WORDS = ("auto", "must", "never")
@@ -147,15 +148,32 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
+def _decision(decision: str | None) -> Iterator[str]:
+    if decision is not None:
+        try:
+            parse_goal(decision)
+        except ValueError as error:
+            yield f"decision: {error}"
+
+
+def _split(data: DataSettings) -> Iterator[str]:
+    if data.split.group is not None and data.split.time is not None:
+        yield "data.split: group and time are both set: choose one of them"
+    if data.val is not None and (data.split.group, data.split.time) != (None, None):
+        yield "data.split: says how val is held out of train, but data.val is set: set one of the two back"
+
+
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema",), _columns),
     (("schema",), _task),
     (("schema",), _classes),
     (("schema", "loss"), _loss),
     (("data",), _locations),
+    (("data",), _split),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
+    (("decision",), _decision),
     (("paths",), _paths),
     (("launch",), _launch),
 )

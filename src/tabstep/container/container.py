@@ -24,6 +24,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ from tabstep.container.statistics import write_statistics
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError, nearest
 from tabstep.run_files import CHECKPOINTS, MODEL, REPORT
 from tabstep.schema import SPLITS
+from tabstep.system.atomic_write import temporary_beside
 
 MAX_REASON: Final = 1_024
 EXTRA_CONF: Final = "conf_extra"
@@ -112,15 +114,10 @@ class Container:
     def write_failure(self, error: BaseException) -> None:
         """Write why the job failed, unless another rank has said so before: the first cause is the one to read."""
         file = self.base / "output" / "failure"
-        temporary = file.with_name(f".failure.{os.getpid()}.tmp")
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(reason(error, _rank()), encoding="utf-8")
-        try:
+        with temporary_beside(file) as (temporary, _), suppress(FileExistsError):
+            temporary.write_text(reason(error, _rank()), encoding="utf-8")
             os.link(temporary, file)  # fails where a rename would replace
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
 
     def _sharded(self) -> bool:
         """Tell whether each host has its own part of train's files.

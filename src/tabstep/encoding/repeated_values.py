@@ -26,11 +26,13 @@ MAX_VALUES: Final = 256
 MAX_NAMES: Final = 10_000
 """Integers that are codes; others are left to the number."""
 MIN_COUNT: Final = 5
+MIN_NAMED: Final = 2
+"""Rows of a value that has a code: of a column with a spike, and of one whose integers are names (on average too)."""
 JUDGED_ROWS: Final = 50_000
 
-_KNOTS: Final = 16
-_SIGNIFICANT: Final = 3.0  # standard errors
-_LEAST_GAIN: Final = 0.002  # of the squared error
+_KNOTS: Final = 8
+_SIGNIFICANT: Final = 1.0  # standard errors; where values mean nothing by themselves, their rates lose to the curve
+_LEAST_GAIN: Final = 0.001  # of the squared error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +85,23 @@ def fit_spikes(name: str, values: np.ndarray, targets: np.ndarray, folds: np.nda
     """
     present = ~np.isnan(values)
     kept, place, counts = np.unique(values[present], return_inverse=True, return_counts=True)
-    repeated = counts >= MIN_COUNT
-    if len(kept) <= 2 or not repeated.any():
+    if len(kept) <= 2:
         return None
     share = counts.max() / counts.sum()
-    why = None
     if share >= SHARE and len(kept) <= MAX_VALUES:
-        why = f"{share:.0%} of the rows have one value".replace("%", " %")
-    elif np.count_nonzero(repeated) <= MAX_NAMES and (kept == np.floor(kept)).all():
-        why = _names(place, targets[present], folds[present])
-    return None if why is None else SpikeColumn(name=name, values=tuple(kept[repeated].tolist()), why=why)
+        least, why = MIN_COUNT, f"{share:.0%} of the rows have one value".replace("%", " %")
+    elif counts.mean() >= MIN_NAMED and (kept == np.floor(kept)).all():
+        least, why = MIN_NAMED, _names(place, targets[present], folds[present])
+    else:
+        return None
+    coded = kept[counts >= least]
+    return (
+        SpikeColumn(name=name, values=tuple(coded.tolist()), why=why) if why and 0 < len(coded) <= MAX_NAMES else None
+    )
 
 
-def _names(place: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> str | None:
-    """Say by how much the rates of single values beat a curve over the ranks ``place``; None where they do not."""
+def _names(place: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> str:
+    """Say by how much the rates of single values beat a curve over the ranks ``place``, if they do."""
     step = -(-len(place) // JUDGED_ROWS)
     place, targets, folds = place[::step], targets[::step], folds[::step]
     single = np.square(targets - held_out_rates(place, targets, folds)).sum(axis=1)
@@ -104,7 +109,7 @@ def _names(place: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> str | N
     gains = curve - single
     gain, error, total = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5, float(curve.mean())
     if gain <= max(_SIGNIFICANT * error, _LEAST_GAIN * total):
-        return None
+        return ""
     return f"rates of single values leave {gain / total:.1%} less error than a curve".replace("%", " %")
 
 

@@ -25,7 +25,6 @@ MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""
 
 _OTHERS: Final = (FOLDS - 1) / FOLDS
-_MIN_COUNT: Final = 2
 _SAMPLE_ROWS: Final = 1_000_000
 _SAMPLE_BYTES: Final = 128 * 2**20
 _SAMPLE_SEED: Final = 2
@@ -34,15 +33,16 @@ _JUDGED_ROWS: Final = 100_000
 _JUDGED_COLUMNS: Final = 24
 _JUDGED_TRIPLES: Final = 120
 _MAX_INPUTS: Final = 128
-_SIGNIFICANT: Final = 3.0  # standard errors
-_LEAST_GAIN: Final = 0.002  # of the squared error that is left
-_LARGE: Final = 35  # codes of a column that is worth a rate of its own
+_SIGNIFICANT: Final = 2.0  # standard errors
+_LEAST_GAIN: Final = 0.0003  # of the squared error that is left
+_STEP: Final = 0.5  # of a combination's rates: the next one need not say all that it says once more
+_LARGE: Final = 100  # codes of a column that is worth a rate of its own
 _LIMIT: Final = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStatistic:
-    """Rates of the target and counts of rows, for each combination of the codes of ``columns`` that train has twice.
+    """Rates of the target and counts of rows, for each combination of the codes of ``columns``.
 
     ``keys`` are the combinations, as one number each, ascending; ``counts`` their rows; ``sums`` the targets in these
     rows, a tuple for each output. ``centers`` and ``scales`` bring the inputs near a standard normal: first the logit
@@ -201,15 +201,13 @@ def _fit_one(
     gain: float,
     entries: int,
 ) -> TargetStatistic:
-    """Count one combination; of more than ``entries`` that train has twice, those of most rows are kept."""
+    """Count one combination; of more than ``entries`` values, those of most rows are kept."""
     sizes = tuple(cardinalities[column] for column in columns)
     keys, place = np.unique(combined(codes, columns, sizes), return_inverse=True)
     by_fold = sums_by_fold(place, len(keys), targets, folds)
     totals = by_fold.sum(axis=2)
-    kept = totals[0] >= _MIN_COUNT
-    if np.count_nonzero(kept) > entries:
-        kept = np.zeros(len(keys), dtype=bool)
-        kept[np.argsort(-totals[0], kind="stable")[:entries]] = True
+    kept = np.zeros(len(keys), dtype=bool)
+    kept[np.argsort(-totals[0], kind="stable")[:entries]] = True
     priors = (targets.sum(axis=0) + 0.5) / (len(targets) + 1.0)
     others = np.where(kept[place], of_other_folds(by_fold, place, folds), 0.0)
     raw = _raw_inputs(others[0], others[1:].T, priors, _OTHERS)
@@ -230,8 +228,8 @@ def _fit_one(
 class _Judge:
     """Says which columns and combinations of columns have rates that add something in folds they have not seen.
 
-    A combination must add to what the sum of its columns' rates says already, a triple to what pairs say as well:
-    each is judged by the squared error that its rates take off what a linear fit of the simpler ones has left.
+    A combination must add to what its columns say by themselves and to what better combinations say, a triple to what
+    pairs say: each is judged by the squared error that its rates take off what the others have left.
     """
 
     def __init__(self, codes: np.ndarray, targets: np.ndarray, folds: np.ndarray, cardinalities: Sequence[int]) -> None:
@@ -244,25 +242,35 @@ class _Judge:
         """Return up to ``limit`` combinations with their gains: single columns, then pairs, then triples."""
         columns = sorted(range(len(self._cardinalities)), key=lambda column: -self._cardinalities[column])
         columns = sorted(columns[:_JUDGED_COLUMNS])
-        singles = [(column,) for column in columns]
-        large = [single for single in singles if self._cardinalities[single[0]] >= _LARGE]
-        found = self._best(large, self._targets)
-        left = self._left(singles, self._targets)
-        pairs = self._best(list(combinations(columns, 2)), left)[:limit]
-        left = self._left([pair for pair, _ in pairs], left)
+        large = [(column,) for column in columns if self._cardinalities[column] >= _LARGE]
+        singles = [
+            (candidate, gain) for candidate in large if (gain := self._gain(candidate, self._targets)) is not None
+        ]
+        left = self._left_by_singles(columns)
+        pairs, left = self._best(list(combinations(columns, 2)), left)
         paired = sorted({column for pair, _ in pairs for column in pair})
-        triples = self._best(list(combinations(paired, 3))[:_JUDGED_TRIPLES], left)
-        return (found + pairs + triples)[:limit]
+        triples, _ = self._best(list(combinations(paired, 3))[:_JUDGED_TRIPLES], left)
+        return (singles + pairs + triples)[:limit]
 
-    def _best(self, candidates: Sequence[tuple[int, ...]], left: np.ndarray) -> list[tuple[tuple[int, ...], float]]:
-        total = float(np.square(left).sum(axis=1).mean())
+    def _best(
+        self, candidates: Sequence[tuple[int, ...]], left: np.ndarray
+    ) -> tuple[list[tuple[tuple[int, ...], float]], np.ndarray]:
+        """Return what adds to ``left`` and to those before it, the best first, and what they leave."""
+        gains = {candidate: gain for candidate in candidates if (gain := self._gain(candidate, left)) is not None}
         found = []
-        for columns in candidates:
-            gains = np.square(left).sum(axis=1) - np.square(left - self._rates(columns, left)).sum(axis=1)
-            gain, error = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
-            if gain > max(_SIGNIFICANT * error, _LEAST_GAIN * total):
-                found.append((columns, round(gain / total, 4)))
-        return sorted(found, key=lambda pair: -pair[1])
+        for candidate in sorted(gains, key=lambda candidate: -gains[candidate]):
+            gain = self._gain(candidate, left)
+            if gain is not None:
+                found.append((candidate, gain))
+                left = left - _STEP * self._rates(candidate, left)
+        return found, left
+
+    def _gain(self, columns: tuple[int, ...], left: np.ndarray) -> float | None:
+        """Return the share of the squared error that rates of ``left`` take off it, or None where that is nothing."""
+        before = np.square(left).sum(axis=1)
+        gains = before - np.square(left - self._rates(columns, left)).sum(axis=1)
+        gain, error, total = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5, float(before.mean())
+        return round(gain / total, 4) if gain > max(_SIGNIFICANT * error, _LEAST_GAIN * total) else None
 
     def _rates(self, columns: tuple[int, ...], targets: np.ndarray) -> np.ndarray:
         """Return ``(n, outputs)``: the smoothed mean of ``targets`` in the rows of other folds with the same codes."""
@@ -270,11 +278,10 @@ class _Judge:
         _, place = np.unique(combined(self._codes, columns, sizes), return_inverse=True)
         return held_out_rates(place, targets, self._folds)
 
-    def _left(self, candidates: Sequence[tuple[int, ...]], targets: np.ndarray) -> np.ndarray:
-        """Return what a linear fit of the rates of ``candidates`` leaves of ``targets``."""
-        if not candidates:
-            return targets
-        rates = np.column_stack([np.ones(len(targets)), *(self._rates(columns, targets) for columns in candidates)])
-        weights, *_ = np.linalg.lstsq(rates, targets, rcond=None)
-        left: np.ndarray = targets - rates @ weights
+    def _left_by_singles(self, columns: Sequence[int]) -> np.ndarray:
+        """Return what a linear fit of the rates of single columns leaves of the targets."""
+        rates = [np.ones(len(self._targets)), *(self._rates((column,), self._targets) for column in columns)]
+        basis = np.column_stack(rates)
+        weights, *_ = np.linalg.lstsq(basis, self._targets, rcond=None)
+        left: np.ndarray = self._targets - basis @ weights
         return left

@@ -36,7 +36,7 @@ def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Pat
         print(json.dumps(job.request, indent=2, ensure_ascii=False))
         return None
     if remote.name == "rehearsal":
-        from tabstep.launch.rehearsal.rehearsal import rehearse
+        from tabstep.launch.rehearse import rehearse
 
         return rehearse(settings, job)
     from tabstep.launch.submit import submit

@@ -65,7 +65,7 @@ def prepare(
     """
     assert isinstance(settings.launch, RemoteSettings)
     remote = _rehearsed(settings.launch) if settings.launch.name == "rehearsal" else settings.launch
-    today = datetime.datetime.now(datetime.UTC)
+    today = datetime.datetime.now(datetime.UTC)  # `now` may be long ago, and an image is out of date today
     wrong = list(problems)
     plan, bundle, prices = _NO_DATA, _NO_BUNDLE, cost.NO_PRICES
     with collecting(wrong):
@@ -84,14 +84,7 @@ def prepare(
         data_digest=plan.digest,
         tags=bundle.tags(),
     )
-    spec = job_spec(
-        remote,
-        payload,
-        model=settings.model.name,
-        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
-        region=remote.region or sdk.configured_region() or "",
-        now=now or today,
-    )
+    spec = completed_spec(settings, remote, payload, remote.region or sdk.configured_region() or "", now or today)
     wrong += validate.problems(spec, remote, settings.trainer)
     wrong += column_problems(plan.locations, settings)
     wrong += cost.over_budget(spec, remote.max_usd, prices)
@@ -102,6 +95,20 @@ def prepare(
         plan=plan,
         ceiling=cost.ceiling(spec, prices),
         warnings=tuple(validate.warnings(spec, remote, settings.trainer, today.date())),
+    )
+
+
+def completed_spec(
+    settings: Settings, remote: RemoteSettings, payload: Payload, region: str, now: datetime.datetime
+) -> JobSpec:
+    """Return the spec of settings, with what follows from the other groups."""
+    return job_spec(
+        remote,
+        payload,
+        model=settings.model.name,
+        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
+        region=region,
+        now=now,
     )
 
 

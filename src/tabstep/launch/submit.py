@@ -59,6 +59,7 @@ def check_sources(settings: Settings, job: Job, session: Any) -> None:
 def send(job: Job, session: Any) -> None:
     """Send what a job needs, then the request that was checked, as it is."""
     send_parts(job, session)
+    # Not by the SDK's `fit`, which would render the request again: it would be another than was checked and priced.
     with refusals(f"job {job.spec.job_name}"):
         session.client("sagemaker").create_training_job(**job.request)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from tabstep.artifact.predictor import CHUNK_ROWS, Member, Predictor, write_batches
 from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.models.probabilities import probabilities
+from tabstep.system.atomic_write import publishing
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.training.calibration import CalibrationScores
 from tabstep.training.losses import Loss
@@ -46,9 +46,8 @@ def evaluate(
             yield predictor.result(rows.slice(part.start, part.stop - part.start), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
-    temporary = predictions.with_name(f".{predictions.name}.tmp")
-    write_batches(temporary, batches())
-    os.replace(temporary, predictions)
+    with publishing(predictions) as temporary:
+        write_batches(temporary, batches())
     before, after = raw.compute(), calibrated.compute()
     return {
         **scores.compute(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from tabstep.config.settings import PathSettings, Settings
 from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.log_lines import best_line, number
 from tabstep.run.build import Assembly, build_scores
+from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show
 from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
@@ -44,11 +45,13 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     progress, encoder = built.classifier.progress, prepared.encoder
     row, state = best_state(built.classifier, built.checkpointer.store, settings.objective)
     weights = eval_weights(state["state_dict"])
-    member = calibrated_member(prepared, built, weights)
+    member = calibrated_member(prepared, built, weights, settings.decision)
     report = _evaluate(prepared, built, member, output)
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history), "objective": settings.objective}
     report |= {"skipped_steps": progress.skipped, "temperature": list(member.temperature)}
+    if settings.decision is not None:
+        report["decision"] = decision_report(settings.decision, member, prepared.tables, output)
     if settings.baselines is not None:
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
     if prepared.best_auroc is not None:
@@ -58,7 +61,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         weights=weights,
         architecture=built.architecture,
         encoder=encoder,
-        temperature=member.temperature,
+        calibration=artifact.Calibration(temperature=member.temperature, thresholds=member.thresholds),
         golden=next(prepared.sources["val"].batches(encoder.schema.features, artifact.GOLDEN_ROWS)),
         config=config,
         metrics=report,
@@ -66,8 +69,10 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     return report
 
 
-def calibrated_member(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor]) -> Member:
-    """Build the model on the device that trained and fit its temperature on val."""
+def calibrated_member(
+    prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], decision: str | None
+) -> Member:
+    """Build the model on the device that trained; fit its temperature, and its thresholds where asked for, on val."""
     model = built.architecture.build()
     model.load_state_dict(weights)
     member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
@@ -75,7 +80,10 @@ def calibrated_member(prepared: Prepared, built: Assembly, weights: Mapping[str,
     every = -(-val.num_rows // MOST_ROWS)
     logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
     temperature = fit_temperature(logits, torch.from_numpy(val.y[::every]), prepared.encoder.task)
-    return replace(member, temperature=temperature)
+    member = replace(member, temperature=temperature)
+    if decision is None:
+        return member
+    return replace(member, thresholds=choose_thresholds(decision, member, logits, val.y[::every]))
 
 
 def _evaluate(prepared: Prepared, built: Assembly, member: Member, output: Path) -> Report:
@@ -147,23 +155,9 @@ def _score(value: float | None) -> str:
 
 def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
     """Show the scores of the splits and where everything is; last, when all is written, the line for a service."""
-    table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
-    table.add_column("split")
-    for name in _SHOWN:
-        table.add_column(name, justify="right")
-    splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
-    for split in splits:
-        table.add_row(split, *_cells(report, split))
-    baselines = report.get("baselines", {})
-    for name, scores in baselines.items():
-        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
-    show(table)
-    show(calibration_line(report))
-    warning = below_linear(report, baselines, report["objective"])
-    if warning is not None:
-        show(warning)
-    if "best_reachable_test_auroc" in report:
-        show(f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}")
+    show(_scores_table(report))
+    for line in _remarks(report):
+        show(line)
     output = Path(paths.output_dir)
     places = {"model": paths.model, PREDICTIONS: output / PREDICTIONS, "report": output / REPORT}
     if (output / PAGE).exists():
@@ -171,3 +165,27 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     for name, place in places.items():
         show(f"{name + ':':<13}{place}")
     show(best_line(report))
+
+
+def _scores_table(report: Mapping[str, Any]) -> Table:
+    table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
+    table.add_column("split")
+    for name in _SHOWN:
+        table.add_column(name, justify="right")
+    splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
+    for split in splits:
+        table.add_row(split, *_cells(report, split))
+    for name, scores in report.get("baselines", {}).items():
+        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
+    return table
+
+
+def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    yield calibration_line(report)
+    if "decision" in report:
+        yield decision_line(report["decision"])
+    warning = below_linear(report, report.get("baselines", {}), report["objective"])
+    if warning is not None:
+        yield warning
+    if "best_reachable_test_auroc" in report:
+        yield f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}"

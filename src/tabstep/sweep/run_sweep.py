@@ -17,10 +17,10 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tabstep.config.secrets import redacted
+from tabstep.config.secrets import hidden, redacted
 from tabstep.config.settings import Settings
 from tabstep.errors import StoppedError, UserError
-from tabstep.sweep.best import standalone, sweep_command
+from tabstep.sweep.best import command_to_go_on, standalone
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.context import Job, Runner, SweepContext
 from tabstep.sweep.delegated_sweep import Handover
@@ -33,7 +33,7 @@ from tabstep.sweep.runners import THREADS, HydraRunner, ProcessRunner, visible_g
 from tabstep.sweep.samplers import Proposer, make_proposer
 from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, is_remote
 from tabstep.sweep.space import Space, given, parse_space
-from tabstep.sweep.summary import conclude
+from tabstep.sweep.summary import conclude, pause
 from tabstep.sweep.validate import changed_advice, check_same, check_space, check_surroundings, fixed
 
 LEAST_WINDOW = 3
@@ -93,6 +93,9 @@ def start(
         runner = choose_runner(launcher, settings, surroundings, plan.options)
         try:
             _run(plan, ledger, runner)
+        except (KeyboardInterrupt, StoppedError):
+            pause(ledger, composer)
+            raise
         finally:
             write_leaderboard(ledger)
         conclude(ledger, plan.space, composer)
@@ -115,7 +118,12 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     space = parse_space(texts, composer.loader, seed=options.seed)
     proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
     return Plan(
-        composer, options, space, proposer, _header(options, space, base, sweep_command(arguments, composer)), tuned
+        composer,
+        options,
+        space,
+        proposer,
+        _header(options, space, base, hidden(redacted(command_to_go_on(composer), os.environ))),
+        tuned,
     )
 
 

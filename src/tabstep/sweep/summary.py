@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tabstep.errors import UserError
-from tabstep.sweep.best import command_line, write_best
+from tabstep.sweep.best import command_line, command_to_go_on, write_best
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.html_report import write_report
 from tabstep.sweep.importance import importances
@@ -14,6 +14,13 @@ from tabstep.sweep.space import Space
 from tabstep.system.atomic_write import write_durably
 
 COMMAND = "best.sh"
+
+
+def pause(ledger: Ledger, composer: Composer) -> None:
+    """Show how far a sweep that was stopped has come, and how to go on with it."""
+    if any(trial.finished for trial in ledger.trials):
+        show_leaderboard(ledger, {})
+    print(f"go on with:  {command_to_go_on(composer)}", flush=True)
 
 
 def conclude(ledger: Ledger, space: Space, composer: Composer) -> None:

@@ -61,7 +61,12 @@ def cached_json(cache_dir: Path, key: str, make: Callable[[], Any]) -> Any:
 
 def write_sealed(path: Path, text: str) -> None:
     """Write ``text`` below a line with its digest."""
-    path.write_bytes(f"{_digest(text)}\n{text}".encode())
+    path.write_bytes(sealed(text))
+
+
+def sealed(text: str) -> bytes:
+    """Return ``text`` below a line with its digest, as ``read_sealed`` takes it from a file."""
+    return f"{_digest(text)}\n{text}".encode()
 
 
 def read_sealed(path: Path) -> str:

@@ -92,7 +92,7 @@ class Muon(Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=group["fused"],
+            fused=True if group["fused"] else None,  # None lets torch take one loop over all tensors on a GPU
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

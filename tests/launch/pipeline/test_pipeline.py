@@ -14,15 +14,18 @@ from tests.launch.conftest import BUCKET, REGION
 from tests.launch.jobs import BUNDLE, ROLE
 from tests.launch.request.test_render import same_as_golden
 
+from tabstep.config.compose import composed
+from tabstep.config.parse import parse
+from tabstep.container.hyperparameters import unpack
+from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
-from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder
-from tabstep.launch.pipeline import step
+from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, job
 from tabstep.launch.request import sdk
 
 sdk.sagemaker()
 with sdk.quiet():
     from sagemaker.processing import ProcessingOutput, ScriptProcessor
-    from sagemaker.workflow.parameters import ParameterInteger, ParameterString
+    from sagemaker.workflow.parameters import ParameterFloat, ParameterInteger, ParameterString
     from sagemaker.workflow.pipeline import Pipeline
     from sagemaker.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
     from sagemaker.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
@@ -46,7 +49,7 @@ PATHS: dict[str, Any] = {
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
-    monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
     return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
@@ -220,6 +223,82 @@ def test_retry_policies(session: Any) -> None:
     assert (found["ExceptionType"], found["MaxAttempts"]) == (["SageMaker.CAPACITY_ERROR"], 3)
 
 
+def test_names_and_paths_of_the_users_own(session: Any) -> None:
+    """No path is needed; all lie in the bucket, without a date, which a cache would never find again."""
+    config = PytorchTrainingConfig(
+        hyperparameters=ModelHyperparameters(**HYPERPARAMETERS),
+        training_volume_size=50,
+        training_entry_point="mine.py",
+        settings={"bucket": "my-bucket"},
+    )
+    step = PyTorchTrainingStepBuilder(config, ROLE, session, upload=False).create_step(name="Train")
+    found = definition(session, step)["Train"]["Arguments"]
+    assert found["ResourceConfig"]["VolumeSizeInGB"] == 50
+    assert found["HyperParameters"]["sagemaker_program"] == '"mine.py"'
+    uris = [each["DataSource"]["S3DataSource"]["S3Uri"] for each in found["InputDataConfig"]]
+    assert uris == [f"s3://my-bucket/tabstep/input/{split}/" for split in ("train", "val", "test")]
+    assert found["OutputDataConfig"]["S3OutputPath"] == "s3://my-bucket/tabstep/output"
+    assert place({"Arguments": found})[0] == "s3://my-bucket/tabstep/checkpoints"
+    assert PytorchTrainingConfig(hyperparameters="example", volume_size=40, training_volume_size=40).volume_size == 40
+    with pytest.raises(ProblemsError, match="volume_size, training_volume_size: are two names of one thing"):
+        PytorchTrainingConfig(hyperparameters="example", volume_size=40, training_volume_size=50)
+
+
+def test_a_path_that_is_known_later_lends_its_bucket_to_nothing(session: Any) -> None:
+    made = builder(session, output_path=ParameterString("Out"), input_path=None, settings={"bucket": None})
+    step = made.create_step(name="Train")
+    uri = definition(session, step, parameters=[ParameterString("Out")])["Train"]["Arguments"]["HyperParameters"]
+    assert uri["sagemaker_submit_directory"].startswith('"s3://sagemaker-eu-west-1-123456789012/tabstep/bundles/')
+
+
+def test_variables_of_the_pipeline_as_hyperparameters(session: Any) -> None:
+    label, lr, count = (
+        ParameterString("Label", default_value="target"),
+        ParameterFloat("LR", default_value=0.01),
+        ParameterInteger("Epochs"),
+    )
+    given = ModelHyperparameters(**{**HYPERPARAMETERS, "label_name": label, "learning_rate": lr, "epochs": count})
+    by_key = {"schema.label": label, "optimizer.lr": lr, "trainer.max_epochs": count, "seed": 3}
+    for hyperparameters in (given, by_key):
+        made = builder(session, hyperparameters=hyperparameters)
+        trained, tuned = made.create_step(name="Train"), made.create_tuning_step(["model=mlp,resnet"], name="Tune")
+        found = definition(session, trained, tuned, parameters=[label, lr, count])
+        for values in (
+            found["Train"]["Arguments"]["HyperParameters"],
+            found["Tune"]["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"],
+        ):
+            assert values["schema.label"] == {"Get": "Parameters.Label"}
+            for key, name in (("optimizer.lr", "LR"), ("trainer.max_epochs", "Epochs")):
+                assert values[key] == {"Std:Join": {"On": "", "Values": [{"Get": f"Parameters.{name}"}]}}
+    sent = found["Train"]["Arguments"]["HyperParameters"]
+    assert sent["seed"] == "3"
+    # what the service puts in their place is read in the job as on a command line
+    texts = {"schema.label": "y", "optimizer.lr": "0.5", "trainer.max_epochs": "7"}
+    settings = parse(composed(unpack({**sent, **texts}), [config_dir()]))
+    assert (settings.schema.label, settings.optimizer.lr, settings.trainer.max_epochs) == ("y", 0.5, 7)
+    other = builder(session, hyperparameters={**by_key, "optimizer.lr": ParameterFloat("Other")}).create_step()
+    assert other.name != builder(session, hyperparameters=by_key).create_step().name
+
+
+def test_what_is_wrong_is_found_when_the_configuration_is_made() -> None:
+    """Without a role, a region or a source."""
+    with pytest.raises(ProblemsError) as caught:
+        PytorchTrainingConfig(
+            hyperparameters={"optimizer.lr": ParameterFloat("LR", default_value=-1.0)},
+            input_path="s3://my-bucket",
+            training_instance_type="ml.g5.12",
+            max_run=0,
+        )
+    assert [line.partition(":")[0] for line in caught.value.problems] == ["optimizer.lr", "launch.max_run"]
+    with pytest.raises(ProblemsError) as caught:
+        PytorchTrainingConfig(hyperparameters="example", input_path="s3://my-bucket", training_instance_type="ml.g5.12")
+    assert [line.partition(":")[0] for line in caught.value.problems] == ["launch.input_path", "launch.instance_type"]
+    with pytest.raises(ProblemsError, match=r"optimizer\.lrr: no such key"):
+        PytorchTrainingConfig(hyperparameters={"optimizer.lrr": ParameterFloat("LR")})
+    with pytest.raises(ProblemsError, match=r"optimizer\.lrr: no such key"):
+        PytorchTrainingConfig(hyperparameters=["optimizer.lrr=1"])
+
+
 def test_hyperparameters_may_be_an_experiment_or_overrides(session: Any) -> None:
     for given, sent in (("example", {"experiment": '"example"'}), (["seed=3"], {"seed": "3"})):
         found = definition(session, builder(session, hyperparameters=given).create_step(name="Train"))["Train"]
@@ -236,6 +315,11 @@ def test_other_settings_reach_the_request(session: Any) -> None:
     assert found["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120}
     assert found["Environment"] == {"A": "b"}
+    retried = builder(session, settings={"request": {"RetryStrategy": {"MaximumRetryAttempts": 3}}})
+    steps = retried.create_step(name="Train"), retried.create_tuning_step(["seed=1,2"], name="Tune")
+    arguments = [each["Arguments"] for each in definition(session, *steps).values()]
+    for each in (arguments[0], arguments[1]["TrainingJobDefinition"]):
+        assert each["RetryStrategy"] == {"MaximumRetryAttempts": 3}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +327,7 @@ def test_other_settings_reach_the_request(session: Any) -> None:
     [
         ({"hyperparameters": ()}, ["hyperparameters: are missing"]),
         (
-            {"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": None},
+            {"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": "none"},
             ["launch.output_path", "launch.spot"],
         ),
         ({"checkpoint_path": "s3://my-bucket/model-artifacts/c"}, ["launch.checkpoint_path: lies inside"]),
@@ -265,7 +349,7 @@ def test_what_is_wrong_is_found_when_the_step_is_made(session: Any, changes: dic
 
 
 def test_a_model_without_checkpoints_is_registered_without_scores(session: Any) -> None:
-    made = builder(session, checkpoint_path=None)
+    made = builder(session, checkpoint_path="none")
     training_step = made.create_step(name="Train")
     found = definition(session, training_step, made.create_registration_step(training_step, "models"))
     [registered] = [each for each in found.values() if each["Type"] == "RegisterModel"]

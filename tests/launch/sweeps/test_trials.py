@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.launch.conftest import BUCKET, client
+from tests.launch.jobs import archive
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
@@ -78,17 +78,7 @@ def pretend(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
     report = {"val_auroc": float(given["model.width"]) / 100 + float(given["seed"]) / 1000, "epochs": 2}
     artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]
     output = artifact.replace("model.tar.gz", "output.tar.gz")
-    return {artifact: tar({"weights": b"w"}), output: tar({"report.json": json.dumps(report).encode()})}
-
-
-def tar(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return {artifact: archive({"weights": b"w"}), output: archive({"report.json": json.dumps(report).encode()})}
 
 
 @pytest.fixture(scope="module")
@@ -306,13 +296,13 @@ def test_expired_token_leaves_the_jobs_and_their_trials_as_they_are(
         return real(*arguments)
 
     monkeypatch.setattr(trials, step, expired)
-    assert sweep(*GRID, "hydra.launcher.max_parallel=2") == 75
+    assert sweep("model.width=8", "seed=1,2") == 75
     said = capsys.readouterr().err
     assert "jobs run on" in said
     assert said.splitlines()[-1] == "job: AWS refuses DescribeTrainingJob: expired"
     assert {trial.state for trial in read_sweep(Path("s")).trials} == {"running"}
     monkeypatch.setattr(trials, step, real)
-    assert sweep(*GRID, "hydra.launcher.max_parallel=2") == 0
+    assert sweep("model.width=8", "seed=1,2") == 0
     assert not any(name.endswith("-2") for name in service.done)
 
 
@@ -362,8 +352,8 @@ def test_jobs_choose_their_launcher(service: Service, tiny_data: Path, capsys: p
 
 def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path | bytes]]:
     """Return what runs a job in full with the real toolkit, its source and its tables taken from moto."""
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     def run(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
         place = directory / request["TrainingJobName"]
@@ -371,7 +361,7 @@ def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path |
         bucket, _, key = json.loads(request["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
         source = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         request = json.loads(json.dumps(request, default=str))  # a description has times, a request has none
-        channels = fetch(request, place / "fetched", without={})
+        channels = fetch_channels(request, place / "fetched", without={})
         outcome = run_request(request, source, channels, place)
         assert outcome.status == "Completed", outcome.failure
         artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]

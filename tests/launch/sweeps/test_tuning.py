@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from tests.launch.conftest import BUCKET, client
-from tests.launch.sweeps.test_trials import _logging_as_it_was, tar
+from tests.launch.jobs import archive
+from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
@@ -86,7 +87,7 @@ class Tuner:
             (artifact.replace("model.tar.gz", "output.tar.gz"), {"report.json": json.dumps(report).encode()}),
         ):
             bucket, _, key = address.removeprefix("s3://").partition("/")
-            client("s3").put_object(Bucket=bucket, Key=key, Body=tar(files))
+            client("s3").put_object(Bucket=bucket, Key=key, Body=archive(files))
         metric = {"MetricName": METRIC_NAMES["val_auroc"], "Type": "Maximize", "Value": 0.9123457}
         return {
             "TrainingJobName": name,
@@ -302,8 +303,8 @@ def test_jobs_do_not_share_checkpoints_and_the_last_value_is_the_reports(
 ) -> None:
     """Two of a tuner's jobs run here on one checkpoint directory, as one place on S3; the second is interrupted."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     slowly = ("trainer=cpu", "data.checks=off", "trainer.max_epochs=40", "data.batch_size=8")
     slowly += ("callbacks=no_early_stopping",)
@@ -320,7 +321,7 @@ def test_jobs_do_not_share_checkpoints_and_the_last_value_is_the_reports(
         job = job_request(request, f"t1-00{number}", values)
         bucket, _, key = json.loads(job["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
         source = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        channels = fetch(job, place / "fetched", without={})
+        channels = fetch_channels(job, place / "fetched", without={})
         outcome = run_request(job, source, channels, place, interrupt_after=3 if number else None)
         assert outcome.status == "Completed", outcome.failure
         report = json.loads((place / "algo-1" / "ml" / "output" / "data" / "report.json").read_text())

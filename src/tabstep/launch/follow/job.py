@@ -9,14 +9,23 @@ from typing import Any, Final
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import RetryError, UserError
 from tabstep.launch.follow.job_log import JobLog
-from tabstep.launch.follow.watch import ENDED, Show, Sleep, attach_command, coming_back, fetch, print_line, until_ended
+from tabstep.launch.follow.watch import (
+    ENDED,
+    THEIR_FAULT,
+    Show,
+    Sleep,
+    attach_command,
+    coming_back,
+    fetch,
+    print_line,
+    until_ended,
+)
 from tabstep.launch.request import cost
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.log_lines import duration
 
 _SECONDS: Final = 10.0
 _LATE: Final = 3  # looks at the log after the end: its last lines come late
-_THEIR_FAULT: Final = ("CapacityError", "InternalServerError")
 
 
 def follow(
@@ -113,7 +122,7 @@ def _failure(name: str, description: Mapping[str, Any], tail: list[str], show: S
     status = description.get("SecondaryStatus", "")
     if description["TrainingJobStatus"] == "Stopped":
         return UserError(f"job {name}: {_stopped(status)}{_checkpoints(description)}")
-    if reason.startswith(_THEIR_FAULT):
+    if reason.startswith(THEIR_FAULT):
         return RetryError(f"job {name} failed: {reason}{_checkpoints(description)}")
     if "ErrorMessage" not in reason:
         for line in tail:

@@ -1,4 +1,4 @@
-"""What the service limits in a pipeline as a whole: known when all of its steps are."""
+"""Validates a whole pipeline before it is sent: names of its steps, and the size of its definition."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tabstep.config.settings import RemoteSettings
 from tabstep.errors import UserError
@@ -19,7 +19,7 @@ NO_CHECKPOINTS = "none"
 _SAME = (  # as the configuration has them
     "framework_version", "py_version", "entry_point", "instance_type", "instance_count", "volume_size", "max_run",
     "spot", "keep_alive", "input_mode", "sharded", "volume_kms_key", "output_kms_key", "network_isolation",
-    "encrypt_inter_container", "debugger",
+    "encrypt_inter_container", "debugger", "request",
 )  # fmt: skip
 
 
@@ -69,6 +69,7 @@ class JobSpec:
     encrypt_inter_container: bool = False
     profiler_interval: int | None = 1000  # milliseconds between two system metrics; None turns the profiler off
     debugger: bool = False  # the SDK's debugger hook
+    request: Mapping[str, Any] = field(default_factory=dict)  # further fields, as the service calls them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def job_spec(
     """
     role = launch.role or ""
     job_name = launch.job_name or generated_name(f"{launch.prefix}-{model}", now)
-    root = f"s3://{_bucket(launch, role, region)}/{launch.prefix}"
+    root = generated_root(launch, role, region)
     checkpoints = launch.checkpoint_path or f"{root}/checkpoints/{job_name}"
     input_path = _input_path(launch, payload, root)
     max_wait = (launch.max_wait or 2 * launch.max_run) if launch.spot else launch.max_wait
@@ -122,6 +123,11 @@ def job_spec(
         profiler_interval=1000 if launch.profiler else None,
         **{name: getattr(launch, name) for name in _SAME},
     )
+
+
+def generated_root(launch: RemoteSettings, role: str, region: str) -> str:
+    """Return the address above all that is generated."""
+    return f"s3://{_bucket(launch, role, region)}/{launch.prefix}"
 
 
 def generated_name(stem: str, now: datetime.datetime) -> str:

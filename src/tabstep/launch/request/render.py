@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import JobSpec, split_uri
+from tabstep.launch.request.overlay import overlaid
 from tabstep.sweep.distributions import Dimension, Values
 
 if TYPE_CHECKING:
@@ -33,18 +34,20 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
         session: a session of the SDK, see ``sdk.session``.
         late: fields of the spec whose value only a pipeline knows, as its variables.
     """
-    sdk.sagemaker()
     with sdk.quiet():
         from sagemaker.pytorch import PyTorch
 
         options = {option: getattr(spec, field) for field, option in _OPTIONS.items()} | _composed(spec)
         options |= {_OPTIONS[name]: value for name, value in (late or {}).items() if name in _OPTIONS}
+        kind = "hyperparameters."
+        values = {name.removeprefix(kind): value for name, value in (late or {}).items() if name.startswith(kind)}
+        options["hyperparameters"] |= values
         return PyTorch(sagemaker_session=session, **options, **_watching(spec, options["output_path"]))
 
 
 def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
     """Return the ``sagemaker.tuner.HyperparameterTuner`` of a tuning job, around the estimator of its jobs."""
-    made = estimator(spec.job, session, late)
+    repeated = estimator(spec.job, session, late)
     with sdk.quiet():
         from sagemaker.tuner import HyperbandStrategyConfig, HyperparameterTuner, StrategyConfig
 
@@ -53,10 +56,10 @@ def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) 
             least, most = spec.resources
             hyperband = StrategyConfig(HyperbandStrategyConfig(max_resource=most, min_resource=least))
         return HyperparameterTuner(
-            made,
+            repeated,
             spec.metric,
             {key: _range(dimension) for key, dimension in spec.ranges.items()},
-            metric_definitions=made.metric_definitions,  # those of the estimator are left out otherwise
+            metric_definitions=repeated.metric_definitions,  # those of the estimator are left out otherwise
             strategy=spec.strategy,
             strategy_config=hyperband,
             objective_type=spec.direction,
@@ -79,11 +82,10 @@ def _range(dimension: Dimension) -> Any:
 
 def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Return the channels as the SDK takes them; None for a job without any. ``late`` may name ``channels.train``."""
-    sdk.sagemaker()
     with sdk.quiet():
         from sagemaker.inputs import TrainingInput
 
-        found = {
+        channels = {
             name: TrainingInput(
                 (late or {}).get(f"channels.{name}", uri),
                 distribution="ShardedByS3Key" if spec.sharded and name == "train" else "FullyReplicated",
@@ -91,17 +93,19 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
             )
             for name, uri in spec.channels.items()
         }
-    return found or None
+    return channels or None
 
 
 def request(spec: JobSpec) -> dict[str, Any]:
     """Return the CreateTrainingJob request that the SDK would send; needs no network and no credentials."""
-    return _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+    found = _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+    return overlaid(found, spec.request)
 
 
 def tuner_request(spec: TunerSpec) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
-    return _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+    found = _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+    return overlaid(found, {"TrainingJobDefinition": spec.job.request})
 
 
 def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
@@ -109,10 +113,10 @@ def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], An
     bucket, _ = split_uri(spec.bundle_uri)
     session = sdk.session(sdk.offline_session(spec.region), bucket)
     session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
-    made, channels = make(session), inputs(spec)
+    launcher, channels = make(session), inputs(spec)
     try:
         with sdk.quiet(logging.CRITICAL):  # it says where to look for help when a request fails
-            made.fit(inputs=channels, wait=False, job_name=name)
+            launcher.fit(inputs=channels, wait=False, job_name=name)
     except _CapturedError as captured:
         return captured.request
     raise AssertionError("the SDK sent no request")

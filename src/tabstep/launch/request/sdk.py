@@ -1,4 +1,4 @@
-"""The door to SageMaker's SDK: imported here and nowhere above, since it takes seconds and changes the interpreter."""
+"""Sessions of SageMaker's SDK and of boto3; the SDK is imported late: it takes seconds and changes the interpreter."""
 
 from __future__ import annotations
 
@@ -151,12 +151,12 @@ def session(boto: Any, bucket: str | None = None, *, pipeline: bool = False, cli
     with quiet():
         from sagemaker.workflow.pipeline_context import PipelineSession
 
-        made = (PipelineSession if pipeline else module.Session)(
+        sdk_session = (PipelineSession if pipeline else module.Session)(
             boto_session=boto,
             sagemaker_client=client or boto.client("sagemaker"),
             sagemaker_config=_CONFIG,
             default_bucket=bucket,
         )
     if bucket is not None:
-        made._default_bucket = bucket
-    return made
+        sdk_session._default_bucket = bucket
+    return sdk_session

@@ -7,50 +7,14 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tabstep.errors import RetryError, UserError
+from tabstep.launch.request.aws_facts import table
 
-MISSING: Final = ("404", "NoSuchKey", "NotFound")
+_CODES: Final = table("errors")
+MISSING: Final = tuple(_CODES["missing"])
 """Codes of an answer that there is no such object."""
+DENIED: Final = tuple(_CODES["denied"])
+"""Codes of an answer that somebody may not do what was asked for."""
 _SIGN_IN: Final = "sign in again (`aws sso login`, or `aws configure`), or set AWS_PROFILE"
-_UNKNOWN: Final = (
-    "400",  # of a HEAD request, whose answer has no text to say that the token has expired
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidToken",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-    "UnrecognizedClientException",
-)
-"""Codes of an answer to credentials that AWS does not know or takes no more."""
-_POLICY: Final = "the policy for launching users, in policies/ of tabstep.launch, holds what is needed"
-_REMEDIES: Final = {
-    "AccessDenied": _POLICY,
-    "AccessDeniedException": _POLICY,
-    "403": _POLICY,
-    "NoSuchBucket": "create it (`aws s3 mb s3://NAME`), or set launch.bucket",
-    "PermanentRedirect": "the bucket lies in another region: set launch.region or launch.bucket",
-    "ResourceInUse": "set launch.job_name to another one, or null",
-    "ResourceLimitExceeded": "ask for more in Service Quotas, or set launch.instance_type to another one",
-}
-_AGAIN: Final = (
-    "InternalError",
-    "InternalFailure",
-    "InternalServerError",
-    "RequestLimitExceeded",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-    "500",
-    "502",
-    "503",
-    "504",
-)
 
 
 class CredentialsError(UserError):
@@ -76,21 +40,24 @@ def refusals(what: str) -> Iterator[None]:
         raise _unanswered(what, error) from error
 
 
-def code(error: Any) -> str:
-    """Return the code of a ``ClientError``, such as ``NoSuchKey``."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+def code(error: BaseException) -> str:
+    """Return the code of AWS's answer, such as ``NoSuchKey``: of a ``ClientError``, or of the one behind ours."""
+    answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def _answered(what: str, error: Any) -> Exception:
     reason = code(error)
     message = error.response.get("Error", {}).get("Message") or reason
     text = f"{what}: AWS refuses {error.operation_name}: {message}".rstrip(".")
-    if reason in _UNKNOWN:
+    if reason in _CODES["credentials"]:
+        # A HEAD request's answer has no text, and a token that has expired is a bad request.
         expired = " (as for a token that has expired)" if reason == "400" else ""
         return CredentialsError(f"{text}{expired}: {_SIGN_IN}")
-    if reason in _AGAIN:
+    if reason in _CODES["again"]:
         return RetryError(f"{text}: try again")
-    return UserError(f"{text}: {_REMEDIES[reason]}" if reason in _REMEDIES else text)
+    remedy = _CODES["remedies"].get("AccessDenied" if reason in DENIED else reason)
+    return UserError(f"{text}: {remedy}" if remedy else text)
 
 
 def _unanswered(what: str, error: Any) -> Exception:

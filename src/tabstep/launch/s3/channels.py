@@ -10,7 +10,7 @@ from pyarrow import ArrowException, BufferReader
 
 from tabstep.config.settings import SchemaSettings, Settings
 from tabstep.errors import UserError, collecting, nearest, raise_problems
-from tabstep.launch.s3.aws_errors import code, refusals
+from tabstep.launch.s3.aws_errors import DENIED, code, refusals
 from tabstep.launch.s3.transfer import stored_keys
 from tabstep.launch.s3.upload import is_read
 from tabstep.schema import Split
@@ -18,7 +18,6 @@ from tabstep.system.exits import say
 from tabstep.tables.footers import partition_of, read_footers
 from tabstep.tables.locations import Location
 
-_DENIED: Final = ("AccessDenied", "403")
 _TAIL: Final = 2**20  # bytes that hold the footer of all but the widest files
 
 
@@ -59,7 +58,7 @@ def check_channels(channels: Mapping[str, str], schema: SchemaSettings, client: 
                 "the splits that there are"
             )
         except UserError as error:
-            if not isinstance(error.__cause__, ArrowException) and code(error.__cause__) not in _DENIED:
+            if not isinstance(error.__cause__, ArrowException) and code(error) not in DENIED:
                 raise
             say(f"warning: data.{split}: was not looked at: {error}")
     raise_problems([*problems, *_missing_columns(columns, schema)])

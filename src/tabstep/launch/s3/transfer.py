@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import IO, Any, Final
 
 from tabstep.errors import UserError
 from tabstep.launch.s3.aws_errors import MISSING, code, refusals
+from tabstep.system.atomic_write import publishing
 
 WORKERS: Final = 8
 DIGEST: Final = "tabstep-sha256"
@@ -174,13 +174,12 @@ def get(client: Any, bucket: str, key: str, path: Path) -> bool:
     """Fetch an object into a file that has its name when it is complete; return whether there is one."""
     from botocore.exceptions import ClientError
 
-    temporary = path.with_name(f".{path.name}.part")
     with refusals(f"s3://{bucket}/{key}"):
         try:
-            client.download_file(bucket, key, str(temporary))
+            with publishing(path) as temporary, open(temporary, "wb") as file:
+                client.download_fileobj(bucket, key, file)
         except ClientError as error:
             if code(error) in MISSING:
                 return False
             raise
-    os.replace(temporary, path)
     return True

@@ -102,11 +102,11 @@ def prepare_tuning(
 
 def _different(handover: Handover) -> list[Settings]:
     """Return those of the samples that a job could be refused for otherwise."""
-    found = {
+    distinct = {
         repr((sample.data, sample.schema, sample.trainer)): sample
         for sample in (handover.settings(), *handover.samples)
     }
-    return list(found.values())
+    return list(distinct.values())
 
 
 def _together(one: Cost, jobs: int) -> Cost:
