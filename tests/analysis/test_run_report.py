@@ -143,6 +143,19 @@ def test_confusion_and_thresholds_are_those_of_the_predictions(runs: Runs) -> No
         assert [decisions[part][place] for part in ("tn", "fp", "fn", "tp")] == [tn, fp, fn, tp]
 
 
+def test_threshold_of_the_run_is_the_one_of_its_page(data: Path, tmp_path: Path) -> None:
+    directory = train(tmp_path / "run", data, LABELS["binary"], "decision='cost={fp: 1, fn: 9}'")
+    page = Page(directory / "report.html")
+    decision = json.loads((directory / "report.json").read_text())["decision"]
+    assert decision["thresholds"] != [0.5]
+    test = pq.read_table(directory / "predictions" / "test.parquet")
+    counts = confusion_matrix(test["label"].to_pylist(), test["prediction"].to_pylist(), labels=["no", "yes"])
+    assert [[int(cell.split()[0]) for cell in row[1:]] for row in page.tables["Confusion"][0][1:]] == counts.tolist()
+    rows = {row[0]: row for row in page.tables["Thresholds"][0]}
+    assert list(rows) == ["threshold on", "val", "val at 0.5", "test", "test at 0.5"]
+    assert float(rows["test"][5].split()[0]) == pytest.approx(decision["test"]["cost"], abs=1e-4)
+
+
 def test_made_again_the_page_is_the_same(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(runs("multiclass"), directory)
