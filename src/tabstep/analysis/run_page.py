@@ -307,7 +307,7 @@ def _cuts(facts: RunFacts) -> list[float]:
 
 def _predicted(facts: RunFacts, found: Predicted) -> NDArray[np.int64]:
     if _task(facts) == "binary":
-        return (found.probs[:, 1] > np.float32(_cuts(facts)[0])).astype(np.int64)
+        return (found.probs[:, 1].astype(np.float64) > _cuts(facts)[0]).astype(np.int64)
     return np.asarray(found.probs.argmax(axis=1), dtype=np.int64)
 
 

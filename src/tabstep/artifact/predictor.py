@@ -150,7 +150,7 @@ class Predictor:
         """
         target = Path(out)
         write = prediction_writer(target)
-        source = self._open(table)
+        source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
         if target.is_dir():
@@ -162,13 +162,13 @@ class Predictor:
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         if is_location(table):
-            yield from self._source_batches(self._open(table), batch_rows)
+            yield from self._source_batches(self.open_table(table), batch_rows)
             return
         rows = to_table(table, where="table")
         # A table of no rows has no batches, but its prediction has a schema.
         yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
-    def _open(self, location: str | os.PathLike[str]) -> ParquetSource | CsvTable:
+    def open_table(self, location: str | os.PathLike[str]) -> ParquetSource | CsvTable:
         """Open parquet or CSV; columns of CSV are read as what they were in training."""
         name = os.fspath(location)
         if not is_csv(name, where="table"):
