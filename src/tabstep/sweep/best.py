@@ -12,15 +12,14 @@ from typing import Any
 import yaml
 
 from tabstep.config.grammar import written
-from tabstep.config.secrets import hidden, redacted
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.ledger import Trial
 from tabstep.sweep.runners import THREADS
 from tabstep.system.atomic_write import write_durably
 
 BEST, FOLDER = "best.yaml", "experiment"
-SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger")
-SKIPPED_KEYS = ("paths", "launch", "logger", "resume")
+SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger", "report")
+SKIPPED_KEYS = ("paths", "launch", "logger", "report", "resume")
 PLACES = ("paths.output_dir=", "hydra.", "hparams_search=")
 
 
