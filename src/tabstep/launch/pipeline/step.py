@@ -199,10 +199,8 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _with_places(remote: RemoteSettings, *, own_input: bool) -> RemoteSettings:
     """Fill in the paths that were not given, and the bucket; without a date, or a step's cache never hits."""
-    given = {name: getattr(remote, name) for name in ("input_path", "output_path")}
-    named: dict[str, Any] = {name: None if (uri or "").startswith(_UNKNOWN) else uri for name, uri in given.items()}
-    region = remote.region or sdk.configured_region() or ""
-    root = generated_root(replace(remote, **named), remote.role or "", region)
+    named = replace(remote, input_path=_known(remote.input_path), output_path=_known(remote.output_path))
+    root = generated_root(named, remote.role or "", remote.region or sdk.configured_region() or "")
     return replace(
         remote,
         bucket=split_uri(root)[0],
@@ -210,6 +208,10 @@ def _with_places(remote: RemoteSettings, *, own_input: bool) -> RemoteSettings:
         output_path=remote.output_path or f"{root}/output",
         checkpoint_path=remote.checkpoint_path or f"{root}/checkpoints",
     )
+
+
+def _known(uri: str | None) -> str | None:
+    return None if uri is not None and uri.startswith(_UNKNOWN) else uri
 
 
 def _slash_problems(known: Mapping[str, Any], late: Mapping[str, Any]) -> list[str]:
