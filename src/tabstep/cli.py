@@ -91,23 +91,14 @@ def _schema(options: Namespace) -> None:
 
     from rich.console import Console
 
-    from tabstep.config.settings import SchemaSettings
     from tabstep.entry import config_dir
-    from tabstep.tables.infer_schema import schema_table
+    from tabstep.tables.infer_schema import Declared, schema_table
     from tabstep.tables.schema_file import write_schema_file
 
     labels: list[str] | None = options.label
-    declared = SchemaSettings(
-        id=options.id,
-        label=labels[0] if labels is not None and len(labels) == 1 else labels,
-        numeric=None,
-        categorical=None,
-        drop=[],
-        task="auto",
-        classes=None,
-    )
+    stated = Declared(id=options.id, label=labels[0] if labels is not None and len(labels) == 1 else labels)
     directory = Path(options.conf_dir) / "schema"
-    path, rows = write_schema_file(options.table, options.name, directory, declared, overwrite=options.overwrite)
+    path, rows = write_schema_file(options.table, options.name, directory, stated, overwrite=options.overwrite)
     Console().print(schema_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
@@ -277,6 +268,22 @@ def _config_schema(options: Namespace) -> None:
     print(json.dumps(experiment_schema() if options.experiment else json_schema(), indent=2))
 
 
+def _completion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh"], help="the script is the same for both")
+
+
+def _completion(options: Namespace) -> None:
+    from tabstep.config.completion import completion_script
+    from tabstep.entry import config_dir
+
+    flags = {}
+    for name, command in COMMANDS.items():
+        parser = Parser(prog=name)
+        command.arguments(parser)
+        flags[name] = sorted(parser._option_string_actions)
+    print(completion_script(flags, [config_dir()]), end="")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
@@ -292,6 +299,7 @@ COMMANDS = {
     "explain": Command("show which columns matter to a model, how, and why a row is so", _explain_arguments, _explain),
     "report": Command("make the page of a run or a sweep, report.html", _report_arguments, _report),
     "open": Command("show the page of a run or a sweep in a browser", _open_arguments, _open),
+    "completion": Command("print a script that completes commands and keys", _completion_arguments, _completion),
     "config-schema": Command("print the JSON Schema of the configuration", _config_schema_arguments, _config_schema),
 }
 

@@ -76,7 +76,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("optimizer.betas", [0.9], "optimizer.betas: expected two numbers, got 1"),
     ("tags", "a", "tags: expected a list of texts, got 'a': write a list, [a]"),
     ("tags", ["a", {}], "tags[1]: expected text, got {}"),
-    ("data.encoder", "robust", "data.encoder: expected the keys scaling, max_categories, min_frequency, got 'robust'"),
+    (
+        "data.encoder",
+        "robust",
+        "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, got 'robust'",
+    ),
     ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, got null"),
     ("data.path", Unresolved("no NOPE"), "data.path: no NOPE"),
     ("data.path", "", "data.path: is an empty text"),

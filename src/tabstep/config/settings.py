@@ -62,6 +62,9 @@ class SchemaSettings:
     numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")] = None
     categorical: Annotated[list[str] | None, Doc("columns that are read as categories")] = None
     drop: Annotated[list[str], Doc("columns that are left out")] = field(default_factory=list)
+    parse: Annotated[dict[str, str], Doc("text that is read as number, comma (1.332,3) or a date such as %d.%m.%Y")] = (
+        field(default_factory=dict)
+    )
     task: Annotated[Literal["auto", "binary", "multiclass", "multilabel"], Doc("what is predicted")] = "auto"
     classes: Annotated[list[str | int] | None, Doc("values of the label; the last of two is the positive class")] = None
 
@@ -92,8 +95,8 @@ class SplitSettings:
 class DataSettings:
     """Where the tables are and how they are cut into batches. With no location at all: the built-in table."""
 
-    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet, … in it")] = None
-    train: Annotated[str | None, Doc("parquet file, directory of parquet files or glob")] = None
+    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet or .csv, … in it")] = None
+    train: Annotated[str | None, Doc("parquet or CSV: a file, a directory or a glob")] = None
     val: Annotated[str | None, Doc("as train; null holds out val_share of train")] = None
     test: Annotated[str | None, Doc("as train; null leaves the test out")] = None
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")] = "none"

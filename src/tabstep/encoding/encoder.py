@@ -21,6 +21,7 @@ from tabstep.encoding.times import TimeColumn, TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.tables.columns import ValueKind
+from tabstep.tables.parse_text import parsed_batch
 from tabstep.tables.record_batch import numbers, texts
 from tabstep.tables.source import ParquetSource
 
@@ -217,6 +218,7 @@ class Encoder:
         Raises:
             UserError: a feature column is missing or has a type that cannot be read in its role.
         """
+        batch = parsed_batch(batch, dict(self.schema.parse))
         values = self._numbers(batch)
         x_cat = self._codes(batch, values)
         x_num = np.empty((batch.num_rows, self.num_numeric), dtype=np.float32)

@@ -18,7 +18,7 @@ from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
 from tabstep.tables.columns import value_kind
 from tabstep.tables.csv import csv_as_parquet
-from tabstep.tables.infer_schema import infer_schema, schema_table
+from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.locations import is_csv
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
@@ -46,7 +46,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         UserError: a file, a column or a label is wrong, or a check found an error.
     """
     sources, schema, best_auroc = _open(data, schema, seed, cache_dir, show)
-    found, task, rows = infer_schema(sources["train"], schema)
+    found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
     show(schema_table(rows))
     if data.drop_unlabeled:
         sources = _labeled(sources, found.label, show)
@@ -114,7 +114,8 @@ def _open(
             columns = sources["train"].arrow_schema if sources else ()
             kinds = {column.name: value_kind(column.type) for column in columns}
             location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
-        sources[split] = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
+        source = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
+        sources[split] = source.reading(schema.parse)
     return sources, schema, best_auroc
 
 

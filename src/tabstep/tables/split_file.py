@@ -58,8 +58,8 @@ def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
     with writing(f"{next(iter(paths)).parent.parent}: cannot be written"), ExitStack() as stack:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        schema = table.arrow_schema
-        writers = {path: RowGroupWriter(stack.enter_context(publishing(path)), schema) for path in reversed(paths)}
+        files = {path: stack.enter_context(publishing(path)) for path in reversed(paths)}
+        writers = {path: RowGroupWriter(file, table.arrow_schema) for path, file in files.items()}
         start = 0
         for batch in table.batches(table.arrow_schema.names):
             here = part[start : start + batch.num_rows]

@@ -191,7 +191,7 @@ def draw_groups(groups: np.ndarray, codes: np.ndarray, shares: Sequence[float], 
         edges = np.cumsum(shares) * sizes[members].sum()
         places = np.searchsorted(edges, middles, side="right")
         part[members] = np.where(places < len(shares), places + 1, 0)
-    return part[groups]
+    return np.asarray(part[groups])
 
 
 def _most_frequent(groups: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:

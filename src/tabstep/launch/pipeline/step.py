@@ -144,9 +144,10 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
     """
     known, late = apart(launch)
     job = prepare(step_settings(overrides, known), overrides, now=NO_TIME, problems=_slash_problems(known, late))
+    below = job.spec.channels if "input_path" in late else ()
     return Step(
         spec=job.spec,
-        late={**late, **_late_channels(job.spec, late)},
+        late={**late, **{f"channels.{split}": joined(late["input_path"], f"{split}/") for split in below}},
         bundle=job.bundle,
         name=f"PyTorchTraining-{digest(job.spec, late)[:8]}",
         warnings=job.warnings,
@@ -217,12 +218,6 @@ def _slash_problems(known: Mapping[str, Any], late: Mapping[str, Any]) -> list[s
     if "input_path" in late and known["input_path"].endswith("/"):
         return ["input_path: the parameter's default ends in a slash: leave it out, channels are joined with one"]
     return []
-
-
-def _late_channels(spec: JobSpec, late: Mapping[str, Any]) -> dict[str, Any]:
-    if "input_path" not in late:
-        return {}
-    return {f"channels.{split}": joined(late["input_path"], f"{split}/") for split in spec.channels}
 
 
 def digest(spec: JobSpec | TunerSpec, late: Mapping[str, Any]) -> str:
