@@ -1,8 +1,8 @@
 """The directory ``code/`` of an artifact: what SageMaker's PyTorch inference containers need to serve it.
 
 Those containers hold torch and numpy, but neither this package nor what reads parquet and safetensors. So ``code/``
-has the handler (``inference.py``), the modules of this package that it needs, and a ``requirements.txt`` for the rest:
-exact versions, none of which moves torch or numpy.
+has the handler (``inference.py``; as one function, ``transform.py``), the modules of this package that it needs, and a
+``requirements.txt`` for the rest, none of which moves torch or numpy.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ import ast
 import functools
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 CODE: Final = "code"
 PACKAGE: Final = "tabstep"
 _HANDLER: Final = "tabstep.serving.handler"
+_TRANSFORM: Final = "tabstep.serving.transform"
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_REQUIRED: Final = ("pyarrow", "PyYAML", "safetensors")
+REQUIRED: Final = ("pyarrow>=23.0.1", "PyYAML>=6", "safetensors>=0.4.3")
+"""Floors, not versions: a container that has these packages installs nothing when it starts, and asks no index."""
 
 
 def write_code(directory: Path, requirements: Sequence[str] = ()) -> None:
     """Fill ``directory``, which must not exist; ``requirements`` are further lines, such as a plug-in's."""
     directory.mkdir()
-    modules = needed_modules(_HANDLER)
+    modules = needed_modules(_TRANSFORM)
     for path in modules.values():
         target = directory / PACKAGE / path.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
-    lines = [f"{name}=={version(name)}" for name in _REQUIRED] + list(requirements)
+    shutil.copyfile(modules[_TRANSFORM], directory / "transform.py")
+    lines = [*REQUIRED, *requirements]
     (directory / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
