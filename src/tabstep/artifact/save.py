@@ -27,7 +27,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from tabstep.artifact.predictor import Member, Predictor
 from tabstep.artifact.serving_code import CODE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models import ENTRY_POINTS, MODELS, build_model
+from tabstep.models import build_model
 from tabstep.system.atomic_write import sync_directory, write_durably
 
 FORMAT = 1
@@ -161,8 +161,7 @@ def _finish(
     files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in paths}
     number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
     write_json(temporary / "manifest.json", {"format": number, "files": files})
-    plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
-    write_code(temporary / CODE, sorted(plugins))
+    write_code(temporary / CODE, sorted({_architecture(path).name for path in _member_weights(temporary)}))
     _swap(temporary, directory)
 
 
@@ -186,12 +185,6 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     predictor = _build(directory)
     _check_golden(predictor, directory)
     return predictor.to(device)
-
-
-def _plugin(model: str) -> list[str]:
-    """Return the requirement of the package that registered a model, none for a model of our own."""
-    points = [] if model in MODELS else entry_points(group=ENTRY_POINTS, name=model)
-    return [f"{point.dist.name}=={point.dist.version}" for point in points if point.dist is not None]
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 A field's type is its rule: ``parse`` checks the composed YAML against the annotations below, and ``json_schema`` prints
 them. ``Annotated[..., Range(...)]`` bounds a number, ``Doc`` says what a key means; a ``Literal`` lists the choices; a
-union of classes with a ``name`` field is chosen by that name. Defaults stand in conf/ alone.
+union of classes with a ``name`` field is chosen by that name. ``ComponentSettings`` beside a registry stands for the
+classes of all that is registered there. Defaults stand in conf/ alone.
 """
 
 from __future__ import annotations
@@ -11,33 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-Scalar = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number: ``ge <= value``, ``gt < value``, ``value <= le``, ``value < lt``; None is open."""
-
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-
-
-@dataclass(frozen=True)
-class Doc:
-    """What a key means, in one phrase: the description in the JSON Schema."""
-
-    text: str
-
-
-Positive = Annotated[float, Range(gt=0)]
-NonNegative = Annotated[float, Range(ge=0)]
-Fraction = Annotated[float, Range(ge=0, lt=1)]
-OpenFraction = Annotated[float, Range(gt=0, lt=1)]
-Ratio = Annotated[float, Range(gt=0, le=1)]
-Count = Annotated[int, Range(ge=1)]
-Index = Annotated[int, Range(ge=0)]
+from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
+from tabstep.registry import MODELS, ComponentSettings
 
 Metric = Literal[
     "train_loss",
@@ -89,42 +65,6 @@ class DataSettings:
     checks: Annotated[Literal["strict", "warn", "off"], Doc("whether an error of the data checks ends the run")]
     builtin_rows: Annotated[int, Range(ge=1000), Doc("rows of the built-in table")]
     encoder: EncoderSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class MLPSettings:
-    """A multilayer perceptron over embeddings of the columns."""
-
-    name: Literal["mlp"]
-    width: Annotated[Count, Doc("units of a hidden layer")]
-    depth: Annotated[Count, Doc("hidden layers")]
-    dropout: Fraction
-    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
-    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResNetSettings:
-    """Residual blocks over embeddings of the columns."""
-
-    name: Literal["resnet"]
-    width: Annotated[Count, Doc("units between the blocks")]
-    depth: Annotated[Count, Doc("blocks")]
-    expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")]
-    dropout: Fraction
-    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")]
-    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginModelSettings:
-    """A model that another package registers in the entry point group ``tabstep.models``; it checks its own options."""
-
-    name: str
-    options: dict[str, Scalar | list[Scalar]]
-
-
-ModelSettings = MLPSettings | ResNetSettings | PluginModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,7 +291,7 @@ class Settings:
 
     schema: SchemaSettings
     data: DataSettings
-    model: ModelSettings
+    model: Annotated[ComponentSettings, MODELS]
     loss: LossSettings
     optimizer: OptimizerSettings
     scheduler: SchedulerSettings

@@ -1,40 +1,32 @@
-"""Models by name. A model knows numbers and tensors only: ``(x_num, x_cat) -> logits``."""
+"""Models by name. A model knows numbers and tensors only: ``(x_num, x_cat) -> logits``.
+
+Each module here with a class of its own name is a model, and the options of that class are the keys of the
+configuration (see ``tabstep.registry``).
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
 from tabstep.errors import UserError, nearest
-from tabstep.models.mlp import MLP
-from tabstep.models.resnet import ResNet
+from tabstep.registry import MODELS
 
-MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet": ResNet}
-ENTRY_POINTS = "tabstep.models"
-
-__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "build_model", "find_model"]
+__all__ = ["build_model", "find_model"]
 
 
 def find_model(name: str) -> type[nn.Module]:
-    """Return the class of a model: one of ``MODELS``, else one that an installed package registered.
-
-    A package registers with an entry point of the group ``tabstep.models``; a built-in name cannot be taken over.
+    """Return the class of a model: one of ours, one that an installed package registered, or ``package.module:Name``.
 
     >>> find_model("mlp").__name__
     'MLP'
     """
-    if name in MODELS:
-        return MODELS[name]
-    plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in plugins:
-        raise UserError(f"model.name: no model is called {name!r}; {nearest(name, [*MODELS, *plugins])}")
-    loaded = plugins[name].load()
+    loaded = MODELS.load(name)
     if not (isinstance(loaded, type) and issubclass(loaded, nn.Module)):
-        raise UserError(f"model.name: entry point {name!r} ({plugins[name].value}) is not a torch.nn.Module class")
+        raise UserError(f"model.name: {name!r} ({MODELS.find(name)}) is not a torch.nn.Module class")
     return loaded
 
 
@@ -50,8 +42,10 @@ def build_model(
     Linear(in_features=8, out_features=1, bias=True)
     """
     model = find_model(name)
-    known = list(inspect.signature(model).parameters)
+    parameters = list(inspect.signature(model).parameters.values())
+    known = [parameter.name for parameter in parameters[len(MODELS.given) :]]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for option in options:
-        if option not in known:
-            raise UserError(f"model.{option}: {name} has no such option; {nearest(option, known[3:])}")
+        if option not in known and not takes_any:
+            raise UserError(f"model.{option}: {name} has no such option; {nearest(option, known)}")
     return model(num_numeric, list(cardinalities), num_outputs, **options)

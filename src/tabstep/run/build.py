@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
+from tabstep.registry import PluginSettings
 from tabstep.run.prepare import Prepared
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
@@ -74,7 +75,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
     """Join the model's options with the widths that were fitted."""
     model = settings.model
-    options = dict(model.options) if isinstance(model, PluginModelSettings) else asdict(model)
+    options = dict(model.options) if isinstance(model, PluginSettings) else asdict(model)
     options.pop("name", None)
     return Architecture(
         name=model.name,
