@@ -436,7 +436,7 @@ REFUSED: dict[str, tuple[Change, list[str], list[str]]] = {
     ),
     "a learning rate that diverges": (
         nothing,
-        ["optimizer.lr=1e30", "trainer.max_norm=null", "scheduler=none", "trainer.max_epochs=5"],
+        ["optimizer.lr=1e30", "trainer.gradient_clip_val=null", "scheduler=none", "trainer.max_epochs=5"],
         ["training: the loss is "],
     ),
 }
@@ -701,7 +701,7 @@ TO_PREDICT: dict[str, tuple[Callable[[pa.Table], pa.Table], str | None]] = {
     "whole numbers": (lambda t: with_column(t, "age", list(range(40))), None),
     "a dictionary": (lambda t: with_column(t, "city", t["city"].dictionary_encode()), None),
     "a missing column": (lambda t: t.drop_columns("age"), "table: column 'age' is missing: "),
-    "text for a number": (lambda t: with_column(t, "age", ["x"] * 40), "column 'age': a number is due"),
+    "text for a number": (lambda t: with_column(t, "age", ["x"] * 40), "column 'age' has type string, a number is due"),
     "a number for text": (lambda t: with_column(t, "city", [1] * 40), "column 'city' has type int64, a text is due"),
     "no rows": (lambda t: t.slice(0, 0), "table: t.parquet holds no rows"),
 }
@@ -820,6 +820,54 @@ def test_what_is_lost_of_a_finished_run_is_made_anew(commands: Commands, run_cop
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
     assert (run_copy / "out" / "predictions" / "test.parquet").exists()
     assert commands.predict(run_copy, "data/test").code == 0
+
+
+def results(out: Path) -> dict[str, str]:
+    """Return the digests of what holds neither the seconds that a command took nor the place where it ran."""
+    others = {"report.json", "DONE", "model/config.yaml", "model/manifest.json"}
+    return {name: digest for name, digest in digests(out).items() if name not in others}
+
+
+FILES = [
+    *["report.json", "DONE", "predictions/val.parquet", "predictions/test.parquet"],
+    *["model/model.safetensors", "model/model.json", "model/encoder.json", "model/schema.json", "model/config.yaml"],
+    *["model/metrics.json", "model/versions.json", "model/golden.parquet", "model/manifest.json"],
+    *["model/code/inference.py", "model/code/tabstep/__init__.py"],
+]
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "flipped"])
+def test_a_damaged_finished_run_is_repaired_from_its_checkpoints(commands: Commands, run_copy: Path, harm: str) -> None:
+    out = run_copy / "out"
+    arguments = ["schema.id=row_id", "trainer.max_epochs=2"]
+    report = json.loads((out / "report.json").read_text())
+    before = results(out)
+    for number, name in enumerate(FILES):
+        path = out / name
+        content = path.read_bytes()
+        path.unlink()
+        if harm != "removed":
+            path.write_bytes(content[:-1] if harm == "cut" else flipped(content, (number * 7919) % len(content)))
+        ended = commands.train(run_copy, *arguments)
+        assert (ended.code, ended.err) == (0, ""), name
+        assert "this run is complete" not in ended.out, name
+        if (name, harm) != ("DONE", "removed"):
+            assert f"resume: {name} of this finished run is damaged or missing: its results are made" in ended.out
+        assert results(out) == before, name
+        after = json.loads((out / "report.json").read_text())
+        assert {**after, "seconds": 0} == {**report, "seconds": 0}
+        assert "this run is complete" in commands.train(run_copy, *arguments).out
+
+
+def test_a_damaged_finished_run_without_checkpoints_is_trained_anew(commands: Commands, run_copy: Path) -> None:
+    out = run_copy / "out"
+    weights = (out / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(out / "checkpoints")
+    (out / "model" / "model.safetensors").write_bytes(flipped(weights, 1000))
+    ended = commands.train(run_copy, "schema.id=row_id", "trainer.max_epochs=2")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Epoch: 2 |" in ended.out
+    assert (out / "model" / "model.safetensors").read_bytes() == weights
 
 
 def test_two_runs_in_one_directory(commands: Commands, run_copy: Path) -> None:
@@ -1087,3 +1135,25 @@ def test_secrets_of_the_environment_are_not_stored(commands: Commands, tmp_path:
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
     assert "by ***" in (tmp_path / "out" / "model" / "config.yaml").read_text()
+
+
+def test_predictions_into_one_file_at_once(finished: Path, tmp_path: Path) -> None:
+    """Several commands, each a process: all end with 0 and the file is one of theirs, whole."""
+    command = [sys.executable, "-m", "tabstep.cli", "predict", str(finished / "out" / "model")]
+    processes = [
+        subprocess.Popen([*command, str(finished / "data" / split), "-o", "p.parquet"], cwd=tmp_path)
+        for split in ("train", "val", "test")
+    ]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert pq.read_table(tmp_path / "p.parquet", page_checksum_verification=True).num_rows in ROWS.values()
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "pipe"])
+def test_predictions_into_what_is_no_file(commands: Commands, finished: Path, tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = (tmp_path / place).stat()
+    ended = commands.predict(finished, "data/test", str(tmp_path / place))
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert "is a device, a pipe or a socket, which no file can replace" in ended.err
+    assert (tmp_path / place).stat().st_mode == before.st_mode

@@ -186,23 +186,80 @@ def _ensemble(options: Namespace) -> None:
     print(f"model:       {out / 'model'}")
 
 
-def _report_arguments(parser: argparse.ArgumentParser) -> None:
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", help="the directory model/ of a run")
+    parser.add_argument("table", help="a parquet file, a directory of parquet files or a glob; importance needs labels")
+    parser.add_argument("-o", "--out", metavar="DIR", help="gets explanation.json and attributions.parquet")
+    parser.add_argument("--rows", type=_count, default=5_000, metavar="N", help="looked at (default: %(default)s)")
+    parser.add_argument("--metric", default="auroc", help="that importance is the fall of (default: %(default)s)")
+    parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="permutations (default: %(default)s)")
+    parser.add_argument("--class", dest="class_name", help="explained class (default: the predicted or positive one)")
     parser.add_argument(
-        "directory", metavar="SWEEP_DIR", help="directory of a sweep, which gets report.html and plots/"
+        "--reference", metavar="TABLE", help="usual rows, where attributions begin (default: the table)"
     )
+
+
+def _explain(options: Namespace) -> None:
+    from rich.console import Console
+
+    from tabstep.analysis.explain import explain, explanation_tables
+
+    found = explain(
+        options.model_dir,
+        options.table,
+        metric=options.metric,
+        rows=options.rows,
+        repeats=options.repeats,
+        class_name=options.class_name,
+        reference=options.reference,
+    )
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for table in explanation_tables(found):
+        console.print(table)
+    print(found.looked_at)
+    if options.out is not None:
+        found.write(options.out)
+        print(f"explanation: {options.out}")
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep, which gets report.html")
+    parser.add_argument("--rows", type=_count, default=2_000, metavar="N", help="of val that are looked at, at most")
+    parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="what is left by then is left out")
 
 
 def _report(options: Namespace) -> None:
     from pathlib import Path
 
-    from tabstep.sweep.html_report import write_report
-    from tabstep.sweep.importance import importances
-    from tabstep.sweep.ledger import read_sweep
-    from tabstep.sweep.space import parse_space
+    from tabstep.analysis.sweep_report import is_sweep, report_sweep
 
-    ledger = read_sweep(Path(options.directory))
-    dimensions = parse_space([f"{key}={text}" for key, text in ledger.header.space.items()]).dimensions
-    print(f"report: {write_report(ledger, dimensions, importances(ledger, dimensions))}")
+    directory = Path(options.directory)
+    if is_sweep(directory):
+        print(f"report: {report_sweep(directory)}")
+        return
+    from tabstep.analysis.run_analysis import Limits
+    from tabstep.analysis.run_report import report_again
+
+    print(f"report: {report_again(directory, Limits(rows=options.rows, seconds=options.seconds), print)}")
+
+
+def _open_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep with a report.html")
+    parser.add_argument("--port", type=int, default=0, help="on this machine alone (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+
+
+def _open(options: Namespace) -> None:
+    import webbrowser
+    from pathlib import Path
+
+    from tabstep.analysis.open_page import page_address, page_server
+
+    with page_server(Path(options.directory), options.port) as server:
+        print(f"page: {page_address(server)} (Ctrl-C ends it)", flush=True)
+        if not options.no_browser:
+            webbrowser.open(page_address(server))
+        server.serve_forever()
 
 
 def _config_schema_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +284,9 @@ COMMANDS = {
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
-    "report": Command("draw the trials of a sweep, as pictures and as one HTML page", _report_arguments, _report),
+    "explain": Command("show which columns matter to a model, how, and why a row is so", _explain_arguments, _explain),
+    "report": Command("make the page of a run or a sweep, report.html", _report_arguments, _report),
+    "open": Command("show the page of a run or a sweep in a browser", _open_arguments, _open),
     "config-schema": Command("print the JSON Schema of the configuration", _config_schema_arguments, _config_schema),
 }
 

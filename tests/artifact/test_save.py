@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -17,8 +18,7 @@ import torch
 import tabstep
 from tabstep.artifact import save as artifact
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -30,8 +30,8 @@ OPTIONS = {"width": 8, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim
 @pytest.fixture(scope="module")
 def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = open_source(str(tiny_data / "train"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, SCHEMA, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, SCHEMA, options=options)
     architecture = Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
@@ -69,6 +69,22 @@ def test_what_is_saved_predicts_the_same_after_loading(saved: Path, tiny_table: 
     assert table["prediction"].to_pylist() == ["yes" if p > 0.5 else "no" for p in probs[1]]
 
 
+def test_a_date_is_not_predicted_from_a_timestamp(saved: Path, tiny_table: pa.Table, tmp_path: Path) -> None:
+    model = tabstep.load(saved)
+    column = tiny_table.column_names.index("joined")
+    instants = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.timestamp("ms")))
+    pq.write_table(instants, tmp_path / "instants.parquet")
+    expected = r"^column 'joined' has type timestamp\[ms\], a date is due as in train: convert it$"
+    for table in (instants, tmp_path / "instants.parquet"):
+        with pytest.raises(UserError, match=expected):
+            model.predict(table)
+    with pytest.raises(UserError, match=expected):
+        model.predict_file(tmp_path / "instants.parquet", tmp_path / "out.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["instants.parquet"]
+    wide = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.date64()))
+    assert model.predict(wide)["prob_yes"].equals(model.predict(tiny_table)["prob_yes"])
+
+
 def test_order_extra_columns_and_a_missing_label_do_not_matter(saved: Path, tiny_table: pa.Table) -> None:
     model = tabstep.load(saved)
     shuffled = tiny_table.select(tiny_table.column_names[::-1]).append_column("extra", pa.nulls(len(tiny_table)))
@@ -104,9 +120,9 @@ def test_a_missing_feature_is_named_with_the_nearest(saved: Path, tiny_table: pa
 def test_any_changed_or_missing_file_is_refused_by_name(saved: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     names = sorted(path.relative_to(saved) for path in saved.rglob("*") if path.is_file())
-    assert {"model.safetensors", "encoder.json", "golden.parquet", "config.yaml"} <= {str(name) for name in names}
+    assert {"model.safetensors", "encoder.json", "golden.parquet", "code/inference.py"} <= {str(name) for name in names}
     for name in names:
-        if str(name) == "manifest.json" or name.parts[0] == "code":  # services repack the handler's directory
+        if str(name) == "manifest.json":
             continue
         damaged = Path(shutil.copytree(saved, tmp_path / "damaged"))
         data = bytearray((damaged / name).read_bytes())
@@ -118,6 +134,102 @@ def test_any_changed_or_missing_file_is_refused_by_name(saved: Path, tmp_path: P
         with pytest.raises(UserError, match=f"{name} is missing"):
             tabstep.load(damaged)
         shutil.rmtree(damaged)
+
+
+def resealed(directory: Path, name: str, content: bytes) -> None:
+    """Change a file as somebody would who knows of the digests."""
+    (directory / name).write_bytes(content)
+    manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    manifest["files"][name] = hashlib.sha256(content).hexdigest()
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "model.json",
+        "encoder.json",
+        "schema.json",
+        "golden.parquet",
+        "metrics.json",
+        "versions.json",
+    ],
+)
+def test_a_manifest_that_leaves_a_file_out_is_none(name: str, copy: Path) -> None:
+    manifest: dict[str, Any] = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))
+    with pytest.raises(UserError, match=r"manifest\.json does not name schema\.json"):
+        tabstep.load(copy)
+    del manifest["files"][name]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=f"manifest.json does not name {name}: copy the directory again"):
+        tabstep.load(copy)
+
+
+MALFORMED = [
+    b"",
+    b"\xff\xfe",
+    b"[]",
+    b"{}",
+    b"null",
+    b"3",
+    b'"text"',
+    b"{" * 100_000,
+    b'{"files": 3}',
+    b'{"format": []}',
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED, ids=lambda content: repr(content[:12]))
+@pytest.mark.parametrize("name", ["manifest.json", "model.json", "encoder.json", "golden.parquet", "model.safetensors"])
+def test_a_file_that_holds_something_else_is_refused_in_a_line(name: str, content: bytes, copy: Path) -> None:
+    if name == "manifest.json":
+        (copy / name).write_bytes(content)
+    else:
+        resealed(copy, name, content)
+    with pytest.raises(UserError) as caught:
+        tabstep.load(copy)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(copy) in str(caught.value)
+    assert name in str(caught.value) or "weights do not fit" in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [[], "a", [1, -1], [0], [float("nan")], [1, "a"], {}, None, [1, 1]])
+def test_an_ensemble_with_other_weights_is_refused_in_a_line(weights: object, copy: Path) -> None:
+    resealed(copy, "ensemble.json", json.dumps({"weights": weights}).encode())
+    with pytest.raises(UserError, match=r"ensemble\.json is damaged: |members/0/\S+$|does not name members/0"):
+        tabstep.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.json", {"num_outputs": -1}),
+        ("model.json", {"cardinalities": ["a"]}),
+        ("model.json", {"options": {"width": "wide"}}),
+        ("model.json", {"name": "none"}),
+        ("encoder.json", {"numeric": "abc"}),
+        ("encoder.json", {"spikes": [{"name": "age", "values": ["a", {}]}]}),
+        ("encoder.json", {"schema": {}}),
+        ("encoder.json", {"format": 2}),
+    ],
+)
+def test_a_value_that_fits_nothing_is_refused_in_a_line(name: str, change: dict[str, Any], copy: Path) -> None:
+    data = json.loads((copy / name).read_text())
+    resealed(copy, name, json.dumps({**data, **change}).encode())
+    with pytest.raises(UserError) as caught:
+        tabstep.load(copy)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../model/../../secret"])
+def test_a_manifest_names_nothing_outside(name: str, copy: Path) -> None:
+    manifest: dict[str, Any] = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = ""
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="which is not inside"):
+        tabstep.load(copy)
 
 
 def test_what_is_no_artifact_is_refused(tmp_path: Path, copy: Path) -> None:

@@ -53,21 +53,21 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("patience", 3, "did you mean 'scheduler.patience'?"),
     ("a\nb", "x\ny", "a b: no such key (got 'x\\ny'): "),
     ("model.expansion", 2.0, "model.expansion: mlp has no such key (got 2.0): it belongs to model=resnet"),
-    ("optimizer.momentum", 0.9, "optimizer.momentum: adamw has no such key (got 0.9): it belongs to optimizer=sgd"),
+    ("optimizer.nesterov", True, "optimizer.nesterov: muon has no such key (got true): it belongs to optimizer=sgd"),
     ("optimizer.lr", ..., "optimizer.lr: is missing"),
     ("seed", ..., "seed: is missing"),
     ("data.encoder", ..., "data.encoder: is missing"),
-    ("model.name", ..., "model.name: is missing: set it to one of mlp, resnet"),
+    ("model.name", ..., "model.name: is missing: set it to one of mlp, resnet, tabm, tabm"),
     # values
-    ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1, got '20'"),
-    ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1, got 0"),
-    ("trainer.max_epochs", True, "trainer.max_epochs: expected a whole number >= 1, got true"),
-    ("trainer.max_epochs", 1e3, "trainer.max_epochs: expected a whole number >= 1, got 1000.0: write 1000"),
-    ("trainer.max_epochs", None, "trainer.max_epochs: expected a whole number >= 1, got null"),
-    ("trainer.max_epochs", "???", "trainer.max_epochs: is missing: set it to a whole number >= 1"),
+    ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1 or null, got '20'"),
+    ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1 or null, got 0"),
+    ("trainer.max_epochs", True, "trainer.max_epochs: expected a whole number >= 1 or null, got true"),
+    ("trainer.max_epochs", 1e3, "trainer.max_epochs: expected a whole number >= 1 or null, got 1000.0: write 1000"),
+    ("trainer.num_nodes", None, "trainer.num_nodes: expected a whole number >= 1, got null"),
+    ("trainer.max_epochs", "???", "trainer.max_epochs: is missing: set it to a whole number >= 1 or null"),
     ("trainer.devices", 0, "trainer.devices: expected auto or a whole number >= 1, got 0"),
-    ("trainer.max_norm", float("nan"), "trainer.max_norm: expected a number > 0 or null, got nan"),
-    ("trainer.max_norm", float("inf"), "trainer.max_norm: expected a number > 0 or null, got inf"),
+    ("trainer.gradient_clip_val", float("nan"), "trainer.gradient_clip_val: expected a number > 0 or null, got nan"),
+    ("trainer.gradient_clip_val", float("inf"), "trainer.gradient_clip_val: expected a number > 0 or null, got inf"),
     ("trainer.deterministic", "no", "trainer.deterministic: expected true or false, got 'no'"),
     ("optimizer.lr", "1e-3", "optimizer.lr: expected a number > 0, got '1e-3'"),
     ("optimizer.lr", [1], "optimizer.lr: expected a number > 0, got [1]"),
@@ -84,8 +84,8 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("paths.output_dir", "", "paths.output_dir: is an empty text"),
     ("paths.output_dir", "s3://b/k", "paths.output_dir: expected a local directory"),
     # choices
-    ("model.name", "rsnet", "model.name: expected one of mlp, resnet, got 'rsnet': did you mean 'resnet'?"),
-    ("model.name", 3, "model.name: expected one of mlp, resnet, got 3"),
+    ("model.name", "rsnet", "model.name: expected one of mlp, resnet, tabm, tabm, got 'rsnet': did you mean 'resnet'?"),
+    ("model.name", 3, "model.name: expected one of mlp, resnet, tabm, tabm, got 3"),
     ("scheduler.name", "x", "scheduler.name: expected one of none, cosine, step, one_cycle, plateau, got 'x'"),
     ("objective", "val_auc", "'val_auc': did you mean 'val_auroc'?"),
     ("trainer.precision", 16, "trainer.precision: expected one of 16-mixed, bf16-mixed, 32-true, got 16"),
@@ -138,6 +138,11 @@ def test_mistake_is_one_line(key: str, value: Any, line: str) -> None:
             {"optimizer": {"name": "sgd", "lr": 1.0, "weight_decay": 0, "momentum": 0, "nesterov": True}},
             "optimizer.nesterov: needs optimizer.momentum > 0",
         ),
+        (
+            {"scheduler": {"name": "cosine", "warmup": 0.1, "final_ratio": 0.0}},
+            "scheduler.name: cosine spans trainer.max_epochs, which is null: set it, or scheduler=plateau",
+        ),
+        ({"callbacks.early_stopping.patience": None}, "the run would never end: set one of them"),
     ],
 )
 def test_rule_between_keys(changes: dict[str, Any], line: str) -> None:
@@ -178,7 +183,10 @@ class TestPlugin:
         assert problems_of({"model": {"name": "mine", "a": {"b": 1}}})[0].startswith("model.a: expected text,")
 
     def test_is_among_the_choices(self) -> None:
-        assert "one of mlp, resnet, mine, got 'mne': did you mean 'mine'?" in problems_of({"model.name": "mne"})[0]
+        assert (
+            "one of mlp, resnet, tabm, tabm, mine, got 'mne': did you mean 'mine'?"
+            in problems_of({"model.name": "mne"})[0]
+        )
 
     def test_options_are_those_that_the_source_declares(self) -> None:
         settings = parse(changed({"model": {"name": "own:Net", "width": 3, "rate": 1}}))

@@ -51,7 +51,7 @@ def test_the_codes_of_the_file_do_not_matter() -> None:
         (pa.array([3, 3, None], pa.int8()), "number", ("3",)),
         (pa.array([3.0, 2.5, 3.0, float("nan")]), "number", ("3", "2.5")),
         (pa.array([True, False, True]), "boolean", ("true", "false")),
-        (pa.array([0, 1, 0], pa.date32()), "time", ("1970-01-01", "1970-01-02")),
+        (pa.array([0, 1, 0], pa.date32()), "date", ("1970-01-01", "1970-01-02")),
         (pa.array([None, None], pa.null()), "nothing", ()),
         (pa.array([None, None], pa.string()), "text", ()),
         (pa.array(["b"], pa.large_string()), "text", ("b",)),

@@ -102,7 +102,7 @@ def test_machines_with_the_same_files_are_refused(parts: Path, tmp_path: Path) -
 
 
 def shard(*names: str) -> tuple[ShardFile, ...]:
-    return tuple(ShardFile(name=name, size=1, mtime_ns=0) for name in names)
+    return tuple(ShardFile(name=name, size=1, digest="") for name in names)
 
 
 def test_files_of_all_machines_in_the_order_of_one_directory() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tabstep.serving.fields import Field, to_table
 from tabstep.serving.requests import RequestError, read_request
+from tabstep.tables.columns import ValueKind, fits, to_float64
 
 TEXT = Field(name='a "name", hard', kind="text", dtype=pa.string(), exact=True)
 NUMBER = Field(name="n", kind="number", dtype=pa.float64(), exact=False)
@@ -84,9 +85,23 @@ def test_numbers_by_their_role(dtype: pa.DataType, exact: bool, text: str, expec
 
 @pytest.mark.parametrize("text", ["2026-01-31T12:00:00Z", "2026-01-31 12:00:00", "2026-01-31T14:00:00+02:00"])
 def test_instants_in_every_spelling(text: str) -> None:
-    field = Field(name="t", kind="time", dtype=pa.timestamp("ns", tz="Asia/Tokyo"), exact=False)
-    table, _ = to_table(read_request(json.dumps([{"t": text}, {"t": None}]), "application/json"), (field,), None)
-    assert table["t"].cast(pa.timestamp("s")).to_pylist()[0].isoformat() == "2026-01-31T12:00:00"
+    forms: dict[ValueKind, pa.DataType] = {
+        "timestamp": pa.timestamp("ns"),
+        "zoned timestamp": pa.timestamp("ns", tz="Asia/Tokyo"),
+    }
+    for kind, dtype in forms.items():
+        field = Field(name="t", kind=kind, dtype=dtype, exact=False)
+        table, _ = to_table(read_request(json.dumps([{"t": text}, {"t": None}]), "application/json"), (field,), None)
+        assert fits(kind, table["t"].type)
+        assert table["t"].cast(pa.timestamp("s")).to_pylist()[0].isoformat() == "2026-01-31T12:00:00"
+
+
+@pytest.mark.parametrize("seconds", [0, 1.5, 1e-9, 123_456_789.25, 1e12])
+def test_durations_keep_their_seconds(seconds: float) -> None:
+    field = Field(name="d", kind="duration", dtype=pa.duration("ns"), exact=False)
+    table, _ = to_table(read_request(json.dumps([{"d": seconds}]), "application/json"), (field,), None)
+    assert fits("duration", table["d"].type)
+    assert to_float64(table["d"].combine_chunks()).tolist() == [seconds]
 
 
 def test_name_that_stands_twice() -> None:

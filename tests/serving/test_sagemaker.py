@@ -37,7 +37,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     from tabstep.launch.request import sdk
 
-    found = sdk.session(REGION, bucket=BUCKET)
+    found = sdk.session(sdk.boto_session(REGION), BUCKET)
     found.boto_session.client("s3").create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
     )

@@ -92,3 +92,13 @@ def test_a_linear_model_is_far_from_the_best_score_and_boosting_is_near(root: Pa
     straight = roc_auc_score(y_test, linear.predict_proba(scaler.transform(np.nan_to_num(x_test)))[:, 1])
     assert best - 0.06 < boosted < best
     assert straight < best - 0.15
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"made_of": 3}', b"\xff"])
+@pytest.mark.parametrize("name", ["truth.json", "val/val.parquet"])
+def test_a_table_that_was_damaged_is_made_again(tmp_path: Path, name: str, content: bytes) -> None:
+    first = write_builtin_table(tmp_path, rows=200)
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content)
+    assert write_builtin_table(tmp_path, rows=200) == first
+    assert (tmp_path / name).read_bytes() == before

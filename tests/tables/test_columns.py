@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.errors import UserError
-from tabstep.tables.columns import meaning, to_float64, to_text, unify, value_type
+from tabstep.tables.columns import fits, meaning, to_float64, to_text, unify, value_kind, value_type
 
 NAN = float("nan")
 DAY = dt.date(2020, 1, 1)
@@ -130,6 +130,7 @@ def test_digits_above_2_to_the_53_stay_in_the_text() -> None:
 def test_unify_keeps_the_meaning_or_says_no(left: pa.DataType, right: pa.DataType, both: pa.DataType | None) -> None:
     assert unify(left, right) == both
     assert unify(right, left) == both
+    assert fits(value_kind(left), right) == fits(value_kind(right), left) == (both is not None)
 
 
 def test_value_type_unwraps_dictionaries_and_runs() -> None:

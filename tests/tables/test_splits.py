@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tabstep.errors import UserError
 from tabstep.tables.source import open_source
-from tabstep.tables.splits import class_codes, draw, hold_out, locate_splits
+from tabstep.tables.splits import draw, hold_out, label_strata, locate_splits
 
 
 def touch(root: Path, *names: str) -> str:
@@ -100,7 +100,7 @@ def test_hold_out_is_stratified_and_complete(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=90)
     source = open_source(str(tmp_path), split="train")
     train, val = hold_out(source, ["y"], 0.2, seed=0)
-    codes, names = class_codes(val, "y")
+    codes, names = label_strata(val, "y")
     assert dict(zip(names, np.bincount(codes).tolist(), strict=True)) == {"a": 140, "b": 50, None: 10}
     rows = [b.column(0).to_pylist() for part in (train, val) for b in part.batches(["row"])]
     assert sorted(row for batch in rows for row in batch) == list(range(1000))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models.probabilities import probabilities
+from tabstep.models.probabilities import pooled, probabilities
+from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.tables.source import ParquetSource, open_source
@@ -28,11 +28,17 @@ CHUNK_ROWS = 16_384
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
-    """A fitted encoder and a trained model, and the weight of their probabilities among those of other members."""
+    """A fitted encoder and a trained model, and the weight of their probabilities among those of other members.
+
+    ``temperature`` divides the logits: one number, or one a label of a multilabel task. ``thresholds`` are those above
+    which a probability of the positive class, or of each label, is a prediction of it.
+    """
 
     encoder: Encoder
     model: nn.Module
     weight: float = 1.0
+    temperature: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.5,)
 
     def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
@@ -40,21 +46,33 @@ class Member:
 
     @torch.inference_mode()
     def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
-        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device."""
+        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device.
+
+        They are those of the model: no temperature has been applied. Members of an ensemble are pooled.
+        """
         device = next(self.model.parameters()).device
         size = bounded_rows(CHUNK_ROWS, x_num.shape[1] + x_cat.shape[1])
         parts = [
-            self.model(
-                torch.from_numpy(x_num[start : start + size]).to(device),
-                torch.from_numpy(x_cat[start : start + size]).to(device),
-            ).float()
+            pooled(
+                self.model(
+                    torch.from_numpy(x_num[start : start + size]).to(device),
+                    torch.from_numpy(x_cat[start : start + size]).to(device),
+                ),
+                self.encoder.task,
+            )
             for start in range(0, max(len(x_num), 1), size)
         ]
         return torch.cat(parts)
 
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Return logits divided by the temperature."""
+        if all(value == 1.0 for value in self.temperature):
+            return logits
+        return logits / torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)
+
     def spread(self, logits: Tensor) -> NDArray[np.float32]:
-        """Turn logits into one column of probability a class."""
-        probs = probabilities(logits, self.encoder.task).cpu()
+        """Turn the model's logits into one column of calibrated probability a class."""
+        probs = probabilities(self.calibrated(logits), self.encoder.task).cpu()
         if self.encoder.task == "binary":
             probs = torch.stack([1.0 - probs, probs], dim=1)
         return probs.numpy()
@@ -79,6 +97,15 @@ class Predictor:
         return self
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Those of the members; where they differ, their mean by the members' weights."""
+        if len({member.thresholds for member in self.members}) == 1:
+            return self.members[0].thresholds
+        count = max(len(member.thresholds) for member in self.members)
+        spread = np.array([np.broadcast_to(member.thresholds, count) for member in self.members])
+        return tuple(np.average(spread, axis=0, weights=[member.weight for member in self.members]).tolist())
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes as text, in the order of the probabilities."""
         return tuple(str(name) for name in self.encoder.classes)
@@ -101,10 +128,10 @@ class Predictor:
     ) -> int:
         """Stream parquet files into one parquet file with memory bounded by ``batch_rows``; return the number of rows.
 
-        The output appears under its name when it is complete.
+        The output appears under its name when it is complete; of several at once into one file, one stays whole.
 
         Raises:
-            UserError: as ``predict``, or ``out`` is one of the files that are read, or cannot be written.
+            UserError: as ``predict``, or ``out`` is one of the files that are read, no file, or cannot be written.
             RetryError: the disk is full.
         """
         target = Path(out)
@@ -115,15 +142,8 @@ class Predictor:
             raise UserError(f"{target}: is a directory: name a file in it")
         if not target.parent.is_dir():
             raise UserError(f"{target}: there is no directory {target.parent}: make it first")
-        temporary = target.with_name(f".{target.name}.tmp")
-        with writing(f"{target}: cannot be written"):
-            try:
-                rows = write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
-                os.replace(temporary, target)
-            finally:
-                with suppress(OSError):
-                    temporary.unlink()
-        return rows
+        with writing(f"{target}: cannot be written"), publishing(target) as temporary:
+            return write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         if isinstance(table, pa.RecordBatch):
@@ -153,9 +173,11 @@ class Predictor:
             columns[_free(f"prob_{name}", columns)] = pa.array(np.ascontiguousarray(probs[:, index]))
         if self.encoder.task == "multilabel":
             for index, name in enumerate(self.class_names):
-                columns[_free(f"prediction_{name}", columns)] = pa.array((probs[:, index] > 0.5).astype(np.int8))
+                threshold = self.thresholds[index % len(self.thresholds)]
+                taken = probs[:, index].astype(np.float64) > threshold
+                columns[_free(f"prediction_{name}", columns)] = pa.array(taken.astype(np.int8))
         else:
-            winners = pa.array(_decide(probs))
+            winners = pa.array(_decide(probs, self.thresholds[0]))
             columns[_free("prediction", columns)] = pa.array(list(self.encoder.classes)).take(winners)
         return pa.RecordBatch.from_pydict(columns)
 
@@ -185,8 +207,10 @@ def weighted_mean(parts: Sequence[NDArray[np.float32]], weights: Sequence[float]
     return (total / sum(weights)).astype(np.float32)
 
 
-def _decide(probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the likelier class; an exact half is the first one, as in the metrics."""
+def _decide(probs: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int64]:
+    """Return the likeliest class; an exact half is the first of two, as in the metrics, or what a threshold says."""
+    if threshold != 0.5 and probs.shape[1] == 2:
+        return (probs[:, 1].astype(np.float64) > threshold).astype(np.int64)
     return np.asarray(probs.argmax(axis=1), dtype=np.int64)
 
 

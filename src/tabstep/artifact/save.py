@@ -3,6 +3,7 @@
 =====================  =====================================================================
 ``model.safetensors``  weights of the best epoch
 ``model.json``         architecture: name, widths, options
+``calibration.json``   the temperature that logits are divided by, and the thresholds of decisions
 ``encoder.json``       the fitted transform with schema, task and classes
 ``schema.json``        columns by role, task and classes, for people and other programs
 ``config.yaml``        the resolved configuration of the run
@@ -10,7 +11,7 @@
 ``versions.json``      what it was trained with
 ``golden.parquet``     a few raw rows and the probabilities that must come out
 ``manifest.json``      format, and the SHA-256 of each file above
-``code/``              what SageMaker's containers serve it with; ``load`` neither reads nor checks it
+``code/``              what SageMaker's containers serve it with; a service may put another handler in its place
 =====================  =====================================================================
 
 An ensemble has, instead of the first two and the encoder, ``ensemble.json`` (the weights) and these files of each
@@ -20,12 +21,13 @@ member under ``members/<number>/``. It is read, checked and used like a single m
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
+import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,19 +44,36 @@ from torch import Tensor, nn
 
 from tabstep import __version__
 from tabstep.artifact.predictor import Member, Predictor
-from tabstep.artifact.serving_code import CODE, write_code
+from tabstep.artifact.serving_code import CODE, PACKAGE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import build_model
-from tabstep.system.atomic_write import sync_directory, write_durably
+from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
+from tabstep.system.atomic_write import file_digest, sync_directory, temporary_beside, write_durably
+from tabstep.system.exits import of_the_machine
+from tabstep.tables.locations import first_line
 
 FORMAT = 1
 ENSEMBLE_FORMAT = 2
+CALIBRATION = "calibration.json"
+"""Absent from artifacts of versions that fitted no temperature."""
 ENSEMBLE, MEMBERS = "ensemble.json", "members"
 GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference of a probability between machines that is still rounding."""
-_MEMBER_FILES = ("model.safetensors", "model.json", "encoder.json", "config.yaml", "metrics.json", "versions.json")
+_MEMBER_FILES = (WEIGHTS, "model.json", "encoder.json", CONFIG, METRICS, "versions.json")
+_SHARED_FILES = ("schema.json", CONFIG, METRICS, "versions.json", "golden.parquet")
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    OSError,
+    pa.ArrowException,
+)
+"""What a file that does not hold what it should leads to."""
 _PACKAGES = ("torch", "lightning", "torchmetrics", "pyarrow", "numpy", "safetensors")
 
 
@@ -79,12 +98,24 @@ class Architecture:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What follows the logits, fitted on val: ``temperature`` and ``thresholds`` as in ``Member``."""
+
+    temperature: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.5,)
+
+
+NO_CALIBRATION = Calibration()
+
+
 def save(
     directory: Path,
     *,
     weights: Mapping[str, Tensor],
     architecture: Architecture,
     encoder: Encoder,
+    calibration: Calibration = NO_CALIBRATION,
     golden: pa.RecordBatch,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -93,13 +124,15 @@ def save(
 
     ``golden`` holds raw rows with the feature columns; their expected probabilities are computed here.
     """
-    temporary = _temporary(directory)
-    # safetensors' own writer reports a full disk as an error of its format
-    content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
-    (temporary / "model.safetensors").write_bytes(content)
-    write_json(temporary / "model.json", vars(architecture))
-    (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
-    _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(directory, directory=True) as (temporary, _):
+        # safetensors' own writer reports a full disk as an error of its format
+        content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+        (temporary / WEIGHTS).write_bytes(content)
+        write_json(temporary / "model.json", vars(architecture))
+        write_json(temporary / CALIBRATION, vars(calibration))
+        (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+        _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def save_ensemble(
@@ -116,25 +149,20 @@ def save_ensemble(
     Raises:
         UserError: a member is damaged, or an ensemble itself.
     """
-    temporary = _temporary(directory)
-    for index, source in enumerate(members):
-        if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
-            raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
-        target = temporary / MEMBERS / str(index)
-        target.mkdir(parents=True)
-        for name in _MEMBER_FILES:
-            shutil.copyfile(source / name, target / name)
-    write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
-    golden = _golden(next(iter(members)))
-    rows = golden.select(golden.schema.names[:-1])
-    _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
-
-
-def _temporary(directory: Path) -> Path:
-    temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    return temporary
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(directory, directory=True) as (temporary, _):
+        for index, source in enumerate(members):
+            if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
+                raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
+            target = temporary / MEMBERS / str(index)
+            target.mkdir(parents=True)
+            for name in _MEMBER_FILES:
+                shutil.copyfile(source / name, target / name)
+            if (source / CALIBRATION).exists():
+                shutil.copyfile(source / CALIBRATION, target / CALIBRATION)
+        write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
+        golden = golden_rows(next(iter(members)))
+        _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def _finish(
@@ -150,18 +178,18 @@ def _finish(
     encoder = predictor.encoder
     schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
     write_json(temporary / "schema.json", schema)
-    (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
-    write_json(temporary / "metrics.json", metrics)
+    (temporary / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    write_json(temporary / METRICS, metrics)
     write_json(temporary / "versions.json", versions())
     expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
     pq.write_table(
         pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
     )
-    paths = sorted(path for path in temporary.rglob("*") if path.is_file())
-    files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in paths}
-    number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
-    write_json(temporary / "manifest.json", {"format": number, "files": files})
     write_code(temporary / CODE, sorted({_architecture(path).name for path in _member_weights(temporary)}))
+    paths = sorted(path for path in temporary.rglob("*") if path.is_file())
+    files = {path.relative_to(temporary).as_posix(): file_digest(path) for path in paths}
+    number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
+    write_json(temporary / MANIFEST, {"format": number, "files": files})
     _swap(temporary, directory)
 
 
@@ -169,7 +197,7 @@ def check_place(directory: Path, what: str) -> None:
     """Refuse a place whose content is no artifact: ``save`` would replace it. Messages begin with ``what``."""
     if directory.is_file():
         raise UserError(f"{what}: {directory} is a file, a directory is due: name another one")
-    if directory.is_dir() and not (directory / "manifest.json").exists() and any(directory.iterdir()):
+    if directory.is_dir() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
         name = min(path.name for path in directory.iterdir())
         raise UserError(f"{what}: {directory} holds {name!r} and is no model: name a new or an empty directory")
 
@@ -217,23 +245,38 @@ def _member_weights(directory: Path) -> dict[Path, float]:
     """Return the directory of each model in an artifact with its weight: of a single one, the artifact itself."""
     if not (directory / ENSEMBLE).exists():
         return {directory: 1.0}
-    weights = json.loads((directory / ENSEMBLE).read_text(encoding="utf-8"))["weights"]
+    with _reading(directory, ENSEMBLE):
+        weights = [float(weight) for weight in json.loads((directory / ENSEMBLE).read_text("utf-8"))["weights"]]
+        if not weights or not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
+            raise ValueError(f"weights {weights}")
     return {directory / MEMBERS / str(index): weight for index, weight in enumerate(weights)}
 
 
 def _architecture(directory: Path) -> Architecture:
-    data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-    return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
+    with _reading(directory, "model.json"):
+        data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+        return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
+
+
+def _calibration(directory: Path) -> Calibration:
+    file = directory / CALIBRATION
+    with _reading(directory, CALIBRATION):
+        data = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return Calibration(**{name: tuple(map(float, values)) for name, values in data.items()})
 
 
 def _member(directory: Path, weight: float) -> Member:
-    encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
-    model = _architecture(directory).build()
     try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
+        encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{directory}: encoder.json: {first_line(error)}") from error
+    with _reading(directory, "model.json"):
+        model = _architecture(directory).build()
+    try:
+        model.load_state_dict(load_file(directory / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
-    return Member(encoder=encoder, model=model, weight=weight)
+    return Member(encoder=encoder, model=model, weight=weight, **vars(_calibration(directory)))
 
 
 def _expected_name(batch: pa.RecordBatch) -> str:
@@ -245,52 +288,86 @@ def _expected_name(batch: pa.RecordBatch) -> str:
 
 
 def _check_files(directory: Path) -> None:
-    manifest_file = directory / "manifest.json"
+    files = _manifest(directory)
+    if (ENSEMBLE in files) != (directory / ENSEMBLE).exists():
+        raise UserError(f"{directory}: {ENSEMBLE} does not fit manifest.json: copy it again, into an empty directory")
+    if not (directory / CODE / PACKAGE).is_dir():  # a service has packed it again with another handler
+        files = {name: digest for name, digest in files.items() if not name.startswith(f"{CODE}/")}
+    for name, digest in files.items():
+        path = directory / name
+        if not path.is_file():
+            raise UserError(f"{directory}: {name} is missing: copy the directory again")
+        if file_digest(path) != digest:
+            raise UserError(f"{directory}: {name} is damaged or was changed: copy the directory again")
+    unnamed = [name for name in _due_files(directory) if name not in files]
+    if unnamed:
+        raise UserError(f"{directory}: manifest.json does not name {unnamed[0]}: copy the directory again")
+
+
+def _manifest(directory: Path) -> dict[str, str]:
+    """Return the digest of each file that an artifact says it has."""
+    manifest_file = directory / MANIFEST
     if not manifest_file.is_file():
         below = directory / "model"
-        hint = f": did you mean {str(below)!r}?" if (below / "manifest.json").is_file() else ""
+        hint = f": did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else ""
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
-    try:
+    with _reading(directory, "manifest.json"):
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-        number, files = manifest["format"], dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{directory}: manifest.json is damaged: copy the directory again") from error
+        number, files = manifest["format"], {str(name): digest for name, digest in manifest["files"].items()}
     if number not in (FORMAT, ENSEMBLE_FORMAT):
         raise UserError(
             f"{directory}: has format {number}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}: "
             "use its versions.json"
         )
-    if (ENSEMBLE in files) != (directory / ENSEMBLE).exists():
-        raise UserError(f"{directory}: {ENSEMBLE} does not fit manifest.json: copy it again, into an empty directory")
-    for name, digest in files.items():
-        path = directory / name
-        if not path.is_file():
-            raise UserError(f"{directory}: {name} is missing: copy the directory again")
-        if _sha256(path) != digest:
-            raise UserError(f"{directory}: {name} is damaged or was changed: copy the directory again")
+    outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
+    if outside:
+        raise UserError(f"{directory}: manifest.json names {outside[0]!r}, which is not inside: copy it again")
+    return files
+
+
+@contextmanager
+def _reading(directory: Path, name: str) -> Iterator[None]:
+    """Turn what a file with another content than ours leads to into one line that names it."""
+    try:
+        yield
+    except _MALFORMED as error:
+        if isinstance(error, UserError) or of_the_machine(error):
+            raise
+        cause = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{directory}: {name} is damaged: {cause}: copy the directory again") from error
+
+
+def _due_files(directory: Path) -> list[str]:
+    """Return the files that an artifact cannot be read without."""
+    members = [path.relative_to(directory) for path in _member_weights(directory)]
+    return [*_SHARED_FILES, *((path / name).as_posix() for path in members for name in _MEMBER_FILES)]
 
 
 def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
-    table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True)
-    return table.combine_chunks().to_batches()[0]
+    with _reading(directory, "golden.parquet"):
+        table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True, partitioning=None)
+        return table.combine_chunks().to_batches()[0]
+
+
+def golden_rows(directory: Path) -> pa.RecordBatch:
+    """Return the raw rows that an artifact is checked with, without what must come out."""
+    rows = _golden(directory)
+    return rows.select(rows.schema.names[:-1])
 
 
 def _check_golden(predictor: Predictor, directory: Path) -> None:
     rows = _golden(directory)
-    expected = np.array(rows.column(rows.num_columns - 1).to_pylist())
-    found = predictor.probabilities_of(rows)
-    off = float(np.abs(found - expected).max())
+    with _reading(directory, "encoder.json"):
+        found = predictor.probabilities_of(rows)
+    with _reading(directory, "golden.parquet"):
+        expected = np.array(rows.column(rows.num_columns - 1).to_pylist(), dtype=np.float64).reshape(found.shape)
+    off = float(np.abs(found - expected).max(initial=0.0))
     if not off <= GOLDEN_TOLERANCE:
         raise UserError(
             f"{directory}: golden rows come out different by {off:.2g}: the model does not compute here what it "
             "computed where it was trained; compare versions.json with what is installed"
         )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _swap(temporary: Path, directory: Path) -> None:
@@ -317,7 +394,7 @@ def _fill(directory: Path, temporary: Path) -> None:
 
     The manifest goes first: until all files are those that it names, ``load`` refuses the directory.
     """
-    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != "manifest.json")
+    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != MANIFEST)
     for name in [*names, *{path.name for path in directory.iterdir()}.difference(names)]:
         target = directory / name
         if target.is_dir() and not target.is_symlink():
@@ -327,4 +404,3 @@ def _fill(directory: Path, temporary: Path) -> None:
         if name in names:
             shutil.move(temporary / name, target)
     sync_directory(directory)
-    temporary.rmdir()

@@ -18,7 +18,7 @@ from typing import Final
 from tabstep.registry import MODELS, find_file
 
 CODE: Final = "code"
-_PACKAGE: Final = "tabstep"
+PACKAGE: Final = "tabstep"
 _HANDLER: Final = "tabstep.serving.handler"
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _REQUIRED: Final = ("pyarrow", "PyYAML", "safetensors")
@@ -30,7 +30,7 @@ def write_code(directory: Path, models: Sequence[str]) -> None:
     targets = {name: (MODELS.find(name) or "").partition(":")[0] for name in models}
     modules = needed_modules(_HANDLER, *(targets[name] for name in models if name in MODELS.ours()))
     for path in modules.values():
-        target = directory / _PACKAGE / path.relative_to(_ROOT)
+        target = directory / PACKAGE / path.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
@@ -71,7 +71,7 @@ def needed_modules(*names: str) -> dict[str, Path]:
 
 def _file(module: str) -> Path | None:
     parts = module.split(".")
-    if parts[0] != _PACKAGE:
+    if parts[0] != PACKAGE:
         return None
     base = _ROOT.joinpath(*parts[1:])
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)

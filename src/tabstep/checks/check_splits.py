@@ -9,7 +9,7 @@ from tabstep.checks.findings import Finding, about_columns
 from tabstep.checks.profile import Profile, profile
 from tabstep.errors import nearest
 from tabstep.schema import Schema, Split
-from tabstep.tables.columns import unify
+from tabstep.tables.columns import fits, value_kind
 from tabstep.tables.source import ParquetSource
 
 
@@ -73,7 +73,7 @@ def _schema_findings(sources: Mapping[Split, ParquetSource], schema: Schema) -> 
         found += [
             (name, f"is {own[name]}, and {train[name]} in train: write both with one type")
             for name in schema.columns
-            if name in own and name in train and unify(train[name], own[name]) is None
+            if name in own and name in train and not fits(value_kind(train[name]), own[name])
         ]
         yield from about_columns("schema", split, "error", found)
 

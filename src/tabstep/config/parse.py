@@ -27,14 +27,13 @@ HABITS = {
     "model.lr": "optimizer.lr",
     "model.optimizer": "optimizer",
     "model.scheduler": "scheduler",
-    "trainer.gradient_clip_val": "trainer.max_norm",
     "trainer.log_every_n_steps": "trainer.log_interval",
-    "trainer.fast_dev_run": "debug=fast",
     "trainer.overfit_batches": "debug=overfit",
-    "trainer.limit_train_batches": "trainer.limit_batches",
-    "trainer.limit_val_batches": "trainer.limit_batches",
-    "trainer.limit_test_batches": "trainer.limit_batches",
     "trainer.default_root_dir": "paths.output_dir",
+    # Our own old names.
+    "trainer.max_norm": "trainer.gradient_clip_val",
+    "trainer.limit_batches": "trainer.limit_train_batches",
+    "callbacks.max_grad_norm": "callbacks.fail_above_grad_norm",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
 from tabstep.registry import MODELS, ComponentSettings
+from tabstep.run_files import CHECKPOINTS, MODEL
 
 Metric = Literal[
     "train_loss",
@@ -46,6 +47,7 @@ class EncoderSettings:
     scaling: Annotated[Literal["quantile", "robust", "standard"], Doc("how numeric columns are scaled")]
     max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")]
     min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")]
+    statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,10 @@ class DataSettings:
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")]
     sharded: Annotated[bool, Doc("each machine has a part of train's files; they pass them on to each other first")]
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")]
-    batch_size: Annotated[Count, Doc("rows of a training batch, on all devices together")]
+    batch_size: Annotated[
+        Literal["auto"] | Count,
+        Doc("rows of a training batch, on all devices together; auto: by those of train"),
+    ]
     eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")]
     shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")]
     checks: Annotated[Literal["strict", "warn", "off"], Doc("whether an error of the data checks ends the run")]
@@ -75,6 +80,19 @@ class LossSettings:
     class_weights: Annotated[Literal["balanced"] | list[Positive] | None, Doc("weight of each class, in their order")]
     label_smoothing: Fraction
     focal_gamma: Annotated[NonNegative, Doc("how strongly the focal loss discounts easy rows")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonSettings:
+    """Muon for the hidden matrices, AdamW for embeddings, output layer and vectors."""
+
+    name: Literal["muon"]
+    lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")]
+    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")]
+    weight_decay: NonNegative
+    hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")]
+    betas: list[Fraction]
+    momentum: Annotated[Fraction, Doc("of Muon")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +116,7 @@ class SGDSettings:
     nesterov: bool
 
 
-OptimizerSettings = AdamWSettings | SGDSettings
+OptimizerSettings = MuonSettings | AdamWSettings | SGDSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +128,7 @@ class ConstantSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CosineSettings:
-    """Linear warm-up, then half a cosine down."""
+    """Linear warm-up, then half a cosine down, over trainer.max_epochs."""
 
     name: Literal["cosine"]
     warmup: Annotated[Fraction, Doc("share of the steps that warm up")]
@@ -128,7 +146,7 @@ class StepSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycleSettings:
-    """One cycle: up to lr, then down below the start."""
+    """One cycle over trainer.max_epochs: up to lr, then down below the start."""
 
     name: Literal["one_cycle"]
     warmup: Annotated[OpenFraction, Doc("share of the steps that go up")]
@@ -154,17 +172,20 @@ SchedulerSettings = ConstantSettings | CosineSettings | StepSettings | OneCycleS
 class TrainerSettings:
     """How long and on what the training runs."""
 
-    max_epochs: Count
+    max_epochs: Annotated[Count | None, Doc("most epochs; null trains until nothing improves")]
     max_time: Annotated[Positive | None, Doc("hours after which the run saves and stops")]
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Annotated[Literal["auto"] | Count, Doc("processes on this machine; auto is one a GPU")]
     num_nodes: Annotated[Count, Doc("machines")]
     precision: Literal["16-mixed", "bf16-mixed", "32-true"]
     accumulate_grad_batches: Annotated[Count, Doc("batches of one optimizer step")]
-    max_norm: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
+    gradient_clip_val: Annotated[Positive | None, Doc("gradient norm above which gradients are clipped")]
     log_interval: Annotated[Index, Doc("batches between two batch lines; 0 prints none")]
     deterministic: Annotated[bool, Doc("deterministic algorithms on a GPU")]
-    limit_batches: Annotated[Count | None, Doc("batches of each split that are used, for debugging")]
+    limit_train_batches: Annotated[Count | None, Doc("batches of train that are used, for debugging")]
+    limit_val_batches: Annotated[Count | None, Doc("batches of val that are used")]
+    limit_test_batches: Annotated[Count | None, Doc("batches of test that are used")]
+    fast_dev_run: Annotated[bool, Doc("one epoch of one batch of each split through every stage, limits or not")]
     detect_anomaly: Annotated[bool, Doc("torch's anomaly detection: slow, names the operation behind a NaN")]
 
 
@@ -174,6 +195,7 @@ class EarlyStoppingSettings:
 
     monitor: Metric
     patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")]
+    patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, or there are more")]
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")]
 
 
@@ -193,7 +215,7 @@ class CallbackSettings:
     early_stopping: EarlyStoppingSettings
     checkpoint: CheckpointSettings
     ema_decay: Annotated[OpenFraction | None, Doc("decay of a moving average of the weights; null keeps none")]
-    max_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
+    fail_above_grad_norm: Annotated[Positive | None, Doc("gradient norm above which the run ends with an error")]
     progress: Annotated[Literal["auto", "bar", "lines"], Doc("auto is a bar on a terminal and lines in a log")]
 
 
@@ -203,6 +225,15 @@ class LoggerSettings:
 
     csv: bool
     tensorboard: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """The page that a run ends with, and what it may cost."""
+
+    page: Annotated[bool, Doc("writes report.html at the end of the run")]
+    rows: Annotated[Count, Doc("rows of val that importance, dependence and slices are computed on, at most")]
+    seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +248,12 @@ class PathSettings:
     @property
     def checkpoints(self) -> Path:
         """Directory of the checkpoints."""
-        return Path(self.checkpoint_dir or f"{self.output_dir}/checkpoints")
+        return Path(self.checkpoint_dir or f"{self.output_dir}/{CHECKPOINTS}")
 
     @property
     def model(self) -> Path:
         """Directory of the model."""
-        return Path(self.model_dir or f"{self.output_dir}/model")
+        return Path(self.model_dir or f"{self.output_dir}/{MODEL}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,9 +329,17 @@ class Settings:
     trainer: TrainerSettings
     callbacks: CallbackSettings
     logger: LoggerSettings
+    report: ReportSettings
     paths: PathSettings
     launch: LaunchSettings
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")]
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")]
     objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")]
+    baselines: Annotated[
+        list[Literal["lightgbm", "xgboost", "catboost"]] | None,
+        Doc("trees to score beside majority and logistic regression; null scores none of them"),
+    ]
+    decision: Annotated[
+        str | None, Doc("what thresholds are chosen for on val: f1, precision>=0.9, cost={fp: 1, fn: 20}; null is 0.5")
+    ]
     tags: list[str]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tabstep.system.atomic_write import write_durably
+
 FILE: Final = "statistics.json"
 """Lies in a job's checkpoint directory at its end: the one place that S3 mirrors file by file."""
 _NAMES: Final = {
@@ -47,5 +49,5 @@ def write_statistics(report: Path, model: Path, checkpoints: Path) -> None:
         return
     text = report.read_text(encoding="utf-8")
     task = json.loads((model / "schema.json").read_text(encoding="utf-8"))["task"]
-    (checkpoints / report.name).write_text(text, encoding="utf-8")
-    (checkpoints / FILE).write_text(json.dumps(statistics(json.loads(text), task), indent=2), encoding="utf-8")
+    write_durably(checkpoints / report.name, text.encode())
+    write_durably(checkpoints / FILE, json.dumps(statistics(json.loads(text), task), indent=2).encode())

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from tabstep.encoding.sketch import Counted, ValueCounts
 from tabstep.errors import UserError
-from tabstep.tables.record_batch import ValueKind, get_column, texts, value_kind
+from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.record_batch import get_column, texts
 
 MISSING: Final = 0
 UNSEEN: Final = 1

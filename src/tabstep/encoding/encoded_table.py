@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import FORMAT, Encoder
+from tabstep.encoding.encoder import FORMAT, Encoder, EncoderOptions
 from tabstep.encoding.labels import Label
 from tabstep.schema import Schema, Task
 from tabstep.system.cache import cached_text, publish, read_sealed, write_sealed
 from tabstep.tables.columns import value_type
 from tabstep.tables.source import ParquetSource
 
-_TABLE_FORMAT: Final = 1
+_TABLE_FORMAT: Final = 2
 _ROWS: Final = "rows.arrow"
 _META: Final = "meta.json"
-_SEALED_BYTES: Final = 16 * 2**20
+_BLOCK: Final = 8 * 2**20
+_THREADS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +63,35 @@ class EncodedTable:
     def rows(self) -> pa.Table:
         """Return the id and label columns as they are in the source, in the order of the arrays; not copied."""
         with pa.memory_map(str(self.rows_file)) as file:
-            return pa.ipc.open_file(file).read_all()
+            return pa.ipc.open_file(file).read_all().slice(0, self.num_rows)
+
+    def head(self, rows: int) -> EncodedTable:
+        """Return the first rows as a table of their own: views, nothing is copied."""
+        return replace(self, x_num=self.x_num[:rows], x_cat=self.x_cat[:rows], y=self.y[:rows])
 
 
-def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path) -> EncodedTable:
+def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path, *, fitted_on: bool = False) -> EncodedTable:
     """Encode ``source``, or open what an earlier call has encoded.
 
+    ``fitted_on``: the encoder was fitted on this source, so that target statistics must not show a row its own label.
     The directory under ``cache_dir`` appears complete or not at all; a damaged one is built again.
 
     Raises:
         UserError: a label is null or unknown, a column is missing, or ``cache_dir`` cannot be written.
         RetryError: the disk is full.
     """
-    key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()}"
+    key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()} {fitted_on and bool(encoder.statistics)}"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     return publish(
         cache_dir / fingerprint[:16],
-        build=lambda directory: _build(source, encoder, directory, fingerprint),
+        build=lambda directory: _build(source, encoder, directory, fingerprint, fitted_on=fitted_on),
         load=lambda directory: _open(directory, fingerprint, source.split),
     )
 
 
-def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint: str) -> None:
+def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint: str, *, fitted_on: bool) -> None:
     schema = encoder.schema
+    fold_sums = encoder.fold_sums(source) if fitted_on else None
     kept = schema.columns[: len(schema.columns) - len(schema.features)]
     row = 0
     with ExitStack() as stack:
@@ -94,7 +102,7 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
         fields = pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in kept])
         writer = stack.enter_context(pa.ipc.new_file(rows, fields))
         for batch in source.batches(schema.columns):
-            num, cat = encoder.transform(batch)
+            num, cat = encoder.transform(batch, first_row=row, fold_sums=fold_sums)
             x_num.write(num.data)
             x_cat.write(cat.data)
             y.write(encoder.encode_labels(batch, first_row=row, where=source.where).data)
@@ -129,9 +137,14 @@ def _open(directory: Path, fingerprint: str, split: str) -> EncodedTable:
 
 
 def _seal(path: Path) -> list[int]:
-    """Return the size and a checksum of the first megabytes: all of a small file, and no wait for a large one."""
-    with open(path, "rb") as file:
-        return [path.stat().st_size, zlib.crc32(file.read(_SEALED_BYTES))]
+    """Return the size and the checksum of each block: all of a file is verified whenever it is opened.
+
+    Measured: 0.53 s of one core for each GiB that the page cache holds (0.7 s on two busy cores).
+    """
+    with open(path, "rb") as file, ThreadPoolExecutor(max_workers=_THREADS) as pool:
+        size = os.fstat(file.fileno()).st_size
+        blocks = pool.map(lambda start: zlib.crc32(os.pread(file.fileno(), _BLOCK, start)), range(0, size, _BLOCK))
+        return [size, *blocks]
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
@@ -144,18 +157,18 @@ def fit_cached(
     source: ParquetSource,
     schema: Schema,
     *,
-    settings: EncoderSettings,
+    options: EncoderOptions,
     task: Task | None,
     classes: Sequence[Label] | None,
     seed: int,
     cache_dir: Path,
 ) -> Encoder:
     """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data."""
-    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(settings), task, classes, seed]
+    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
     return Encoder.from_json(
         cached_text(
             cache_dir,
             "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
-            lambda: Encoder.fit(source, schema, settings=settings, task=task, classes=classes, seed=seed).to_json(),
+            lambda: Encoder.fit(source, schema, options=options, task=task, classes=classes, seed=seed).to_json(),
         )
     )

@@ -1,4 +1,4 @@
-"""Builds the objects of a run from its settings and what was fitted on the data."""
+"""Builds model, loss, optimizer, callbacks and Trainer from the settings and what was fitted on the data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
 from tabstep.run.prepare import Prepared
+from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
-from tabstep.training.datamodule import Batching, TableDataModule
+from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
@@ -54,11 +55,10 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     data = TableDataModule(
         prepared.tables,
         Batching(
-            batch_size=settings.data.batch_size,
+            batch_size=batch_size_of(settings, prepared),
             eval_batch_size=settings.data.eval_batch_size,
             shuffle_window=settings.data.shuffle_window,
             seed=settings.seed,
-            limit_batches=settings.trainer.limit_batches,
         ),
     )
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
@@ -66,10 +66,16 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
     trainer = build_trainer(settings, machine, ranks, checkpointer)
     if ranks.rank == 0:
-        keep_history(classifier, trainer, output / "metrics.csv" if settings.logger.csv else None)
+        keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
+
+
+def batch_size_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a training batch: those that are set, or those that fit the table."""
+    size = settings.data.batch_size
+    return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
 
 
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
@@ -134,10 +140,10 @@ def build_classifier(
         target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
         options=StepOptions(
             seed=settings.seed,
-            batch_size=settings.data.batch_size,
+            batch_size=batch_size_of(settings, prepared),
             max_epochs=max_epochs,
-            max_norm=settings.trainer.max_norm,
-            max_grad_norm=settings.callbacks.max_grad_norm,
+            gradient_clip_val=settings.trainer.gradient_clip_val,
+            fail_above_grad_norm=settings.callbacks.fail_above_grad_norm,
             ema_decay=settings.callbacks.ema_decay,
             plateau_monitor=scheduler.get("monitor", "val_loss"),
         ),
@@ -145,7 +151,7 @@ def build_classifier(
             module=model, fused=False if machine.scales_loss else None, **optimizer
         ),
         make_schedule=lambda built: build_scheduler(
-            optimizer=built, total_steps=steps_per_epoch * max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
+            optimizer=built, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
         ),
     )
 
@@ -161,6 +167,7 @@ def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) 
             max_hours=settings.trainer.max_time,
             monitor=stopping.monitor,
             patience=stopping.patience,
+            patience_steps=stopping.patience_steps,
             min_delta=stopping.min_delta,
         ),
         objective=settings.objective,
@@ -177,19 +184,20 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
     return {
-        "data.train": prepared.sources["train"].content_digest(),
-        "data.val": prepared.sources["val"].content_digest(),
+        "data.train": prepared.sources["train"].fingerprint(),
+        "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
-        "data.batch_size": settings.data.batch_size,
+        "data.batch_size": batch_size_of(settings, prepared),
         "data.shuffle_window": settings.data.shuffle_window,
         "model": asdict(settings.model),
         "loss": asdict(settings.loss),
         "optimizer": asdict(settings.optimizer),
         "scheduler": scheduler,
         "trainer.accumulate_grad_batches": settings.trainer.accumulate_grad_batches,
-        "trainer.max_norm": settings.trainer.max_norm,
-        "trainer.limit_batches": settings.trainer.limit_batches,
+        "trainer.gradient_clip_val": settings.trainer.gradient_clip_val,
+        "trainer.limit_train_batches": settings.trainer.limit_train_batches,
+        "trainer.limit_val_batches": settings.trainer.limit_val_batches,
         "callbacks.ema_decay": settings.callbacks.ema_decay,
         "objective": settings.objective,
         "seed": settings.seed,
@@ -205,7 +213,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         num_nodes=ranks.num_nodes,
         strategy="ddp" if ranks.world_size > 1 else "auto",
         precision=machine.precision,
-        max_epochs=trainer.max_epochs,
+        max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
         callbacks=[build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
@@ -244,6 +252,6 @@ def build_loggers(settings: Settings, output: Path) -> list[Logger]:
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        return [TensorBoardLogger(save_dir=output, name="tensorboard", version="")]
+        return [TensorBoardLogger(save_dir=output, name=TENSORBOARD, version="")]
     except ModuleNotFoundError as error:
         raise UserError("logger.tensorboard: needs the package tensorboard: pip install tensorboard") from error

@@ -1,9 +1,9 @@
-"""From the locations of tables to encoded splits: schema, checks, encoder, cache. No torch."""
+"""Prepares the data of a run: locations become checked and encoded splits. No torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, fit_cached
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
@@ -32,6 +32,7 @@ class Prepared:
     encoder: Encoder
     sources: Mapping[Split, ParquetSource]
     tables: Mapping[Split, EncodedTable]
+    findings: Sequence[Finding] = ()
     best_auroc: float | None = None
 
 
@@ -49,6 +50,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         sources["train"], sources["val"] = hold_out(sources["train"], found.label, data.val_share, seed)
     if "test" not in sources:
         show("data.test is not set: there will be no test score")
+    findings: list[Finding] = []
     if data.checks != "off":
         findings = _check(sources, found, cache_dir)
         show(findings_table(findings))
@@ -56,14 +58,27 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     encoder = fit_cached(
         sources["train"],
         found,
-        settings=data.encoder,
+        options=EncoderOptions(**asdict(data.encoder)),
         task=task,
         classes=schema.classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
-    tables = {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
-    return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
+    tables = {
+        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
+    }
+    return Prepared(
+        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
+    )
+
+
+def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
+    """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
+    tables = {
+        split: table if (rows := limits[split]) is None else table.head(rows)
+        for split, table in prepared.tables.items()
+    }
+    return replace(prepared, tables=tables)
 
 
 def _open(
@@ -79,7 +94,7 @@ def _open(
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
     sources = {
-        split: open_source(location, split=split, partitioning=data.partitioning)
+        split: open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
         for split, location in locations.items()
     }
     return sources, schema, best_auroc

@@ -15,17 +15,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import torch.distributed as dist
+from pyarrow.fs import LocalFileSystem
 
 from tabstep.config.settings import DataSettings
 from tabstep.errors import RetryError, UserError
 from tabstep.system.cache import publish
 from tabstep.system.ranks import Ranks, open_store
-from tabstep.tables.locations import entries, find_files, first_line, is_directory, is_remote
+from tabstep.tables.contents import Contents
+from tabstep.tables.locations import Location, entries, find_files, first_line, is_directory, is_remote
 from tabstep.tables.splits import locate_splits
 
 _CHUNK: Final = 2**24  # bytes
@@ -36,11 +39,11 @@ _PATIENCE: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFile:
-    """A file of one machine: its name below the table's directory, its bytes, and when it was changed."""
+    """A file of one machine: its name below the table's directory, its bytes, and the digest of these."""
 
     name: str
     size: int
-    mtime_ns: int
+    digest: str
 
 
 Shard = tuple[ShardFile, ...]
@@ -78,7 +81,7 @@ def merged(shards: Sequence[Shard]) -> list[tuple[int, ShardFile]]:
     Raises:
         UserError: two machines have a file of one name, or none has a file.
 
-    >>> a, b = (ShardFile(name=name, size=1, mtime_ns=0) for name in ("a.parquet", "b.parquet"))
+    >>> a, b = (ShardFile(name=name, size=1, digest="") for name in ("a.parquet", "b.parquet"))
     >>> [(node, file.name) for node, file in merged([(b,), (), (a,)])]
     [(2, 'a.parquet'), (0, 'b.parquet')]
     """
@@ -96,23 +99,25 @@ def merged(shards: Sequence[Shard]) -> list[tuple[int, ShardFile]]:
 
 
 def _exchange(location: str, ranks: Ranks, cache_dir: Path, store: Any, show: Callable[[str], None]) -> Path:
-    own = _own_files(location)
+    own = _own_files(location, cache_dir)
     texts = _told(store, "files", ranks, json.dumps([asdict(file) for _, file in own]))
     shards = [tuple(ShardFile(**each) for each in json.loads(text)) for text in texts]
     files = merged(shards)
     digest = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
     target = cache_dir / f"shards-{digest}-{ranks.node}"  # machines may share a cache, and none may wait for another
-    if set(_told(store, "have", ranks, str(target.is_dir()))) == {"True"}:
+    have = _is_intact(target, files, cache_dir)
+    if set(_told(store, "have", ranks, str(have))) == {"True"}:
         return target
     show(f"data.sharded: {len(files)} files of {len(shards)} machines are passed on, {_megabytes(files)} in all")
     paths = {file.name: path for path, file in own}
     prefixed = dist.PrefixStore("tabstep/shards/gloo", store)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=prefixed, rank=ranks.node, world_size=ranks.num_nodes, timeout=_PATIENCE)
     try:
-        if target.is_dir():
+        if have:
             _pass_on(files, paths, None)
         else:
-            publish(target, build=lambda directory: _pass_on(files, paths, directory), load=_existing)
+            build = partial(_pass_on, files, paths)
+            publish(target, build=build, load=lambda directory: _intact(directory, files, cache_dir))
     except RuntimeError as error:  # of gloo: a connection is gone
         raise RetryError(
             f"data.sharded: a machine went away while files were passed on: {first_line(error)}"
@@ -122,17 +127,17 @@ def _exchange(location: str, ranks: Ranks, cache_dir: Path, store: Any, show: Ca
     return target
 
 
-def _own_files(location: str) -> list[tuple[Path, ShardFile]]:
+def _own_files(location: str, cache_dir: Path) -> list[tuple[Path, ShardFile]]:
     """Return this machine's files; a machine may have none, where there are fewer files than machines."""
     where = "data.train"
     if is_directory(location, where=where) and not entries(location, where=where):
         return []
     found = find_files(location, where=where)
-    paths = [Path(path) for path in found.paths]
-    stats = [path.stat() for path in paths]
+    states = {path: found.state(path) for path in found.paths}
+    digests = Contents(found, states, where=where, memory=cache_dir).digests
     return [
-        (path, ShardFile(name=found.name(str(path)), size=stat.st_size, mtime_ns=stat.st_mtime_ns))
-        for path, stat in zip(paths, stats, strict=True)
+        (Path(path), ShardFile(name=found.name(path), size=state.size, digest=digest))
+        for (path, state), digest in zip(states.items(), digests, strict=True)
     ]
 
 
@@ -142,10 +147,21 @@ def _told(store: Any, name: str, ranks: Ranks, text: str) -> list[str]:
     return [str(store.get(f"tabstep/shards/{name}/{node}"), "utf-8") for node in range(ranks.num_nodes)]
 
 
-def _existing(directory: Path) -> Path:
-    if not directory.is_dir():
-        raise FileNotFoundError(directory)
+def _intact(directory: Path, files: Sequence[tuple[int, ShardFile]], memory: Path) -> Path:
+    """Return ``directory`` where it holds what the machines have; raise ``ValueError`` or ``OSError`` where not."""
+    paths = tuple(str(directory / file.name) for _, file in files)
+    location = Location(filesystem=LocalFileSystem(), base=str(directory), paths=paths)
+    states = {path: location.state(path) for path in paths}
+    if Contents(location, states, where="data.sharded", memory=memory).digests != tuple(f.digest for _, f in files):
+        raise ValueError(f"{directory} has changed")
     return directory
+
+
+def _is_intact(directory: Path, files: Sequence[tuple[int, ShardFile]], memory: Path) -> bool:
+    try:
+        return _intact(directory, files, memory) == directory
+    except (OSError, ValueError):
+        return False
 
 
 def _megabytes(files: Sequence[tuple[int, ShardFile]]) -> str:
@@ -194,8 +210,6 @@ def _receive(file: ShardFile, node: int, target: Path | None) -> None:
             stream.write(chunk)
     if _next(_DIGEST, node) != digest.digest():
         raise RetryError(f"data.sharded: {file.name} of machine {node} was damaged on its way")
-    if target is not None:
-        os.utime(target, ns=(file.mtime_ns, file.mtime_ns))
 
 
 def _next(size: int, node: int) -> bytes:

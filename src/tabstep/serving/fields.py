@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,8 +17,7 @@ from pyarrow import types
 
 from tabstep.encoding.encoder import Encoder
 from tabstep.serving.requests import Request, RequestError, missing_column, shown
-from tabstep.tables.columns import value_type
-from tabstep.tables.record_batch import ValueKind, value_kind
+from tabstep.tables.columns import PER_SECOND, ValueKind, value_type
 
 _NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _ZONE: Final = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"
@@ -25,13 +25,21 @@ _DUE: Final[dict[ValueKind, str]] = {
     "text": "text",
     "number": "a number",
     "boolean": "true or false",
-    "time": "a date or time such as 2026-01-31T12:00:00Z",
+    "date": "a date such as 2026-01-31",
+    "timestamp": "a time such as 2026-01-31T12:00:00",
+    "zoned timestamp": "a time such as 2026-01-31T12:00:00Z",
+    "time": "a time of day such as 12:30:00",
+    "duration": "a number of seconds",
 }
 _PYTHON: Final[dict[ValueKind, tuple[type, ...]]] = {
     "text": (str,),
     "number": (int, float),
     "boolean": (bool,),
+    "date": (str,),
+    "timestamp": (str,),
+    "zoned timestamp": (str,),
     "time": (str,),
+    "duration": (int, float),
 }
 
 
@@ -48,16 +56,13 @@ class Field:
 
 def model_fields(encoder: Encoder, golden: pa.Schema) -> tuple[Field, ...]:
     """Return the features in the order of a CSV without a header; ``golden`` holds raw columns as in training."""
-    kinds: dict[str, ValueKind] = {column.name: column.kind for column in encoder.categorical}
+    exact = set(encoder.schema.categorical)
     fields = []
-    for name in encoder.schema.features:
-        dtype = value_type(golden.field(name).type)
-        kind = kinds.get(name, value_kind(dtype))
+    for name, kind in encoder.kinds.items():
         if kind == "nothing":  # no row had a value: nothing is known of its type
-            kind = "text" if name in kinds else "number"
-        if kind == "time" and types.is_duration(dtype):
-            kind = "number"
-        fields.append(Field(name=name, kind=kind, dtype=dtype, exact=name in kinds))
+            kind = "text" if name in exact else "number"
+        dtype = value_type(golden.field(name).type)
+        fields.append(Field(name=name, kind=kind, dtype=dtype, exact=name in exact))
     return tuple(fields)
 
 
@@ -165,10 +170,11 @@ def _conversions(field: Field) -> list[Callable[[pa.Array], pa.Array]]:
     """Return the ways to read a text, best first; a later one reads all that an earlier one reads."""
     if field.kind == "boolean":
         return [lambda array: pc.cast(array, pa.bool_())]
-    if field.kind == "time":
-        return [lambda array: _times(array, field.dtype, "us"), lambda array: _times(array, field.dtype, "ns")]
-    if types.is_duration(field.dtype):
-        return [_seconds if field.exact else _floats]
+    if field.kind in _TIMES:
+        return [lambda array: _TIMES[field.kind](array, "us"), lambda array: _TIMES[field.kind](array, "ns")]
+    if field.kind == "duration":
+        units = ("us",) if field.exact else ("ns", "us", "ms")
+        return [partial(_seconds, unit=unit) for unit in units]
     if field.exact and types.is_decimal(field.dtype):
         return [lambda array: pc.cast(array, field.dtype)]
     if field.exact and types.is_floating(field.dtype):  # 0.1 as a float32 and as a double are other categories
@@ -183,22 +189,34 @@ def _floats(array: pa.Array) -> pa.Array:
     return pc.cast(array, pa.float64())
 
 
-def _seconds(array: pa.Array) -> pa.Array:
-    microseconds = pc.round(pc.multiply(_floats(array), 1e6))
-    return pc.cast(pc.cast(microseconds, pa.int64()), pa.duration("us"))
+def _seconds(array: pa.Array, unit: str) -> pa.Array:
+    return pc.cast(pc.cast(pc.round(pc.multiply(_floats(array), PER_SECOND[unit])), pa.int64()), pa.duration(unit))
 
 
-def _times(array: pa.Array, dtype: pa.DataType, unit: str) -> pa.Array:
-    if types.is_date(dtype):
-        return pc.cast(array, pa.date32())
-    if types.is_time(dtype):
-        array = pc.binary_join_element_wise(pa.scalar("1970-01-01"), array, " ")
-        return pc.cast(pc.cast(array, pa.timestamp(unit)), pa.time64(unit))
+def _dates(array: pa.Array, unit: str) -> pa.Array:
+    return pc.cast(array, pa.date32())
+
+
+def _times_of_day(array: pa.Array, unit: str) -> pa.Array:
+    array = pc.binary_join_element_wise(pa.scalar("1970-01-01"), array, " ")
+    return pc.cast(pc.cast(array, pa.timestamp(unit)), pa.time64(unit))
+
+
+def _timestamps(array: pa.Array, unit: str) -> pa.Array:
+    """Read times with and without a zone, which is UTC where none stands."""
     null = pa.scalar(None, pa.string())
     zoned = pc.match_substring_regex(array, _ZONE)
     plain = pc.cast(pc.if_else(zoned, null, array), pa.timestamp(unit))
     instants = pc.cast(pc.if_else(zoned, array, null), pa.timestamp(unit, tz="UTC"))
     return pc.coalesce(plain, pc.cast(instants, pa.timestamp(unit)))
+
+
+_TIMES: Final[dict[ValueKind, Callable[[pa.Array, str], pa.Array]]] = {
+    "date": _dates,
+    "time": _times_of_day,
+    "timestamp": _timestamps,
+    "zoned timestamp": lambda array, unit: pc.cast(_timestamps(array, unit), pa.timestamp(unit, tz="UTC")),
+}
 
 
 def _first_failing(array: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:

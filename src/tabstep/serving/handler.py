@@ -22,6 +22,7 @@ import torch
 from tabstep.artifact.predictor import Predictor
 from tabstep.artifact.save import load
 from tabstep.errors import UserError
+from tabstep.run_files import MANIFEST
 from tabstep.serving.fields import Field, model_fields, to_table
 from tabstep.serving.requests import MALFORMED, Request, RequestError, read_request
 from tabstep.serving.responses import Answer, chosen_type, write_answer
@@ -63,7 +64,7 @@ def model_fn(model_dir: str) -> ServedModel:
 
 def model_version(model_dir: str | os.PathLike[str]) -> str:
     """Return 12 hex digits that stand for every byte of the artifact: those of its manifest's SHA-256."""
-    return hashlib.sha256((Path(model_dir) / "manifest.json").read_bytes()).hexdigest()[:12]
+    return hashlib.sha256((Path(model_dir) / MANIFEST).read_bytes()).hexdigest()[:12]
 
 
 def input_fn(body: bytes | bytearray | str, content_type: str | None) -> Request:

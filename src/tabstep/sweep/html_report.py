@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML page that holds all of it, and the pictures as files."""
+"""The HTML report of a sweep: one self-contained page, and its plots as files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tabstep.log_lines import number
+from tabstep.run_files import PAGE
 from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.leaderboard import best_trial, rows
 from tabstep.sweep.ledger import Ledger
@@ -18,7 +19,7 @@ from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.system.sanitize import printable
 
-PAGE, PLOTS = "report.html", "plots"
+PLOTS: Final = "plots"
 _MOST_ROWS: Final = 100
 _CAPTIONS: Final = {
     "history": "Each trial in its order, and the best so far",

@@ -1,4 +1,4 @@
-"""How much each swept key matters for the objective."""
+"""Hyperparameter importance: how much each swept key matters for the objective."""
 
 from __future__ import annotations
 

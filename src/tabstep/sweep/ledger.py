@@ -1,4 +1,4 @@
-"""What is known of a sweep, in files of its directory: each is whole or as it was before, whatever is killed."""
+"""The state of a sweep on disk, one file a trial: each is whole or as it was before, whatever is killed."""
 
 from __future__ import annotations
 

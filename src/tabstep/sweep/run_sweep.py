@@ -1,4 +1,4 @@
-"""A sweep from its overrides: check, lock, go on where it was, run, and show what came out."""
+"""The entry point of a sweep: validate, lock, resume, run the loop, and show the summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tabstep.sweep.delegated_sweep import Handover
 from tabstep.sweep.leaderboard import write_leaderboard
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, locked, read_sweep, write_header
 from tabstep.sweep.loop import Loop
-from tabstep.sweep.options import Options, parse_options
+from tabstep.sweep.options import USUAL_EPOCHS, Options, parse_options
 from tabstep.sweep.progress_view import Lines, LiveTable
 from tabstep.sweep.runners import THREADS, HydraRunner, ProcessRunner, visible_gpus
 from tabstep.sweep.samplers import Proposer, make_proposer
@@ -113,7 +113,7 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     remote = ["launch=sagemaker"] if is_remote(composer.master) and base["launch"]["name"] == "local" else []
     texts = [*given(raw["params"]), *remote, *arguments]
     space = parse_space(texts, composer.loader, seed=options.seed)
-    proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"]))
+    proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
     return Plan(composer, options, space, proposer, _header(options, space, base), tuned)
 
 

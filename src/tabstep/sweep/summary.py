@@ -1,4 +1,4 @@
-"""What a sweep came to: the leaderboard, and the best trial as something to go on with."""
+"""The end of a sweep: leaderboard, report page, and the best trial as a command and an experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are built once and shared: complete or absent, whatever is killed, and built by one process at a time."""
+"""A cache of files on disk: an entry is complete or absent, and built by one process at a time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tabstep.errors import RetryError, UserError
+from tabstep.system.exits import of_the_machine
 
 T = TypeVar("T")
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
 _TEXT: Final = "text"
 
@@ -61,7 +61,12 @@ def cached_json(cache_dir: Path, key: str, make: Callable[[], Any]) -> Any:
 
 def write_sealed(path: Path, text: str) -> None:
     """Write ``text`` below a line with its digest."""
-    path.write_bytes(f"{_digest(text)}\n{text}".encode())
+    path.write_bytes(sealed(text))
+
+
+def sealed(text: str) -> bytes:
+    """Return ``text`` below a line with its digest, as ``read_sealed`` takes it from a file."""
+    return f"{_digest(text)}\n{text}".encode()
 
 
 def read_sealed(path: Path) -> str:
@@ -129,6 +134,6 @@ def _writing(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"paths.cache_dir: cannot write {str(directory)!r}: {error.strerror or error}"
-        if error.errno in _FULL:
+        if of_the_machine(error):
             raise RetryError(f"{message}: free some space or set paths.cache_dir to another disk") from error
         raise UserError(f"{message}: set paths.cache_dir to a directory that can be written") from error

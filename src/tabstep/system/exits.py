@@ -1,4 +1,4 @@
-"""How a command ends: each exception becomes what a person reads on stderr, and the exit code."""
+"""Exit codes and error lines: what each exception becomes on stderr and for the caller of the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from typing import Any, Final
 
 from tabstep.errors import EXIT_INTERNAL, EXIT_OK, EXIT_SIGINT, RetryError, StoppedError, UserError
 
-FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""A write has no room, or may not take more."""
+OUR_OWN: Final = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+        *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ETXTBSY, errno.EXDEV, errno.ENOTSUP, errno.EILSEQ),
+    }
+)
+"""What a person has to change: a place or its permissions. Any other error number is the machine's (EIO, ESTALE, …)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -80,12 +89,19 @@ def say(message: str) -> None:
 
 
 def write_failure(error: OSError, what: str) -> Exception:
-    """Return what a failed write means: a full disk may be emptied and tried again, a read-only place may not."""
+    """Return what a failed write means: what the machine failed at may be tried again, a read-only place may not."""
     place = error.filename2 or error.filename  # of a copy, the copy
     text = f"{what}: {error.strerror or error}" + (f": {str(place)!r}" if place else "")
     if error.errno in FULL_DISK:
         return RetryError(f"{text}: free some space, then the same command goes on")
+    if of_the_machine(error):
+        return RetryError(f"{text}: run again when the storage is back")
     return UserError(text)
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Tell whether the machine or its storage failed; damaged data is an OSError of Arrow too, but has no number."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in OUR_OWN
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""A generated table to train on when there is no other: hard in the ways of real ones, with a known best score."""
+"""The built-in table: generated, hard in the ways of real ones, with a known best score."""
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tabstep.schema import SPLITS
+from tabstep.system.atomic_write import file_digest, publishing, write_durably
 from tabstep.tables.ranking import auroc
 
 ID: Final = "row_id"
@@ -51,10 +52,9 @@ def write_builtin_table(directory: str | Path, *, rows: int = 40_000, seed: int 
     made_of = {"version": VERSION, "rows": rows, "seed": seed}
     paths = {split: root / split / f"{split}.parquet" for split in SPLITS}
     truth_file = root / "truth.json"
-    if truth_file.is_file() and all(path.is_file() for path in paths.values()):
-        truth = json.loads(truth_file.read_text(encoding="utf-8"))
-        if truth["made_of"] == made_of:
-            return BuiltinTable(path=str(root), best_auroc=truth["best_auroc"])
+    best = _known_best(truth_file, made_of, paths.values())
+    if best is not None:
+        return BuiltinTable(path=str(root), best_auroc=best)
     truth_file.unlink(missing_ok=True)
     table, probability = generate(rows, seed)
     best, start = 0.0, 0
@@ -62,19 +62,25 @@ def write_builtin_table(directory: str | Path, *, rows: int = 40_000, seed: int 
         count = rows - start if split == "test" else round(rows * _SHARES[split])
         part = table.slice(start, count)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, part)
+        with publishing(path) as temporary:
+            pq.write_table(part, temporary, write_page_checksum=True)
         positive = part[LABEL].to_numpy(zero_copy_only=False) == "yes"
         best = auroc(probability[start : start + count], positive)
         start += count
-    truth = {"made_of": made_of, "best_auroc": best, "id": ID, "label": LABEL}
-    truth_file.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    digests = [file_digest(path) for path in paths.values()]
+    truth = {"made_of": made_of, "files": digests, "best_auroc": best, "id": ID, "label": LABEL}
+    write_durably(truth_file, (json.dumps(truth, indent=1) + "\n").encode())
     return BuiltinTable(path=str(root), best_auroc=best)
 
 
-def _replace(path: Path, table: pa.Table) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary, write_page_checksum=True)
-    os.replace(temporary, path)
+def _known_best(truth_file: Path, made_of: Mapping[str, int], paths: Iterable[Path]) -> float | None:
+    """Return the best AUROC of a table that was made before, None where it was not or is no longer whole."""
+    try:
+        truth = json.loads(truth_file.read_text(encoding="utf-8"))
+        whole = truth["made_of"] == made_of and truth["files"] == [file_digest(path) for path in paths]
+        return float(truth["best_auroc"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def generate(rows: int, seed: int) -> tuple[pa.Table, np.ndarray]:

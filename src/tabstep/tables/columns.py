@@ -1,4 +1,4 @@
-"""What every Arrow type means to a classifier: a number, a category, or a clear refusal."""
+"""Parquet (Arrow) types: which make a number, which a category, and which are refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from pyarrow import types
 from tabstep.errors import UserError
 
 Kind = Literal["numeric", "categorical"]
+ValueKind = Literal[
+    "text", "number", "boolean", "date", "timestamp", "zoned timestamp", "time", "duration", "nothing", "other"
+]
 
-_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS: Final = ("s", "ms", "us", "ns")  # coarse to fine
 _MS_PER_DAY: Final = 86_400_000
 
@@ -42,6 +45,44 @@ def value_type(dtype: pa.DataType) -> pa.DataType:
     while types.is_dictionary(dtype) or types.is_run_end_encoded(dtype):
         dtype = dtype.value_type
     return dtype
+
+
+def value_kind(dtype: pa.DataType) -> ValueKind:
+    """Return what the values of a type are, whatever their width, unit and encoding.
+
+    >>> value_kind(pa.dictionary(pa.int8(), pa.string())), value_kind(pa.int16()), value_kind(pa.date64())
+    ('text', 'number', 'date')
+    >>> value_kind(pa.timestamp("s")), value_kind(pa.timestamp("s", tz="UTC")), value_kind(pa.null())
+    ('timestamp', 'zoned timestamp', 'nothing')
+    """
+    values = value_type(dtype)
+    if types.is_timestamp(values) and values.tz is not None:
+        return "zoned timestamp"
+    return next((kind for kind, belongs in _BELONGS.items() if belongs(values)), "other")
+
+
+_BELONGS: Final[dict[ValueKind, Callable[[pa.DataType], bool]]] = {
+    "text": is_text,
+    "number": is_number,
+    "boolean": types.is_boolean,
+    "date": types.is_date,
+    "timestamp": types.is_timestamp,
+    "time": types.is_time,
+    "duration": types.is_duration,
+    "nothing": types.is_null,
+}
+
+
+def fits(kind: ValueKind, dtype: pa.DataType) -> bool:
+    """Tell whether a column of this type holds values of ``kind``: the contract of a column that stands twice.
+
+    It holds between the files of a split, between splits, and between train and whatever is predicted: a date and a
+    timestamp are both numbers, but not of the same thing. Nulls alone fit everything.
+
+    >>> fits("number", pa.decimal128(5, 2)), fits("number", pa.bool_()), fits("date", pa.null())
+    (True, False, True)
+    """
+    return "nothing" in (kind, found := value_kind(dtype)) or kind == found
 
 
 def meaning(dtype: pa.DataType) -> Kind:
@@ -92,7 +133,7 @@ def to_float64(array: pa.Array) -> np.ndarray:
         array, scale = array.cast(pa.int64()), float(_MS_PER_DAY)
     elif _is_instant(dtype):
         array = array.cast(pa.int32() if types.is_time32(dtype) else pa.int64())
-        scale = float(_PER_SECOND[dtype.unit])
+        scale = float(PER_SECOND[dtype.unit])
     elif not (is_number(dtype) or types.is_boolean(dtype) or types.is_null(dtype)):
         raise UserError(f"a number is due, and type {dtype} is none: declare the column as categorical or change it")
     floats: np.ndarray = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -166,11 +207,12 @@ def unify(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
         return left
     if types.is_null(left):
         return right
-    if is_text(left) and is_text(right):
-        return pa.large_string() if types.is_large_string(left) or types.is_large_string(right) else pa.string()
-    if is_number(left) and is_number(right):
-        return _unify_numbers(left, right)
-    return _unify_instants(left, right)
+    kind = value_kind(left)
+    return _UNIFY[kind](left, right) if fits(kind, right) and kind in _UNIFY else None
+
+
+def _unify_texts(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    return pa.large_string() if types.is_large_string(left) or types.is_large_string(right) else pa.string()
 
 
 def _unify_numbers(left: pa.DataType, right: pa.DataType) -> pa.DataType:
@@ -183,20 +225,26 @@ def _unify_numbers(left: pa.DataType, right: pa.DataType) -> pa.DataType:
     return pa.float64() if pa.uint64() in (left, right) else pa.int64()
 
 
-def _unify_instants(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    if types.is_date(left) and types.is_date(right):
-        return pa.date64()
-    if types.is_timestamp(left) and types.is_timestamp(right):
-        if (left.tz is None) != (right.tz is None):
-            return None
-        return pa.timestamp(_finer(left.unit, right.unit), left.tz if left.tz == right.tz else "UTC")
-    if types.is_duration(left) and types.is_duration(right):
-        return pa.duration(_finer(left.unit, right.unit))
-    if types.is_time(left) and types.is_time(right):
-        unit = _finer(left.unit, right.unit)
-        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
-    return None
+def _unify_timestamps(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    return pa.timestamp(_finer(left, right), left.tz if left.tz == right.tz else "UTC")
 
 
-def _finer(left: str, right: str) -> str:
-    return max(left, right, key=_UNITS.index)
+def _unify_times(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    unit = _finer(left, right)
+    return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
+
+
+def _finer(left: pa.DataType, right: pa.DataType) -> str:
+    units: tuple[str, str] = (left.unit, right.unit)
+    return max(units, key=_UNITS.index)
+
+
+_UNIFY: Final[dict[ValueKind, Callable[[pa.DataType, pa.DataType], pa.DataType]]] = {
+    "text": _unify_texts,
+    "number": _unify_numbers,
+    "date": lambda left, right: pa.date64(),
+    "timestamp": _unify_timestamps,
+    "zoned timestamp": _unify_timestamps,
+    "time": _unify_times,
+    "duration": lambda left, right: pa.duration(_finer(left, right)),
+}

@@ -1,8 +1,7 @@
-"""What a parquet file's footer says: its columns, its rows, and a digest that changes with the data."""
+"""Parquet footers: a file's columns, its rows, and what the file system says of the file."""
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +13,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import ProblemsError, RetryError, UserError
+from tabstep.system.exits import of_the_machine
 from tabstep.tables.columns import unify, value_type
-from tabstep.tables.locations import Location, first_line
+from tabstep.tables.locations import FileState, Location, first_line
 
 _MAGIC: Final = b"PAR1"
 _TAIL: Final = struct.Struct("<I4s")  # length of the footer, then the magic
@@ -31,9 +31,7 @@ class Footer:
     name: str
     schema: pa.Schema
     row_groups: tuple[int, ...]  # rows of each
-    size: int
-    mtime_ns: int
-    digest: str
+    state: FileState
     partition: tuple[tuple[str, str | None], ...] = ()
 
     @property
@@ -46,6 +44,7 @@ def read_footers(location: Location, *, where: str, hive: bool) -> list[Footer]:
 
     Raises:
         ProblemsError: files are empty, truncated, damaged or not parquet, one line each.
+        RetryError: the storage failed.
     """
     schemas: dict[pa.Schema, pa.Schema] = {}  # thousands of files share a few objects
 
@@ -55,6 +54,8 @@ def read_footers(location: Location, *, where: str, hive: bool) -> list[Footer]:
             return replace(footer, schema=schemas.setdefault(footer.schema, footer.schema))
         except UserError as error:
             return f"{where}: {location.name(path)}: {error}"
+        except RetryError as error:
+            raise RetryError(f"{where}: {location.name(path)}: {error}") from error
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = list(pool.map(read, location.paths))
@@ -66,15 +67,16 @@ def read_footers(location: Location, *, where: str, hive: bool) -> list[Footer]:
 
 def _read_footer(location: Location, path: str, *, hive: bool) -> Footer:
     try:
-        info = location.filesystem.get_file_info(path)
+        state = location.state(path)
         with location.filesystem.open_input_file(path) as file:
-            digest = _footer_digest(file, info.size)
-            file.seek(0)
+            _check_ends(file, state.size)
             parquet = pq.ParquetFile(file, pre_buffer=False)
             metadata, schema = parquet.metadata, parquet.schema_arrow
     except PermissionError as error:
         raise UserError(f"cannot be read: {first_line(error)}: let this user read it") from error
     except (pa.ArrowException, OSError) as error:
+        if of_the_machine(error):
+            raise RetryError(f"cannot be read: {first_line(error)}: run again when the storage is back") from error
         raise UserError(f"cannot be read as parquet: {first_line(error)}: write the file again") from error
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
@@ -85,14 +87,13 @@ def _read_footer(location: Location, path: str, *, hive: bool) -> Footer:
         name=name,
         schema=schema.remove_metadata(),
         row_groups=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
-        size=info.size,
-        mtime_ns=info.mtime_ns or 0,
-        digest=digest,
+        state=state,
         partition=partition_of(name) if hive else (),
     )
 
 
-def _footer_digest(file: pa.NativeFile, size: int) -> str:
+def _check_ends(file: pa.NativeFile, size: int) -> None:
+    """Raise ``UserError`` where a file does not begin and end as parquet does."""
     if size == 0:
         raise UserError("is an empty file (0 bytes): write it again or remove it")
     if size < 12 or file.read_at(4, 0) != _MAGIC:
@@ -102,7 +103,6 @@ def _footer_digest(file: pa.NativeFile, size: int) -> str:
     length, magic = _TAIL.unpack(file.read_at(_TAIL.size, size - _TAIL.size))
     if magic != _MAGIC or length + 12 > size:
         raise UserError(f"is truncated (its {size} bytes do not end in a parquet footer): copy or write it again")
-    return hashlib.blake2b(file.read_at(length, size - _TAIL.size - length), digest_size=16).hexdigest()
 
 
 def partition_of(name: str) -> tuple[tuple[str, str | None], ...]:

@@ -1,4 +1,4 @@
-"""From a table's Arrow types and what the user declared to a Schema, with the reason for each column's role."""
+"""Infers the schema: each column's role from its Arrow type and what the user declared, with the reason."""
 
 from __future__ import annotations
 

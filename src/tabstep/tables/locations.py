@@ -1,4 +1,4 @@
-"""From a path, a directory, a glob or an ``s3://`` address to the list of files it stands for."""
+"""File discovery: a path, directory, glob or ``s3://`` address becomes a list of files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from pyarrow import ArrowException, fs
 
-from tabstep.errors import UserError, nearest
+from tabstep.errors import RetryError, UserError, nearest
+from tabstep.system.exits import of_the_machine
 
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
 _URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _MAGIC: Final = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileState:
+    """What a file system says of a file without reading it; an object of a store has a size and a time alone."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int = 0
+    device: int = 0
+    inode: int = 0
+
+    @property
+    def changed_ns(self) -> int:
+        return max(self.mtime_ns, self.ctime_ns)
+
+    def same_file(self, other: FileState) -> bool:
+        """Whether nobody wrote to the file in between; a new name or permission, which ``ctime_ns`` tells, is none."""
+        return replace(self, ctime_ns=0) == replace(other, ctime_ns=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +51,19 @@ class Location:
     def name(self, path: str) -> str:
         """Return ``path`` relative to ``base``."""
         return path[len(self.base) :].lstrip("/") if self.base and path.startswith(self.base) else path
+
+    def state(self, path: str) -> FileState:
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            info = self.filesystem.get_file_info(path)
+            return FileState(size=info.size or 0, mtime_ns=info.mtime_ns or 0)
+        stat = os.stat(path)
+        return FileState(
+            size=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            ctime_ns=stat.st_ctime_ns,
+            device=stat.st_dev,
+            inode=stat.st_ino,
+        )
 
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
@@ -56,6 +89,16 @@ def is_remote(location: str) -> bool:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, without its final full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def read_error(where: str, name: str, error: Exception, part: str = "") -> UserError | RetryError:
+    """Return what a failed read of a file means; ``part`` says which part of damaged data it is."""
+    cause = first_line(error)
+    if of_the_machine(error):
+        return RetryError(f"{where}: {name}: cannot be read: {cause}: run again when the storage is back")
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(f"{where}: {name}: cannot be read: {cause}: let this user read it")
+    return UserError(f"{where}: {name}: {part}is damaged: {cause}: copy or write the file again")
 
 
 def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:

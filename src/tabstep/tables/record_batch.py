@@ -1,36 +1,18 @@
-"""Columns of one record batch by name, as numbers or as text, with errors that name the column."""
+"""Columns of one Arrow record batch by name, as numbers or as text, with errors that name the column."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import types
 
 from tabstep.errors import UserError, nearest
-from tabstep.tables.columns import is_number, is_text, to_float64, to_text, value_type
+from tabstep.tables.columns import ValueKind, fits, to_float64, to_text
 
 _CELLS: Final = 2**22
 T = TypeVar("T")
-ValueKind = Literal["text", "number", "boolean", "time", "nothing"]
-
-
-def value_kind(dtype: pa.DataType) -> ValueKind:
-    """Return what the values of a type are, whatever their width and encoding; a date is a time.
-
-    >>> value_kind(pa.dictionary(pa.int8(), pa.string())), value_kind(pa.int16()), value_kind(pa.null())
-    ('text', 'number', 'nothing')
-    """
-    values = value_type(dtype)
-    if is_text(values):
-        return "text"
-    if is_number(values):
-        return "number"
-    if types.is_null(values):
-        return "nothing"
-    return "boolean" if types.is_boolean(values) else "time"
 
 
 def bounded_rows(rows: int, columns: int) -> int:
@@ -56,15 +38,18 @@ def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:
     raise UserError(f"column {name!r} is missing: {nearest(name, batch.schema.names)}")
 
 
-def numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
+def numbers(batch: pa.RecordBatch, name: str, kind: ValueKind = "nothing") -> np.ndarray:
     """Return ``(n,)`` float64 where everything that is not a finite number is NaN.
 
     Raises:
-        UserError: the column is missing or its type is no number; a column without any value may have any type.
+        UserError: the column is missing, its type is no number, or its values are not of ``kind`` (the number of a day
+            is not that of a second: another kind than the fitted one would silently be scaled like it). A column
+            without any value may have any type.
     """
     column = get_column(batch, name)
     if column.null_count == len(column):
         return np.full(len(column), np.nan)
+    _check_kind(column, name, kind)
     values = _convert(column, name, to_float64)
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, np.nan)
@@ -80,10 +65,13 @@ def texts(batch: pa.RecordBatch, name: str, kind: ValueKind = "nothing") -> pa.A
     column = get_column(batch, name)
     if column.null_count == len(column):
         return pa.nulls(len(column), pa.string())
-    found = value_kind(column.type)
-    if kind not in ("nothing", found):
-        raise UserError(f"column {name!r} has type {column.type}, a {kind} is due as in train: convert it")
+    _check_kind(column, name, kind)
     return _convert(column, name, to_text)
+
+
+def _check_kind(column: pa.Array, name: str, kind: ValueKind) -> None:
+    if not fits(kind, column.type):
+        raise UserError(f"column {name!r} has type {column.type}, a {kind} is due as in train: convert it")
 
 
 def _convert(column: pa.Array, name: str, convert: Callable[[pa.Array], T]) -> T:

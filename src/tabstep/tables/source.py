@@ -1,26 +1,26 @@
-"""One split of a table: parquet files that read as one stream of record batches with one schema."""
+"""One split as a stream of Arrow record batches with one schema, from any number of parquet files."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabstep.errors import ProblemsError, RetryError, UserError, nearest
+from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS
 from tabstep.tables.columns import is_text, value_type
+from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
-from tabstep.tables.locations import Location, find_files, first_line
+from tabstep.tables.locations import Location, find_files, read_error
 from tabstep.tables.record_batch import bounded_rows
 
 _BUFFER_BYTES: Final = (2**14, 2**20)  # of one column's reader; all readers together stay below _ALL_BUFFERS
 _ALL_BUFFERS: Final = 2**26
-_SAMPLED_BLOCKS: Final = 64
-_BLOCK: Final = 2**20
 
 
 class TypedTable(Protocol):
@@ -51,7 +51,13 @@ class ParquetSource:
     """
 
     def __init__(
-        self, location: Location, footers: Sequence[Footer], *, split: str, mask: np.ndarray | None = None
+        self,
+        location: Location,
+        footers: Sequence[Footer],
+        contents: Contents,
+        *,
+        split: str,
+        mask: np.ndarray | None = None,
     ) -> None:
         self.split = split
         self.where = where_of(split)
@@ -59,6 +65,7 @@ class ParquetSource:
         self.arrow_schema, self.conflicts = unified_schema(footers)
         self._location = location
         self._footers = tuple(footers)
+        self._contents = contents
         self._mask = mask
         self.num_rows = int(sum(footer.num_rows for footer in footers) if mask is None else np.count_nonzero(mask))
 
@@ -80,42 +87,20 @@ class ParquetSource:
             whole = np.zeros(len(self._mask), dtype=bool)
             whole[np.flatnonzero(self._mask)[mask]] = True
             mask = whole
-        return ParquetSource(self._location, self._footers, split=split, mask=mask)
+        return ParquetSource(self._location, self._footers, self._contents, split=split, mask=mask)
 
     def fingerprint(self) -> str:
-        """Return a digest that changes with the files (names, sizes, times of change, footers) and the subset.
+        """Return a digest of what the files hold and of the subset, equal for a copy elsewhere or at another time.
 
-        It needs no read of the data, and is meant for caches on this machine; see ``content_digest``.
+        Raises:
+            UserError: a file has changed since it was opened.
+            RetryError: the storage failed.
         """
-        return self._digest([str(footer.mtime_ns) for footer in self._footers])
-
-    def content_digest(self, *, whole_below: int = 2**28) -> str:
-        """Return a digest of what the files hold, equal for a copy of them elsewhere or at another time.
-
-        Files of at most ``whole_below`` bytes together are read whole; of larger ones, evenly spaced blocks and the
-        footers with their statistics.
-        """
-        whole = sum(footer.size for footer in self._footers) <= whole_below
-        return self._digest([self._blocks_digest(footer, whole=whole) for footer in self._footers])
-
-    def _digest(self, extra: Sequence[str]) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for footer, more in zip(self._footers, extra, strict=True):
-            digest.update(repr((footer.name, footer.size, footer.digest, more)).encode())
+        for footer, content in zip(self._footers, self._contents.digests, strict=True):
+            digest.update(repr((footer.name, content)).encode())
         if self._mask is not None:
             digest.update(np.packbits(self._mask).tobytes())
-        return digest.hexdigest()
-
-    def _blocks_digest(self, footer: Footer, *, whole: bool) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        count = -(-footer.size // _BLOCK)
-        chosen = range(count) if whole else sorted({i * count // _SAMPLED_BLOCKS for i in range(_SAMPLED_BLOCKS)})
-        try:
-            with self._location.filesystem.open_input_file(footer.path) as file:
-                for block in chosen:
-                    digest.update(file.read_at(min(_BLOCK, footer.size - block * _BLOCK), block * _BLOCK))
-        except OSError as error:
-            raise _read_error(self.where, footer, error) from error
         return digest.hexdigest()
 
     def check_columns(self, columns: Sequence[str]) -> None:
@@ -166,9 +151,10 @@ class ParquetSource:
                 for batch in parquet.iter_batches(batch_size=rows, columns=stored):
                     yield _conform(batch, schema, dict(footer.partition))
                     done += batch.num_rows
+            self._contents.check_unchanged(footer.path)
         except (pa.ArrowException, OSError) as error:
-            part = "" if _is_of_the_machine(error) else self._damaged_part(footer, schema, done)
-            raise _read_error(self.where, footer, error, part) from error
+            part = "" if isinstance(error, OSError) and error.errno else self._damaged_part(footer, schema, done)
+            raise read_error(self.where, footer.name, error, part) from error
         if done != footer.num_rows:
             raise UserError(f"{self.where}: {footer.name}: changed while it was read: run again when it is complete")
 
@@ -191,18 +177,6 @@ class ParquetSource:
 def where_of(split: str) -> str:
     """Return how messages name a split: by its configuration key where it has one."""
     return f"data.{split}" if split in SPLITS else split
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether the storage failed; damaged data is an OSError too, but without an error number."""
-    return isinstance(error, OSError) and error.errno is not None
-
-
-def _read_error(where: str, footer: Footer, error: Exception, part: str = "") -> UserError | RetryError:
-    cause = first_line(error)
-    if _is_of_the_machine(error):
-        return RetryError(f"{where}: {footer.name}: cannot be read: {cause}: run again when the storage is back")
-    return UserError(f"{where}: {footer.name}: {part}is damaged: {cause}: copy or write the file again")
 
 
 def _masked(batches: Iterator[pa.RecordBatch], mask: np.ndarray | None) -> Iterator[pa.RecordBatch]:
@@ -243,18 +217,23 @@ def _check_text(batch: pa.RecordBatch) -> None:
             column.validate(full=True)
 
 
-def open_source(location: str, *, split: str, partitioning: Literal["none", "hive"] = "none") -> ParquetSource:
+def open_source(
+    location: str, *, split: str, partitioning: Literal["none", "hive"] = "none", memory: Path | None = None
+) -> ParquetSource:
     """Open a parquet file, a directory of them, a glob or an ``s3://`` address as one split.
 
-    Every footer is read, so that what differs between files shows here and not in mid-run.
+    Every footer is read, so that what differs between files shows here and not in mid-run. ``memory`` is a directory
+    that keeps the digests of the files for the next start.
 
     Raises:
         UserError: nothing there, no rows, or files that are damaged or do not fit together.
+        RetryError: the storage failed.
     """
     where = where_of(split)
     found = find_files(location, where=where)
     footers = read_footers(found, where=where, hive=partitioning == "hive")
-    source = ParquetSource(found, footers, split=split)
+    contents = Contents(found, {footer.path: footer.state for footer in footers}, where=where, memory=memory)
+    source = ParquetSource(found, footers, contents, split=split)
     if not source.num_rows:
         raise UserError(f"{where}: {location} holds no rows ({len(footers)} file(s)): give it at least one")
     return source

@@ -1,8 +1,8 @@
-"""Cut one parquet or CSV table into train, val and test parquet."""
+"""``tabstep split``: cuts one table into train, val and test parquet."""
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 
 from tabstep.errors import UserError
 from tabstep.schema import SPLITS, Split
-from tabstep.system.exits import write_failure
+from tabstep.system.atomic_write import publishing
+from tabstep.system.exits import writing
 from tabstep.tables.schema_file import open_table
 from tabstep.tables.source import TypedTable
-from tabstep.tables.splits import class_codes, draw
+from tabstep.tables.splits import draw, label_strata
 
 _ROW_GROUP_BYTES: Final = 2**26
 _ROW_GROUP_ROWS: Final = 2**17
@@ -49,7 +50,7 @@ def split_table(
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: exists already: choose another directory, or replace it with --overwrite")
     table = open_table(location, where=location)
-    codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else class_codes(table, label)[0]
+    codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else label_strata(table, label)[0]
     part = draw(codes, [val_share, test_share], seed)
     numbers = {"train": 0, "val": 1, "test": 2}
     counts = {split: int(np.count_nonzero(part == numbers[split])) for split in wanted}
@@ -61,25 +62,18 @@ def split_table(
 
 
 def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in paths}
-    try:
+    with writing(f"{next(iter(paths)).parent.parent}: cannot be written"), ExitStack() as stack:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        writers = {path: _Writer(file, table.arrow_schema) for path, file in temporary.items()}
+        writers = {path: _Writer(stack.enter_context(publishing(path)), table.arrow_schema) for path in reversed(paths)}
         start = 0
         for batch in table.batches(table.arrow_schema.names):
             here = part[start : start + batch.num_rows]
             for path, number in paths.items():
                 writers[path].add(batch.filter(pa.array(here == number)))
             start += batch.num_rows
-        for path, writer in writers.items():
+        for writer in writers.values():
             writer.close()
-            os.replace(temporary[path], path)
-    except OSError as error:
-        raise write_failure(error, f"{next(iter(paths)).parent.parent}: cannot be written") from error
-    finally:
-        for file in temporary.values():
-            file.unlink(missing_ok=True)
 
 
 class _Writer:

@@ -1,4 +1,4 @@
-"""Which table is train, val and test: found by their names, or cut from one by a seeded, stratified draw."""
+"""Train, val and test: located by their names, or held out by a seeded, stratified draw."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
 
 
-def class_codes(source: TypedTable, label: str) -> tuple[np.ndarray, list[str | None]]:
+def label_strata(source: TypedTable, label: str) -> tuple[np.ndarray, list[str | None]]:
     """Return ``(num_rows,)`` int32 codes of a label column in one pass, and the text of each code (None is null)."""
     known: dict[str, int] = {}
     parts = []
@@ -136,7 +136,7 @@ def hold_out(
     Raises:
         UserError: one of the two would have no row.
     """
-    codes = class_codes(source, label[0])[0] if len(label) == 1 else np.zeros(source.num_rows, dtype=np.int32)
+    codes = label_strata(source, label[0])[0] if len(label) == 1 else np.zeros(source.num_rows, dtype=np.int32)
     held = draw(codes, [share], seed) == 1
     if not held.any() or held.all():
         raise UserError(

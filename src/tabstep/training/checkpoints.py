@@ -16,7 +16,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,6 @@ class CheckpointStore(CheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, dump_state(checkpoint))
         except OSError as error:
-            with suppress(OSError):
-                target.with_name(f".{target.name}.tmp").unlink(missing_ok=True)
             self._count_failure(target, error)
         else:
             self._failures = 0
@@ -157,7 +155,7 @@ class CheckpointStore(CheckpointIO):
 
     def clean(self) -> None:
         """Delete what a killed process left half written."""
-        for path in self.directory.glob(".*.ckpt.tmp"):
+        for path in self.directory.glob(".*.tmp"):
             path.unlink(missing_ok=True)
 
 

@@ -46,6 +46,7 @@ def test_unknown_torch_and_region() -> None:
         (None, "1.13", datetime.date(2026, 8, 6)),
         (None, "2.13.0", datetime.date(2027, 7, 20)),
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1", None, None),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.4", None, None),
         (None, "9.9", None),
         (None, None, None),
     ],

@@ -9,7 +9,7 @@ from tests.launch.conftest import BUCKET
 from tests.launch.jobs import archive
 
 from tabstep.errors import UserError
-from tabstep.launch.s3.download import download, objective, place_results
+from tabstep.launch.s3.download import download, fetch_channels, objective, place_results
 
 ARTIFACT = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
 MODEL = {"manifest.json": b"{}"}
@@ -76,3 +76,31 @@ def test_damaged_archive(data: bytes, s3: Any, tmp_path: Path) -> None:
 def test_missing_artifact(s3: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{ARTIFACT}: is not there"):
         download(ARTIFACT, s3, tmp_path / "run", tmp_path / "run" / "model", lambda _: None)
+
+
+def channel(name: str, uri: str) -> dict[str, Any]:
+    return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
+
+
+def test_channels_on_s3_are_fetched(s3: Any, tmp_path: Path) -> None:
+    for key in ("t/train/day=1/a.parquet", "t/train2/b.parquet", "val.parquet", "t/train/"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
+    inputs = [channel("train", f"s3://{BUCKET}/t/train/"), channel("val", f"s3://{BUCKET}/val.parquet")]
+    found = fetch_channels({"InputDataConfig": [*inputs, channel("test", "s3://b/x")]}, tmp_path, without={"test": {}})
+    assert found == {
+        "train": {"day=1/a.parquet": tmp_path / "train" / "day=1" / "a.parquet"},
+        "val": {"val.parquet": tmp_path / "val" / "val.parquet"},
+    }
+    assert found["train"]["day=1/a.parquet"].read_text() == "t/train/day=1/a.parquet"
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        (f"s3://{BUCKET}/none/", f"^s3://{BUCKET}/none/: there is nothing to read"),
+        ("s3://no-such-bucket/t/", "^s3://no-such-bucket/t/: AWS refuses ListObjectsV2: .*: create it"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_line(uri: str, reason: str, s3: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=reason):
+        fetch_channels({"InputDataConfig": [channel("train", uri)]}, tmp_path, without={})

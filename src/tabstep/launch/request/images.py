@@ -10,7 +10,10 @@ from tabstep.errors import UserError, nearest
 from tabstep.launch.request.aws_facts import table
 
 Processor = Literal["cpu", "gpu"]
-_AWS_IMAGE = re.compile(r"/pytorch(?P<kind>-training|-inference)?:(?P<torch>\d+\.\d+)")
+_AWS_TAG = re.compile(  # an own registry may hold a copy
+    r"/pytorch(?P<kind>-training|-inference)?:(?P<torch>\d+\.\d+)(?:\.\d+)?-(?:cpu|gpu|cu\d+)-"
+)
+_REGISTRY = re.compile(r"(?P<account>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.\S+?/.+")
 
 
 def image_uri(torch: str, processor: Processor, region: str) -> str:
@@ -55,7 +58,7 @@ def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.dat
     >>> end_of_patch(None, "2.6.0")
     datetime.date(2026, 8, 6)
     """
-    found = _AWS_IMAGE.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
+    found = _AWS_TAG.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
     if found is None:
         return None
     images = table("images")
@@ -65,6 +68,28 @@ def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.dat
         return _date(images["torch"][found["torch"]])
     old = [tuple(map(int, text.split("."))) for text in (found["torch"], images["older"]["torch"])]
     return _date(images["older"]) if old[0] <= old[1] else None
+
+
+def is_aws_image(uri: str) -> bool:
+    """Tell whether an image is one of AWS's own, by the account that it lies in.
+
+    >>> is_aws_image(image_uri("2.13", "cpu", "eu-west-1"))
+    True
+    >>> is_aws_image("123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch-mine:1")
+    False
+    """
+    found = _REGISTRY.fullmatch(uri)
+    return found is not None and found["account"] in table("images")["accounts"]
+
+
+def region_of(uri: str) -> str | None:
+    """Return the region of the registry that an image lies in; None for an address of no such registry.
+
+    >>> region_of("123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1")
+    'eu-west-1'
+    """
+    found = _REGISTRY.fullmatch(uri)
+    return None if found is None else found["region"]
 
 
 def _registry(region: str) -> str:

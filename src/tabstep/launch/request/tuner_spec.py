@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Literal
 
 from tabstep.config.settings import Settings
-from tabstep.container.hyperparameters import for_job, pack
-from tabstep.errors import ProblemsError, UserError
+from tabstep.container.hyperparameters import pack, without_local_places
+from tabstep.errors import UserError, collecting, raise_problems
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.log_lines import METRIC_NAMES
 from tabstep.sweep.distributions import Dimension, Numbers, Values, ends, enumerate_values
@@ -55,33 +54,31 @@ class TunerSpec:
 
 
 def tuner_spec(
-    job: JobSpec, space: Space, options: Options, *, shared: Sequence[str], max_epochs: int, max_parallel: int
+    job: JobSpec, space: Space, options: Options, *, shared: Sequence[str], max_epochs: int | None, max_parallel: int
 ) -> TunerSpec:
     """Return the tuning job of a sweep.
 
     Args:
         job: what each trial is; its name is the tuner's.
         shared: the overrides of all trials.
-        max_epochs: the most that a trial trains.
+        max_epochs: the most that a trial trains, None without a limit.
 
     Raises:
         ProblemsError: the service has nothing like it, one line for each reason.
     """
     strategy = _strategy(options)
     problems = [*_option_problems(options), *_key_problems(space, shared)]
-    ranges = {
-        key: found
-        for key, dimension in space.dimensions.items()
-        if (found := _tried(partial(ranged, key, dimension, strategy), problems)) is not None
-    }
+    ranges: dict[str, Dimension] = {}
+    for key, dimension in space.dimensions.items():
+        with collecting(problems):
+            ranges[key] = ranged(key, dimension, strategy)
     problems += _size_problems(space, options, ranges, strategy)
     if (count := len(job.hyperparameters) + len(space.dimensions)) > MOST_HYPERPARAMETERS:
         problems.append(
             f"hyperparameters: {count} with the ranges, at most {MOST_HYPERPARAMETERS} are allowed: put overrides into "
             "an option of experiment"
         )
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
+    raise_problems(problems)
     hyperband = options.pruner == "hyperband"
     max_jobs = _combinations(ranges) if strategy == "Grid" else options.n_trials or 1
     return TunerSpec(
@@ -92,12 +89,18 @@ def tuner_spec(
         direction="Minimize" if options.directions[0] == "minimize" else "Maximize",
         strategy=strategy,
         early_stopping=options.pruner == "median",
-        resources=(1, max_epochs + _MORE_THAN_EVER) if hyperband else None,
+        resources=_resources(max_epochs) if hyperband else None,
         max_jobs=max_jobs,
         max_parallel=min(max_parallel, max_jobs),
         max_seconds=None if options.timeout is None else math.ceil(options.timeout),
         seed=options.seed % 2**31,
     )
+
+
+def _resources(max_epochs: int | None) -> tuple[int, int]:
+    if max_epochs is None:
+        raise UserError("hydra.sweeper.pruner: the service's hyperband counts epochs: set trainer.max_epochs")
+    return 1, max_epochs + _MORE_THAN_EVER
 
 
 def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
@@ -120,10 +123,12 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
     return Values(texts)
 
 
-def longest(samples: Sequence[Settings], space: Space) -> int:
-    """Return the most epochs that a trial may train."""
+def longest(samples: Sequence[Settings], space: Space) -> int | None:
+    """Return the most epochs that a trial may train; None where one of them has no limit."""
     swept = space.dimensions.get("trainer.max_epochs")
-    return max([each.trainer.max_epochs for each in samples] + [int(text) for text in (ends(swept) if swept else ())])
+    limits = [sample.trainer.max_epochs for sample in samples]
+    limits += [None if text == "null" else int(text) for text in (ends(swept) if swept else ())]
+    return None if None in limits else max(limit for limit in limits if limit is not None)
 
 
 def tuner_name(stem: str, now: datetime.datetime) -> str:
@@ -176,7 +181,7 @@ def _key_problems(space: Space, shared: Sequence[str]) -> Iterator[str]:
     together = pack([*shared, *(f"{key}={ends(dimension)[0]}" for key, dimension in space.dimensions.items())])
     for key, dimension in space.dimensions.items():
         texts = [f"{key}={text}" for text in ends(dimension)]
-        if len(for_job(texts)) < len(texts):
+        if len(without_local_places(texts)) < len(texts):
             yield f"{key}: is the same for all jobs of a tuner; {OTHERWISE}"
         elif unread := [text for text in texts if key not in pack([text])]:
             yield f"{unread[0]}: a tuner gives plain words and numbers to keys of the configuration; {OTHERWISE}"
@@ -204,11 +209,3 @@ def _combinations(ranges: Mapping[str, Dimension]) -> int:
 
 def _whole(dimension: Numbers) -> bool:
     return dimension.integer and dimension.step == 1
-
-
-def _tried(make: Callable[[], Dimension], problems: list[str]) -> Dimension | None:
-    try:
-        return make()
-    except UserError as error:
-        problems.append(str(error))
-        return None

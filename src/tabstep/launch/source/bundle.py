@@ -59,6 +59,7 @@ class Bundle:
         digest: of names and contents: equal for equal files, whatever packed them.
         commit: of the checkout, or None where there is none.
         changed: files that are not as the commit has them.
+        deleted: files of the commit that are gone.
     """
 
     data: bytes
@@ -66,6 +67,7 @@ class Bundle:
     digest: str
     commit: str | None
     changed: tuple[str, ...]
+    deleted: tuple[str, ...] = ()
     changes_digest: str | None
 
     def tags(self) -> dict[str, str]:
@@ -79,6 +81,7 @@ class Bundle:
         lines = [
             f"{size:>10,}  {name}{' (changed)' if name in self.changed else ''}" for name, size in self.files.items()
         ]
+        lines += [f"{'-':>10}  {name} (deleted)" for name in self.deleted]
         return "\n".join([*lines, f"{sum(self.files.values()):>10,}  in all, {len(self.data):,} packed"])
 
 
@@ -88,6 +91,7 @@ def build_bundle(
     entry_point: str = "train.py",
     extra_files: Mapping[str, bytes] | None = None,
     packages: Sequence[str] = (),
+    installs: bool = True,
     max_bytes: int = MAX_BYTES,
 ) -> Bundle:
     """Pack what a job needs.
@@ -97,6 +101,8 @@ def build_bundle(
             A directory of the user's own is sent whole, as far as git does not ignore it.
         extra_files: contents by name, besides those of the directory.
         packages: distributions that the job needs besides those that it always does.
+        installs: whether the job can install anything; without a network its image has all that it needs, and a
+            requirements.txt would have pip look for an index.
         max_bytes: budget of all files together.
 
     Raises:
@@ -105,22 +111,25 @@ def build_bundle(
     """
     directory = checkout() if root is None else root
     contents = _read(directory, entry_point) if directory is not None else {}
-    found = set(contents)
+    found = set(contents) if installs else set(contents) - {REQUIREMENTS}
     _complete(contents, entry_point)
     _check(contents, entry_point, directory)
-    given = contents.get(REQUIREMENTS, b"").decode("utf-8", "replace")
-    contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
+    given = contents.pop(REQUIREMENTS, b"").decode("utf-8", "replace")
+    if installs:
+        contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
     contents |= extra_files or {}
     _check_size(contents, max_bytes)
     _check_secrets(contents)
     state = git.state(directory, sorted(found)) if directory is not None else git.State()
-    changes = {name: contents[name] for name in state.changed}
+    deleted = [name for name in state.deleted if directory is not None and _is_wanted(directory, name, entry_point)]
+    changes = {name: contents[name] for name in state.changed} | {f"{name} (deleted)": b"" for name in deleted}
     return Bundle(
         data=_compressed(_packed(contents)),
         files={name: len(contents[name]) for name in sorted(contents)},
         digest=_digest(contents),
         commit=state.commit,
         changed=state.changed,
+        deleted=tuple(deleted),
         changes_digest=_digest(changes)[:16] if changes else None,
     )
 
@@ -141,15 +150,17 @@ def _read(root: Path, entry_point: str) -> dict[str, bytes]:
     if not root.is_dir():
         raise UserError(f"launch.source_dir: no such directory: {str(root)!r}")
     names = git.files(root) or _walk(root)
+    # not in git, but what it says is part of a run
     local = [path.relative_to(root).as_posix() for path in (root / "conf" / "local").glob("*.yaml")]
+    wanted = sorted(name for name in {*names, *local} if _is_wanted(root, name, entry_point))
+    return {name: _content(root, name) for name in wanted if (root / name).is_file()}
+
+
+def _is_wanted(root: Path, name: str, entry_point: str) -> bool:
+    """Tell whether a file is one of a job's: of a checkout of this package its source, of any other directory all."""
     ours = (root / _PACKAGE / "__init__.py").is_file()
-    contents = {}
-    for name in sorted({*names, *local}):  # conf/local is not in git, but what it says is part of a run
-        path = PurePosixPath(name)
-        wanted = not ours or path.parts[0] in _OURS or name == entry_point
-        if wanted and not _is_never(path) and (root / name).is_file():
-            contents[name] = _content(root, name)
-    return contents
+    path = PurePosixPath(name)
+    return (not ours or path.parts[0] in _OURS or name == entry_point) and not _is_never(path)
 
 
 def _content(root: Path, name: str) -> bytes:
@@ -215,11 +226,19 @@ def _check_size(contents: Mapping[str, bytes], max_bytes: int) -> None:
 
 
 def _check_secrets(contents: Mapping[str, bytes]) -> None:
-    found = [problem for name, content in contents.items() for problem in found_secrets(name, content)]
-    if found:
-        raise UserError(
-            "\n".join(f"launch.source_dir: {problem}: take it out, or name it in .gitignore" for problem in found)
-        )
+    lines = [
+        f"launch.source_dir: {problem}: take it out, or {_remedy(name)}"
+        for name, content in contents.items()
+        for problem in found_secrets(name, content)
+    ]
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def _remedy(name: str) -> str:
+    if name.startswith("conf/local/"):  # it is sent although git ignores it
+        return "let the job's role fetch it from Secrets Manager"
+    return "name it in .gitignore"
 
 
 def _packed(contents: Mapping[str, bytes]) -> bytes:

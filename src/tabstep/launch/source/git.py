@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The commit of a checkout and the files that are not as it has them."""
+    """The commit of a checkout, the files that are not as it has them, and those of it that are gone."""
 
     commit: str | None = None
     changed: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
 
 
 def files(root: Path) -> list[str]:
@@ -23,14 +25,15 @@ def files(root: Path) -> list[str]:
 
 
 def state(root: Path, names: Sequence[str]) -> State:
-    """Return the commit of ``root``, and which of ``names`` differ from it or are not in it."""
+    """Return the commit of ``root``, which of ``names`` differ from it or are not in it, and what it has besides."""
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return State()
     same = (_git(root, "ls-files", "-z", "--cached") or "").split("\0")
-    differing = (_git(root, "diff", "HEAD", "--name-only", "--relative", "-z") or "").split("\0")
+    differing = (_git(root, "diff", "HEAD", "--name-only", "--no-renames", "--relative", "-z") or "").split("\0")
     changed = {name for name in names if name not in set(same)} | (set(differing) & set(names))
-    return State(commit=commit.strip(), changed=tuple(sorted(changed)))
+    deleted = (name for name in differing if name and not os.path.lexists(root / name))
+    return State(commit=commit.strip(), changed=tuple(sorted(changed)), deleted=tuple(sorted(deleted)))
 
 
 def _git(root: Path, *arguments: str) -> str | None:

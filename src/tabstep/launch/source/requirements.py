@@ -25,7 +25,7 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 def job_packages(settings: Settings) -> list[str]:
     """Return the distributions that this configuration needs besides those that every job does."""
-    names = ["tensorboard"] if settings.logger.tensorboard else []
+    names = [*(settings.baselines or []), *(["tensorboard"] if settings.logger.tensorboard else [])]
     package = MODELS.distribution(settings.model.name)
     return names if package is None else [*names, package.name]
 

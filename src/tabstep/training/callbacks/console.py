@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -93,7 +94,8 @@ class ConsoleBar(L.Callback):
             return
         if self._task is not None:
             self._progress.remove_task(self._task)
-        epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+        limit = "" if math.isnan(_max_epochs(trainer)) else f"/{trainer.max_epochs}"
+        epoch = f"{trainer.current_epoch + 1}{limit}"
         self._task = self._progress.add_task(epoch, total=None, text="")
 
     def on_train_batch_end(
@@ -112,7 +114,7 @@ class ConsoleBar(L.Callback):
             return
         self._refreshed = now
         seconds = max(now - self._started, 1e-9)
-        left = ((trainer.max_epochs or 0) - trainer.current_epoch) * module.epoch_batches - done
+        left = (_max_epochs(trainer) - trainer.current_epoch) * module.epoch_batches - done
         text = f"{self._loss}{self._rows / seconds:.0f} rows/s | ETA {duration(left * seconds / self._batches)}"
         self._progress.update(self._task, completed=done, total=module.epoch_batches, text=text)
 
@@ -132,6 +134,12 @@ class ConsoleBar(L.Callback):
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+
+
+def _max_epochs(trainer: L.Trainer) -> float:
+    """Return the limit of epochs; nan where there is none, which Lightning writes as -1."""
+    limit = trainer.max_epochs
+    return math.nan if limit is None or limit < 0 else limit
 
 
 def _write(line: str) -> None:
