@@ -14,7 +14,7 @@ from tabstep.option_types import Count, Doc, Fraction
 class Additive(nn.Module):
     """A curve of each number and a value of each category, added up: what a column contributes can be drawn.
 
-    **Shape** ``x_num (B, num_numeric)`` float, ``x_cat (B, len(cardinalities))`` integer to logits ``(B, num_outputs)``.
+    **Shape** ``x_num (B, num_numeric)`` float, ``x_cat (B, len(cardinalities))`` integer to ``(B, num_outputs)``.
 
     >>> Additive(2, [5], 1, width=4)(torch.randn(7, 2), torch.zeros(7, 1, dtype=torch.int32)).shape
     torch.Size([7, 1])
