@@ -13,7 +13,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, make_dataclass
+from dataclasses import MISSING, dataclass, field, make_dataclass
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -48,10 +48,20 @@ class PluginSettings(ComponentSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """An argument that the configuration sets; ``annotation`` is None where any plain value may be right."""
+    """An argument that the configuration sets.
+
+    Attributes:
+        annotation: None where any plain value may be right.
+        default: ``MISSING`` where it has none, ``None`` also where the source does not tell which.
+    """
 
     annotation: Any
-    required: bool
+    default: Any = MISSING
+
+    @property
+    def required(self) -> bool:
+        """Whether the configuration has to set it."""
+        return self.default is MISSING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +136,14 @@ class Registry:
         """Return a class of settings for each of our components: its name, then a field an option."""
         return tuple(_settings_class(name, target, len(self.given)) for name, target in self.ours().items())
 
+    def defaults(self, name: str) -> ComponentSettings:
+        """Return the settings of one of our components as its constructor has them.
+
+        >>> MODELS.defaults("mlp").name
+        'mlp'
+        """
+        return _settings_class(name, self.ours()[name], len(self.given))(name=name)
+
 
 MODELS: Final = Registry(key="model", package="tabstep.models", given=("num_numeric", "cardinalities", "num_outputs"))
 
@@ -175,8 +193,14 @@ def _settings_class(name: str, target: str, num_given: int) -> type[ComponentSet
     assert options is not None, f"{target}: its options cannot be read from its source"
     unknown = [key for key, option in options.items() if option.annotation is None]
     assert not unknown, f"{target}: no type of an option: {unknown}"
-    fields = {"name": Literal.__getitem__(name), **{key: option.annotation for key, option in options.items()}}
-    made = make_dataclass(f"{attribute}Settings", fields.items(), bases=(ComponentSettings,), frozen=True, kw_only=True)
+    fields = [(key, option.annotation, field(default=option.default)) for key, option in options.items()]
+    made = make_dataclass(
+        f"{attribute}Settings",
+        [("name", Literal.__getitem__(name), field(default=name)), *fields],
+        bases=(ComponentSettings,),
+        frozen=True,
+        kw_only=True,
+    )
     made.__doc__ = (ast.get_docstring(_parse(file)) or "").partition("\n")[0]
     return made
 
@@ -206,7 +230,16 @@ def _arguments(arguments: ast.arguments) -> Iterator[tuple[str, Option]]:
     missing = [None] * (len(positional) - len(arguments.defaults))
     defaults = [*missing, *arguments.defaults, *arguments.kw_defaults]
     for argument, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True):
-        yield argument.arg, Option(annotation=_annotation(argument.annotation), required=default is None)
+        yield argument.arg, Option(annotation=_annotation(argument.annotation), default=_default(default))
+
+
+def _default(node: ast.expr | None) -> Any:
+    if node is None:
+        return MISSING
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # what somebody else's module computes
+        return None
 
 
 def _annotation(node: ast.expr | None) -> Any:

@@ -77,7 +77,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("optimizer.betas", [0.9], "optimizer.betas: expected two numbers, got 1"),
     ("tags", "a", "tags: expected a list of texts, got 'a': write a list, [a]"),
     ("tags", ["a", {}], "tags[1]: expected text, got {}"),
-    ("data.encoder", "robust", "data.encoder: expected the keys scaling, max_categories, min_frequency, got 'robust'"),
+    (
+        "data.encoder",
+        "robust",
+        "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, got 'robust'",
+    ),
     ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, got null"),
     ("data.path", Unresolved("no NOPE"), "data.path: no NOPE"),
     ("data.path", "", "data.path: is an empty text"),
@@ -222,6 +226,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     low, high = (limits.ge if limits.ge is not None else limits.gt), (limits.le if limits.le is not None else limits.lt)
     plain: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
         str: lambda: st.text(max_size=5).filter(lambda text: text != "???"),
+        Any: lambda: st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists),
         bool: st.booleans,
         type(None): st.none,
         int: lambda: st.integers(low, high),

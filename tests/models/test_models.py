@@ -161,7 +161,8 @@ def test_options_in_the_source_are_those_of_the_class(name: str) -> None:
     declared = MODELS.options(name)
     assert declared is not None
     assert {key: option.annotation for key, option in declared.items()} == {key: hints[key] for key in parameters[3:]}
-    assert all(option.required for option in declared.values())
+    defaults = {key: inspect.signature(model).parameters[key].default for key in parameters[3:]}
+    assert {key: option.default for key, option in declared.items()} == defaults
 
 
 def test_a_class_that_is_no_module_is_refused() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from pyarrow import csv
 from torch import Tensor, nn
 
 from tabstep.encoding.encoder import Encoder
@@ -20,10 +23,15 @@ from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled, probabilities
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
+from tabstep.tables.columns import value_type
+from tabstep.tables.csv import CsvTable
+from tabstep.tables.frames import is_location, like, to_table
+from tabstep.tables.locations import PARQUET_SUFFIXES, is_csv
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.tables.source import ParquetSource, open_source
 
 CHUNK_ROWS = 16_384
+CSV_PACKINGS: Final[dict[str, str | None]] = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,32 +118,39 @@ class Predictor:
         """The classes as text, in the order of the probabilities."""
         return tuple(str(name) for name in self.encoder.classes)
 
-    def predict(self, table: pa.Table | pa.RecordBatch | str | os.PathLike[str]) -> pa.Table:
-        """Predict raw rows: a table, a record batch, or the location of parquet files.
+    def predict(self, table: Any) -> Any:
+        """Predict raw rows: a DataFrame, an Arrow table, a dict of arrays by column, or the location of files.
 
         Returns:
             The id and label columns where the input has them, ``prob_<class>`` for each class or label, float32, and
-            ``prediction`` (multilabel: ``prediction_<label>``), in the input's order.
+            ``prediction`` (multilabel: ``prediction_<label>``), in the input's order: a DataFrame for a DataFrame of
+            pandas or polars, a dict for a dict, else an Arrow table.
 
         Raises:
             UserError: a feature column is missing or of a type that cannot be read as in training.
         """
-        batches = [self._predict(batch) for batch in self._batches(table)]
-        return pa.Table.from_batches(batches)
+        predicted = pa.Table.from_batches([self._predict(batch) for batch in self._batches(table)])
+        return like(predicted, table)
+
+    def predict_proba(self, table: Any) -> NDArray[np.float32]:
+        """Return the probabilities ``(n, classes)`` of raw rows, in the order of ``class_names``."""
+        return np.concatenate([self.probabilities_of(batch) for batch in self._batches(table)])
 
     def predict_file(
         self, table: str | os.PathLike[str], out: str | os.PathLike[str], *, batch_rows: int = 65_536
     ) -> int:
-        """Stream parquet files into one parquet file with memory bounded by ``batch_rows``; return the number of rows.
+        """Stream files into one file with memory bounded by ``batch_rows``; return the number of rows.
 
-        The output appears under its name when it is complete; of several at once into one file, one stays whole.
+        ``out`` ends in .parquet or .csv (.csv.gz, .csv.zst). It appears under its name when it is complete; of several
+        calls at once into one file, one stays whole.
 
         Raises:
             UserError: as ``predict``, or ``out`` is one of the files that are read, no file, or cannot be written.
             RetryError: the disk is full.
         """
         target = Path(out)
-        source = open_source(os.fspath(table), split="table")
+        write = prediction_writer(target)
+        source = self._open(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
         if target.is_dir():
@@ -143,18 +158,24 @@ class Predictor:
         if not target.parent.is_dir():
             raise UserError(f"{target}: there is no directory {target.parent}: make it first")
         with writing(f"{target}: cannot be written"), publishing(target) as temporary:
-            return write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
+            return write(temporary, map(self._predict, self._source_batches(source, batch_rows)))
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        if isinstance(table, pa.RecordBatch):
-            yield table
-        elif isinstance(table, pa.Table):
-            # A table of no rows has no batches, but its prediction has a schema.
-            yield from table.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-        else:
-            yield from self._source_batches(open_source(os.fspath(table), split="table"), batch_rows)
+        if is_location(table):
+            yield from self._source_batches(self._open(table), batch_rows)
+            return
+        rows = to_table(table, where="table")
+        # A table of no rows has no batches, but its prediction has a schema.
+        yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
-    def _source_batches(self, source: ParquetSource, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _open(self, location: str | os.PathLike[str]) -> ParquetSource | CsvTable:
+        """Open parquet or CSV; columns of CSV are read as what they were in training."""
+        name = os.fspath(location)
+        if not is_csv(name, where="table"):
+            return open_source(name, split="table")
+        return CsvTable(name, where="table", kinds=self.encoder.kinds)
+
+    def _source_batches(self, source: ParquetSource | CsvTable, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema
         present = [name for name in schema.columns if name in source.arrow_schema.names]
         missing = [name for name in schema.features if name not in present]
@@ -218,6 +239,35 @@ def _free(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def prediction_writer(path: Path) -> Callable[[Path, Iterable[pa.RecordBatch]], int]:
+    """Return what writes record batches in the form that the ending of ``path`` names.
+
+    Raises:
+        UserError: the ending names none.
+    """
+    name = path.name.lower()
+    if name.endswith(PARQUET_SUFFIXES):
+        return write_batches
+    packing = next((packing for ending, packing in CSV_PACKINGS.items() if name.endswith(ending)), "")
+    if packing == "":
+        raise UserError(f"{path}: its ending names no form: write .parquet, or {', '.join(CSV_PACKINGS)}")
+    return partial(write_csv, packing=packing)
+
+
+def write_csv(path: Path, batches: Iterable[pa.RecordBatch], *, packing: str | None) -> int:
+    """Write record batches of one schema as CSV, with a line of names, and return the number of rows."""
+    rows = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(pa.output_stream(path, compression=packing))
+        writer: csv.CSVWriter | None = None
+        for batch in batches:
+            plain = pa.schema([(field.name, value_type(field.type)) for field in batch.schema])
+            writer = writer or stack.enter_context(csv.CSVWriter(file, plain))
+            writer.write_batch(batch.cast(plain))
+            rows += batch.num_rows
+    return rows
 
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:

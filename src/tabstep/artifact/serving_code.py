@@ -9,6 +9,7 @@ that no installed package has is copied.
 from __future__ import annotations
 
 import ast
+import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -55,6 +56,7 @@ def _copy_loose(module: str, directory: Path) -> None:
         shutil.copyfile(file, directory / file.name)
 
 
+@functools.cache
 def needed_modules(*names: str) -> dict[str, Path]:
     """Return the modules of this package that importing ``names`` may import, at once or later, with their files."""
     found: dict[str, Path] = {}
@@ -79,9 +81,17 @@ def _file(module: str) -> Path | None:
 
 def _imports(path: Path) -> Iterator[str]:
     """Yield every name that a file imports, with those that may be attributes and not modules."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in _executed(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and those below it, but for what only a type checker reads."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from _executed(child)

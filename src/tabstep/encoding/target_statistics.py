@@ -25,7 +25,6 @@ MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""
 
 _OTHERS: Final = (FOLDS - 1) / FOLDS
-_MIN_COUNT: Final = 2
 _SAMPLE_ROWS: Final = 1_000_000
 _SAMPLE_BYTES: Final = 128 * 2**20
 _SAMPLE_SEED: Final = 2
@@ -37,13 +36,13 @@ _MAX_INPUTS: Final = 128
 _SIGNIFICANT: Final = 2.0  # standard errors
 _LEAST_GAIN: Final = 0.0003  # of the squared error that is left
 _STEP: Final = 0.5  # of a combination's rates: the next one need not say all that it says once more
-_LARGE: Final = 35  # codes of a column that is worth a rate of its own
+_LARGE: Final = 100  # codes of a column that is worth a rate of its own
 _LIMIT: Final = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStatistic:
-    """Rates of the target and counts of rows, for each combination of the codes of ``columns`` that train has twice.
+    """Rates of the target and counts of rows, for each combination of the codes of ``columns``.
 
     ``keys`` are the combinations, as one number each, ascending; ``counts`` their rows; ``sums`` the targets in these
     rows, a tuple for each output. ``centers`` and ``scales`` bring the inputs near a standard normal: first the logit
@@ -202,15 +201,13 @@ def _fit_one(
     gain: float,
     entries: int,
 ) -> TargetStatistic:
-    """Count one combination; of more than ``entries`` that train has twice, those of most rows are kept."""
+    """Count one combination; of more than ``entries`` values, those of most rows are kept."""
     sizes = tuple(cardinalities[column] for column in columns)
     keys, place = np.unique(combined(codes, columns, sizes), return_inverse=True)
     by_fold = sums_by_fold(place, len(keys), targets, folds)
     totals = by_fold.sum(axis=2)
-    kept = totals[0] >= _MIN_COUNT
-    if np.count_nonzero(kept) > entries:
-        kept = np.zeros(len(keys), dtype=bool)
-        kept[np.argsort(-totals[0], kind="stable")[:entries]] = True
+    kept = np.zeros(len(keys), dtype=bool)
+    kept[np.argsort(-totals[0], kind="stable")[:entries]] = True
     priors = (targets.sum(axis=0) + 0.5) / (len(targets) + 1.0)
     others = np.where(kept[place], of_other_folds(by_fold, place, folds), 0.0)
     raw = _raw_inputs(others[0], others[1:].T, priors, _OTHERS)

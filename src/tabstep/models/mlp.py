@@ -29,11 +29,11 @@ class MLP(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        width: Annotated[Count, Doc("units of a hidden layer")],
-        depth: Annotated[Count, Doc("hidden layers")],
-        dropout: Fraction,
-        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")],
-        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")],
+        width: Annotated[Count, Doc("units of a hidden layer")] = 256,
+        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
     ) -> None:
         super().__init__()
         self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)

@@ -53,12 +53,12 @@ class ResNet(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        width: Annotated[Count, Doc("units between the blocks")],
-        depth: Annotated[Count, Doc("blocks")],
-        expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")],
-        dropout: Fraction,
-        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")],
-        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")],
+        width: Annotated[Count, Doc("units between the blocks")] = 192,
+        depth: Annotated[Count, Doc("blocks")] = 3,
+        expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")] = 2.0,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 16,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
     ) -> None:
         super().__init__()
         self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)

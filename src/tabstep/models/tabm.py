@@ -72,12 +72,12 @@ class TabM(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")],
-        width: Annotated[Count, Doc("units of a hidden layer")],
-        depth: Annotated[Count, Doc("hidden layers")],
-        dropout: Fraction,
-        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")],
-        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")],
+        members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")] = 16,
+        width: Annotated[Count, Doc("units of a hidden layer")] = 256,
+        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
     ) -> None:
         super().__init__()
         self.members = members

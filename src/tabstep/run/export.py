@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -155,25 +155,9 @@ def _score(value: float | None) -> str:
 
 def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
     """Show the scores of the splits and where everything is; last, when all is written, the line for a service."""
-    table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
-    table.add_column("split")
-    for name in _SHOWN:
-        table.add_column(name, justify="right")
-    splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
-    for split in splits:
-        table.add_row(split, *_cells(report, split))
-    baselines = report.get("baselines", {})
-    for name, scores in baselines.items():
-        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
-    show(table)
-    show(calibration_line(report))
-    if "decision" in report:
-        show(decision_line(report["decision"]))
-    warning = below_linear(report, baselines, report["objective"])
-    if warning is not None:
-        show(warning)
-    if "best_reachable_test_auroc" in report:
-        show(f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}")
+    show(_scores_table(report))
+    for line in _remarks(report):
+        show(line)
     output = Path(paths.output_dir)
     places = {"model": paths.model, PREDICTIONS: output / PREDICTIONS, "report": output / REPORT}
     if (output / PAGE).exists():
@@ -181,3 +165,27 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     for name, place in places.items():
         show(f"{name + ':':<13}{place}")
     show(best_line(report))
+
+
+def _scores_table(report: Mapping[str, Any]) -> Table:
+    table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
+    table.add_column("split")
+    for name in _SHOWN:
+        table.add_column(name, justify="right")
+    splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
+    for split in splits:
+        table.add_row(split, *_cells(report, split))
+    for name, scores in report.get("baselines", {}).items():
+        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
+    return table
+
+
+def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    yield calibration_line(report)
+    if "decision" in report:
+        yield decision_line(report["decision"])
+    warning = below_linear(report, report.get("baselines", {}), report["objective"])
+    if warning is not None:
+        yield warning
+    if "best_reachable_test_auroc" in report:
+        yield f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}"

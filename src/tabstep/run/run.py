@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
@@ -23,7 +24,7 @@ from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
-from tabstep.run.build import Assembly, assemble, batch_size_of
+from tabstep.run.build import Assembly, assemble, batch_size_of, check_model
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
@@ -53,11 +54,12 @@ from tabstep.training.stopping import selected_row
 _OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
 
 
-def run(settings: Settings, config: dict[str, Any]) -> float:
+def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = None) -> float:
     """Run everything and return the objective's value at the exported epoch.
 
     Args:
         config: the composed configuration as plain containers, kept with the model.
+        shown: what earlier runs of this process have told of their tables, which is not told again; it is added to.
 
     Raises:
         UserError: the input or the configuration is wrong.
@@ -70,7 +72,7 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
     with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
-        return _run_locked(settings, config, machine, ranks)
+        return _run_locked(settings, config, machine, ranks, set() if shown is None else shown)
 
 
 @contextmanager
@@ -103,15 +105,17 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
     return _objective(report, settings.objective)
 
 
-def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
+def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
-    show = _shower(ranks)
+    check_model(settings)
+    show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
+    show_new = _only_new(show, shown)
     for note in machine.notes:
-        show(note)
+        show_new(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
-    prepared = _prepared(settings, ranks, show)
+    prepared = _prepared(settings, ranks, show_new)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
@@ -251,9 +255,23 @@ def _content(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if entry.name != LOCK]
 
 
-def _shower(ranks: Ranks) -> Show:
-    """Return what prints on rank 0, and nothing on the others."""
-    if ranks.rank != 0:
+def _only_new(show: Show, shown: set[str]) -> Show:
+    """Return what shows an item unless its text is in ``shown``, and keeps it there."""
+
+    def show_new(item: Any) -> None:
+        console = Console(width=200, file=io.StringIO())
+        with console.capture() as text:
+            console.print(item)
+        if text.get() not in shown:
+            shown.add(text.get())
+            show(item)
+
+    return show_new
+
+
+def _shower(*, silent: bool) -> Show:
+    """Return what prints to standard output, as wide as the terminal, or nothing."""
+    if silent:
         return lambda _: None
     console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=120)
 

@@ -8,15 +8,16 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from pyarrow import ArrowException, fs
 
-from tabstep.errors import RetryError, UserError, nearest
+from tabstep.config.local_tables import near_path
+from tabstep.errors import RetryError, UserError
 from tabstep.system.exits import of_the_machine
 
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
+CSV_SUFFIXES: Final = tuple(f".{name}{packed}" for name in ("csv", "tsv", "txt") for packed in ("", ".gz", ".zst"))
 _URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
@@ -112,15 +113,28 @@ def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
     if kind == fs.FileType.File:
         raise UserError(f"{where}: {location} is a file, a directory is due: set data.train to it instead")
     if kind == fs.FileType.NotFound:
-        raise UserError(f"{where}: no such directory: {location}{_near_path(path)}")
+        raise UserError(f"{where}: no such directory: {location}{near_path(path)}")
     found = _list(filesystem, path, where, recursive=False)
     return {info.base_name: info for info in found if not _hidden(info.base_name)}
 
 
-def find_files(location: str, *, where: str) -> Location:
+def is_csv(location: str, *, where: str) -> bool:
+    """Whether a location stands for CSV: a name that ends so, or a directory with CSV and no parquet in it."""
+    filesystem, path = open_filesystem(location)
+    if path.lower().endswith(CSV_SUFFIXES):
+        return True
+    if path.endswith(PARQUET_SUFFIXES) or _file_type(filesystem, path, where) != fs.FileType.Directory:
+        return False
+    names = [info.path for info in _list(filesystem, path, where, recursive=True) if not _hidden(info.base_name)]
+    return any(name.lower().endswith(CSV_SUFFIXES) for name in names) and not any(
+        name.endswith(PARQUET_SUFFIXES) for name in names
+    )
+
+
+def find_files(location: str, *, where: str, suffixes: tuple[str, ...] = PARQUET_SUFFIXES) -> Location:
     """Return the files of a file, a directory (and the directories below it) or a glob.
 
-    In a directory only names that end in .parquet, .parq or .pq count; hidden names (``.`` or ``_`` first) do not.
+    In a directory only names that end in one of ``suffixes`` count; hidden names (``.`` or ``_`` first) do not.
 
     Raises:
         UserError: nothing is there, it cannot be read, or it holds no such file. Messages begin with ``where``.
@@ -132,10 +146,10 @@ def find_files(location: str, *, where: str) -> Location:
     if kind == fs.FileType.File:
         return Location(filesystem=filesystem, base=os.path.dirname(path), paths=(path,))
     if kind == fs.FileType.Directory:
-        return _in_directory(filesystem, path, location, where)
+        return _in_directory(filesystem, path, location, where, suffixes)
     if _MAGIC.search(path):
         return _by_glob(filesystem, path, location, where)
-    raise UserError(f"{where}: no such file or directory: {location}{_near_path(path)}")
+    raise UserError(f"{where}: no such file or directory: {location}{near_path(path)}")
 
 
 def is_directory(location: str, *, where: str) -> bool:
@@ -149,12 +163,6 @@ def _file_type(filesystem: fs.FileSystem, path: str, where: str) -> fs.FileType:
         return filesystem.get_file_info(path).type
     except (OSError, ArrowException) as error:
         raise UserError(f"{where}: {path} cannot be read: {first_line(error)}") from error
-
-
-def _near_path(path: str) -> str:
-    parent = Path(path).parent
-    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() and os.access(parent, os.R_OK) else []
-    return f": {nearest(Path(path).name, names)}" if names else ""
 
 
 def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) -> list[fs.FileInfo]:
@@ -171,12 +179,14 @@ def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/") if part)
 
 
-def _in_directory(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
+def _in_directory(
+    filesystem: fs.FileSystem, path: str, location: str, where: str, suffixes: tuple[str, ...]
+) -> Location:
     base = path.rstrip("/")
     infos = _list(filesystem, base, where, recursive=True)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
-    paths = sorted(file for file in seen if file.endswith(PARQUET_SUFFIXES))
+    paths = sorted(file for file in seen if file.lower().endswith(suffixes))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
     return Location(filesystem=filesystem, base=base, paths=tuple(paths))

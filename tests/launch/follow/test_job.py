@@ -44,7 +44,7 @@ STEPS = [
 
 def line(epoch: int) -> str:
     values = {"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.5, "val_loss": 0.5, "val_auroc": 0.75}
-    return epoch_line(values, rows_per_s=1000, eta_s=9)
+    return epoch_line(values)
 
 
 def description(steps: int, status: str = "InProgress", **more: Any) -> dict[str, Any]:

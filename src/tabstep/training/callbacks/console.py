@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
-from tabstep.log_lines import batch_line, duration, epoch_line, number
+from tabstep.log_lines import batch_line, duration, epoch_line, number, speed_line
 
 REFRESH_SECONDS = 0.1
 
@@ -31,14 +31,18 @@ class Reporting(Protocol):
     epoch_batches: int
 
 
-def build_console(progress: Literal["auto", "bar", "lines"], log_interval: int) -> ConsoleBar | ConsoleLines:
-    """Return the callback that reports a run; ``auto`` is a bar where standard output is a terminal.
+def build_console(
+    progress: Literal["auto", "bar", "lines", "none"], log_interval: int
+) -> list[ConsoleBar | ConsoleLines]:
+    """Return the callback that reports a run; ``auto`` is a bar where standard output is a terminal, ``none`` is none.
 
     ``log_interval`` is the number of batches between two looks at the loss; 0 looks at it once an epoch only.
     """
+    if progress == "none":
+        return []
     if progress == "bar" or (progress == "auto" and sys.stdout.isatty()):
-        return ConsoleBar(log_interval)
-    return ConsoleLines(log_interval)
+        return [ConsoleBar(log_interval)]
+    return [ConsoleLines(log_interval)]
 
 
 class ConsoleLines(L.Callback):
@@ -61,8 +65,9 @@ class ConsoleLines(L.Callback):
             _write(batch_line(done, module.epoch_batches, float(module.last_loss)))
 
     def report_epoch(self, row: Mapping[str, float]) -> None:
-        """Write the line of a row of the history."""
-        _write(epoch_line(row, rows_per_s=row["rows_per_s"], eta_s=row["eta_s"]))
+        """Write the lines of a row of the history."""
+        _write(epoch_line(row))
+        _write(speed_line(row["rows_per_s"], row["eta_s"]))
 
 
 class ConsoleBar(L.Callback):
@@ -120,8 +125,7 @@ class ConsoleBar(L.Callback):
 
     def report_epoch(self, row: Mapping[str, float]) -> None:
         """Print the line of a row of the history above the bar."""
-        line = epoch_line(row, rows_per_s=row["rows_per_s"], eta_s=row["eta_s"])
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(epoch_line(row), markup=False, highlight=False)  # a narrow terminal breaks it at spaces
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
