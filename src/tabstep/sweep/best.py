@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tabstep.config.grammar import written
+from tabstep.config.secrets import hidden, redacted
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.ledger import Trial
 from tabstep.sweep.runners import THREADS
