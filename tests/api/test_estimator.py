@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from tabstep import TabstepClassifier
-from tabstep.artifact.save import load
+from tabstep.artifact.load import load
 from tabstep.errors import UserError
 
 FAST = {"trainer": "cpu", "trainer.max_epochs": 3, "optimizer.lr": 0.01, "data.batch_size": 32}

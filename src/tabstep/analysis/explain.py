@@ -22,8 +22,8 @@ from tabstep.analysis.dependence import Dependence, partial_dependence
 from tabstep.analysis.permutation import Importance, permutation_importance
 from tabstep.analysis.sampled_rows import limit_cells, row_count, sample_batches, sample_places
 from tabstep.analysis.weighted_scores import SCORES, score
+from tabstep.artifact.load import golden_rows, load
 from tabstep.artifact.predictor import Predictor
-from tabstep.artifact.save import golden_rows, load
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import number
 from tabstep.system.atomic_write import write_durably

@@ -176,7 +176,7 @@ def _read_files(directory: Path) -> dict[str, bytes]:
 
 
 def _load_files(files: Mapping[str, bytes]) -> Any:
-    from tabstep.artifact.save import load
+    from tabstep.artifact.load import load
 
     with tempfile.TemporaryDirectory(prefix="tabstep-") as directory:
         for name, content in files.items():
