@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tabstep.loading.load import Architecture
 
 import tabstep
 from tabstep.artifact import save as saving
+from tabstep.artifact.load import Architecture
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
