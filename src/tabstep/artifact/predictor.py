@@ -149,7 +149,7 @@ class Predictor:
         """
         target = Path(out)
         write = prediction_writer(target)
-        source = self._open(table)
+        source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
         if target.is_dir():
@@ -161,13 +161,13 @@ class Predictor:
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         if is_location(table):
-            yield from self._source_batches(self._open(table), batch_rows)
+            yield from self._source_batches(self.open_table(table), batch_rows)
             return
         rows = to_table(table, where="table")
         # A table of no rows has no batches, but its prediction has a schema.
         yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
-    def _open(self, location: str | os.PathLike[str]) -> Rows:
+    def open_table(self, location: str | os.PathLike[str]) -> Rows:
         """Open files or a table of Delta or Iceberg; columns of CSV are read as what they were in training."""
         kinds = self.encoder.kinds | dict.fromkeys(dict(self.encoder.schema.parse), "text")  # the encoder parses it
         return open_rows(os.fspath(location), where="table", kinds=kinds)

@@ -24,6 +24,7 @@ from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
 Show = Callable[[Any], None]
 _CHECKS_VERSION = 1
+_LINES_SHOWN = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
+    _show_some(encoder.decisions(), show)
     tables = {
         split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
     }
@@ -83,6 +85,14 @@ def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show:
         if dropped := source.num_rows - kept[split].num_rows:
             show(f"data.drop_unlabeled: {dropped:,} rows of {split} have no label and are left out")
     return kept
+
+
+def _show_some(lines: Sequence[str], show: Show) -> None:
+    """Show the first lines, and how many others there are."""
+    for line in lines[:_LINES_SHOWN]:
+        show(line)
+    if len(lines) > _LINES_SHOWN:
+        show(f"and {len(lines) - _LINES_SHOWN} more of this kind, see encoder.json")
 
 
 def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
