@@ -136,7 +136,7 @@ tabstep.Settings, tabstep.Schema, tabstep.Run
 print('torch' in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    names = "['Run', 'Schema', 'Settings', 'TabstepClassifier', 'load', 'train']"
+    names = "['Run', 'Schema', 'Settings', 'TabstepClassifier', 'explain', 'load', 'train']"
     assert done.stdout.splitlines() == [f"{names} False False", "False"]
 
 
