@@ -54,7 +54,7 @@ def test_checks_of_scikit_learn() -> None:
         "check_sample_weight_equivalence_on_dense_data",
         "check_all_zero_sample_weights_error",
     )
-    overrides = {**FAST, "trainer.max_epochs": 8, "callbacks.early_stopping.patience": None}
+    overrides = {**FAST, "trainer.max_epochs": 6, "callbacks.early_stopping.patience": None}
     results = check_estimator(
         TabstepClassifier(overrides=overrides),
         expected_failed_checks=dict.fromkeys(weights, NO_WEIGHTS),
