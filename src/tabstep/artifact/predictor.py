@@ -108,7 +108,7 @@ class Predictor:
             RetryError: the disk is full.
         """
         target = Path(out)
-        source = open_source(os.fspath(table), split="table")
+        source = self._open(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
         if target.is_dir():
@@ -125,7 +125,15 @@ class Predictor:
             # A table of no rows has no batches, but its prediction has a schema.
             yield from table.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
         else:
-            yield from self._source_batches(open_source(os.fspath(table), split="table"), batch_rows)
+            yield from self._source_batches(self._open(table), batch_rows)
+
+    def _open(self, table: str | os.PathLike[str]) -> ParquetSource:
+        """Open parquet files; features that only the names of directories hold are read from these."""
+        source = open_source(os.fspath(table), split="table")
+        lacking = set(self.encoder.schema.features) - set(source.arrow_schema.names)
+        if lacking & set(source.ignored_partitions):
+            return open_source(os.fspath(table), split="table", partitioning="hive")
+        return source
 
     def _source_batches(self, source: ParquetSource, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema
