@@ -37,7 +37,7 @@ BATCH_SIZES = (1024, 8192)
 EPOCHS = 9
 
 
-def bare_epoch(built: Assembly, batches: list[Batch], max_norm: float | None) -> Callable[[], float]:
+def bare_epoch(built: Assembly, batches: list[Batch], gradient_clip_val: float | None) -> Callable[[], float]:
     """Return a function that trains one epoch in a plain loop and returns its seconds."""
     model, loss = built.architecture.build(), built.classifier.loss
     device = built.trainer.strategy.root_device
@@ -56,8 +56,8 @@ def bare_epoch(built: Assembly, batches: list[Batch], max_norm: float | None) ->
             optimizer.zero_grad()
             scaler.scale(value).backward()
             scaler.unscale_(optimizer)
-            if max_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+            if gradient_clip_val is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip_val)
             scaler.step(optimizer)
             scaler.update()
         _wait(device)
@@ -106,7 +106,7 @@ def measure(settings: Settings) -> list[tuple[float, float]]:
         Batch(*(tensor[order[start : start + size]].to(device) for tensor in tensors))
         for start in range(0, len(order), size)
     ]
-    alternate = Alternate(bare_epoch(built, batches, settings.trainer.max_norm))
+    alternate = Alternate(bare_epoch(built, batches, settings.trainer.gradient_clip_val))
     built.trainer.callbacks.insert(0, alternate)
     built.trainer.fit(built.classifier, datamodule=built.data)
     return alternate.pairs[1:]

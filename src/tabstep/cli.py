@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands from ``COMMANDS``."""
     from tabstep import __version__
 
-    parser = Parser(prog="tabstep", description="Train, test and serve classifiers of parquet tables.")
+    parser = Parser(prog="tabstep", description="Train, test and serve classifiers of tables.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=Parser)
     commands.add_parser("train", help="train, test and save a classifier; the same as python train.py", add_help=False)
@@ -65,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_dir", help="the directory model/ of a run")
-    parser.add_argument("table", help="a parquet file, a directory of parquet files or a glob, with or without labels")
-    parser.add_argument("-o", "--out", required=True, help="the parquet file that is written")
+    parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob, with or without labels")
+    parser.add_argument("-o", "--out", required=True, help="file to write: .parquet, .csv, .csv.gz or .csv.zst")
     parser.add_argument("--batch-rows", type=_count, default=65_536, metavar="N", help="rows in memory at a time")
 
 
@@ -78,7 +78,7 @@ def _predict(options: Namespace) -> None:
 
 
 def _schema_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", help="a parquet or CSV file, a directory of parquet files or a glob")
+    parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob")
     parser.add_argument("--name", required=True, help="of the option: schema=NAME selects the file")
     parser.add_argument("--conf-dir", default="conf", help="directory of the configuration (default: %(default)s)")
     parser.add_argument("--label", action="append", help="column to predict; once for each label of a multilabel task")
@@ -91,48 +91,44 @@ def _schema(options: Namespace) -> None:
 
     from rich.console import Console
 
-    from tabstep.config.settings import SchemaSettings
     from tabstep.entry import config_dir
-    from tabstep.tables.infer_schema import schema_table
+    from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 
     labels: list[str] | None = options.label
-    declared = SchemaSettings(
-        id=options.id,
-        label=labels[0] if labels is not None and len(labels) == 1 else labels,
-        numeric=None,
-        categorical=None,
-        drop=[],
-        task="auto",
-        classes=None,
-    )
+    stated = Declared(id=options.id, label=labels[0] if labels is not None and len(labels) == 1 else labels)
     directory = Path(options.conf_dir) / "schema"
-    path, rows = write_schema_file(options.table, options.name, directory, declared, overwrite=options.overwrite)
-    Console().print(schema_table(rows))
+    path, rows = write_schema_file(options.table, options.name, directory, stated, overwrite=options.overwrite)
+    Console().print(schema_table(rows), values_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
 
 
 def _split_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", help="a parquet or CSV file, a directory of parquet files or a glob")
+    parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob")
     parser.add_argument("-o", "--out", required=True, help="directory that gets train/, val/ and test/")
     parser.add_argument("--label", help="column whose values are to be equally frequent in all splits")
     parser.add_argument("--val", type=float, default=0.16, metavar="SHARE", help="(default: %(default)s)")
     parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="(default: %(default)s)")
+    parser.add_argument("--group", help="column whose equal values stay in one split, as customer")
+    parser.add_argument("--time", help="column by which the latest rows are test, those before them val")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def _split(options: Namespace) -> None:
     from tabstep.tables.split_file import split_table
+    from tabstep.tables.splits import Cut
 
+    if options.group and options.time:
+        raise UserError("--group and --time: choose one of them")
+    label = () if options.label is None else (options.label,)
     counts = split_table(
         options.table,
         options.out,
-        label=options.label,
+        cut=Cut(label=label, group=options.group, time=options.time, seed=options.seed),
         val_share=options.val,
         test_share=options.test,
-        seed=options.seed,
         overwrite=options.overwrite,
     )
     rows = ", ".join(f"{count} rows of {split}" for split, count in counts.items())
@@ -186,23 +182,80 @@ def _ensemble(options: Namespace) -> None:
     print(f"model:       {out / 'model'}")
 
 
-def _report_arguments(parser: argparse.ArgumentParser) -> None:
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", help="the directory model/ of a run")
+    parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob; importance needs labels")
+    parser.add_argument("-o", "--out", metavar="DIR", help="gets explanation.json and attributions.parquet")
+    parser.add_argument("--rows", type=_count, default=5_000, metavar="N", help="looked at (default: %(default)s)")
+    parser.add_argument("--metric", default="auroc", help="that importance is the fall of (default: %(default)s)")
+    parser.add_argument("--repeats", type=_count, default=5, metavar="N", help="permutations (default: %(default)s)")
+    parser.add_argument("--class", dest="class_name", help="explained class (default: the predicted or positive one)")
     parser.add_argument(
-        "directory", metavar="SWEEP_DIR", help="directory of a sweep, which gets report.html and plots/"
+        "--reference", metavar="TABLE", help="usual rows, where attributions begin (default: the table)"
     )
+
+
+def _explain(options: Namespace) -> None:
+    from rich.console import Console
+
+    from tabstep.analysis.explain import explain, explanation_tables
+
+    found = explain(
+        options.model_dir,
+        options.table,
+        metric=options.metric,
+        rows=options.rows,
+        repeats=options.repeats,
+        class_name=options.class_name,
+        reference=options.reference,
+    )
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for table in explanation_tables(found):
+        console.print(table)
+    print(found.looked_at)
+    if options.out is not None:
+        found.write(options.out)
+        print(f"explanation: {options.out}")
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep, which gets report.html")
+    parser.add_argument("--rows", type=_count, default=1_000, metavar="N", help="of val for importance and dependence")
+    parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="what is left by then is left out")
 
 
 def _report(options: Namespace) -> None:
     from pathlib import Path
 
-    from tabstep.sweep.html_report import write_report
-    from tabstep.sweep.importance import importances
-    from tabstep.sweep.ledger import read_sweep
-    from tabstep.sweep.space import parse_space
+    from tabstep.analysis.sweep_report import is_sweep, report_sweep
 
-    ledger = read_sweep(Path(options.directory))
-    dimensions = parse_space([f"{key}={text}" for key, text in ledger.header.space.items()]).dimensions
-    print(f"report: {write_report(ledger, dimensions, importances(ledger, dimensions))}")
+    directory = Path(options.directory)
+    if is_sweep(directory):
+        print(f"report: {report_sweep(directory)}")
+        return
+    from tabstep.analysis.run_analysis import Limits
+    from tabstep.analysis.run_report import report_again
+
+    print(f"report: {report_again(directory, Limits(rows=options.rows, seconds=options.seconds), print)}")
+
+
+def _open_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep with a report.html")
+    parser.add_argument("--port", type=int, default=0, help="on this machine alone (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+
+
+def _open(options: Namespace) -> None:
+    import webbrowser
+    from pathlib import Path
+
+    from tabstep.analysis.open_page import page_address, page_server
+
+    with page_server(Path(options.directory), options.port) as server:
+        print(f"page: {page_address(server)} (Ctrl-C ends it)", flush=True)
+        if not options.no_browser:
+            webbrowser.open(page_address(server))
+        server.serve_forever()
 
 
 def _config_schema_arguments(parser: argparse.ArgumentParser) -> None:
@@ -215,6 +268,22 @@ def _config_schema(options: Namespace) -> None:
     print(json.dumps(experiment_schema() if options.experiment else json_schema(), indent=2))
 
 
+def _completion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh"], help="the script is the same for both")
+
+
+def _completion(options: Namespace) -> None:
+    from tabstep.config.completion import completion_script
+    from tabstep.entry import config_dir
+
+    flags = {}
+    for name, command in COMMANDS.items():
+        parser = Parser(prog=name)
+        command.arguments(parser)
+        flags[name] = sorted(parser._option_string_actions)
+    print(completion_script(flags, [config_dir()]), end="")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
@@ -222,12 +291,15 @@ def _count(text: str) -> int:
 
 
 COMMANDS = {
-    "predict": Command("predict the rows of a parquet table with a trained model", _predict_arguments, _predict),
+    "predict": Command("predict the rows of a table with a trained model", _predict_arguments, _predict),
     "schema": Command("propose a schema file from a table", _schema_arguments, _schema),
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
-    "report": Command("draw the trials of a sweep, as pictures and as one HTML page", _report_arguments, _report),
+    "explain": Command("show which columns matter to a model, how, and why a row is so", _explain_arguments, _explain),
+    "report": Command("make the page of a run or a sweep, report.html", _report_arguments, _report),
+    "open": Command("show the page of a run or a sweep in a browser", _open_arguments, _open),
+    "completion": Command("print a script that completes commands and keys", _completion_arguments, _completion),
     "config-schema": Command("print the JSON Schema of the configuration", _config_schema_arguments, _config_schema),
 }
 

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tabstep.config.local_tables import missing_tables
 from tabstep.config.overrides import Command, check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
@@ -50,9 +51,10 @@ def train(argv: Sequence[str]) -> None:
     command = Command.split(argv)
     conf_dirs = _conf_dirs(command)
     if "--help" in command.flags:
-        from tabstep.config.help import help_text
+        from tabstep.config.help import help_text, topic_help
 
-        print(help_text(conf_dirs))
+        topics = [text for text in command.overrides if "=" not in text]
+        print("\n\n".join(topic_help(topic, conf_dirs) for topic in topics) or help_text(conf_dirs))
         return
     if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
         check_command(command, conf_dirs)
@@ -92,10 +94,40 @@ def check_command(command: Command, conf_dirs: Sequence[Path]) -> None:
         raise ProblemsError(list(dict.fromkeys(problems)))
 
 
+def compose_run(overrides: Sequence[str]) -> tuple[dict[str, Any], Settings]:
+    """Return the configuration of one run as plain containers, and typed; no directory is made.
+
+    Raises:
+        ProblemsError: an override or what they compose is wrong: every problem, one line each.
+    """
+    conf_dirs = [config_dir()]
+    problems, sound = check_overrides(overrides, conf_dirs)
+    try:
+        composition = _composition(sound, conf_dirs, PRIMARY)
+    except ProblemsError as error:
+        raise ProblemsError([*problems, *error.problems]) from error
+    if problems:
+        raise ProblemsError(problems)
+    return composition
+
+
 def _composed_problems(
     overrides: Sequence[str], conf_dirs: Sequence[Path], command: Command, *, quiet: bool
 ) -> Sequence[str]:
     """Return the problems of what the sound overrides compose; ``quiet`` passes over a failing composition."""
+    try:
+        _, settings = _composition(overrides, conf_dirs, command.flags.get("--config-name") or PRIMARY)
+    except ProblemsError as error:
+        return error.problems
+    except UserError as error:
+        return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
+    if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
+        check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
+    looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
+    return missing_tables(settings.data) if looks else []
+
+
+def _composition(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str) -> tuple[dict[str, Any], Settings]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -104,14 +136,10 @@ def _composed_problems(
     from tabstep.config.resolve import composition_problem
 
     try:
-        settings = parse(composed(overrides, conf_dirs, name=command.flags.get("--config-name") or PRIMARY))
-        if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
-            check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
-    except ProblemsError as error:
-        return error.problems
+        config = composed(overrides, conf_dirs, name=name)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeError, RecursionError) as error:
-        return [] if quiet else [str(composition_problem(error))]  # a mistake that is named already may have led to it
-    return []
+        raise composition_problem(error) from error
+    return config, parse(config)
 
 
 def _sweep_directory(command: Command) -> list[str]:
@@ -163,6 +191,7 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
 
 def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], float | None]:
     """Return the function that Hydra calls with a composed configuration; what it raises is kept in ``failures``."""
+    shown: set[str] = set()  # of the tables that the trials of a sweep in this process share
 
     def run_one(cfg: DictConfig) -> float | None:
         from hydra.core.hydra_config import HydraConfig
@@ -170,7 +199,7 @@ def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], 
 
         sys.argv = argv  # as it was given: Lightning starts the other ranks with it
         try:
-            return _run(cfg, HydraConfig.get().runtime.output_dir)
+            return _run(cfg, HydraConfig.get().runtime.output_dir, shown)
         except Exception as error:
             failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -180,7 +209,7 @@ def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], 
     return run_one
 
 
-def _run(cfg: DictConfig, output_dir: str) -> float | None:
+def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
     from tabstep.config.resolve import plain
 
     config = plain(cfg)
@@ -191,7 +220,7 @@ def _run(cfg: DictConfig, output_dir: str) -> float | None:
     set_omp_wait_policy(os.environ, _AT_START, usage())
     from tabstep.run.run import run
 
-    return run(settings, redacted(config, os.environ))
+    return run(settings, redacted(config, os.environ), shown)
 
 
 def _launch(settings: Settings) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 EXIT_OK: Final = 0
@@ -12,6 +13,28 @@ EXIT_USER: Final = 2
 EXIT_RETRY: Final = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 EXIT_SIGINT: Final = 130
 EXIT_SIGTERM: Final = 143
+
+
+@contextmanager
+def collecting(problems: list[str]) -> Iterator[None]:
+    """Add a mistake to ``problems`` instead of raising it, so that a person is told of all at once.
+
+    >>> problems: list[str] = []
+    >>> with collecting(problems):
+    ...     raise UserError("a: is missing")
+    >>> problems
+    ['a: is missing']
+    """
+    try:
+        yield
+    except UserError as error:
+        problems += str(error).splitlines()
+
+
+def raise_problems(problems: Iterable[str]) -> None:
+    """Raise a ``ProblemsError`` of what is wrong, each line once; return where nothing is."""
+    if lines := list(dict.fromkeys(problems)):
+        raise ProblemsError(lines)
 
 
 class UserError(ValueError):

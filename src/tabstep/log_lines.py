@@ -44,12 +44,12 @@ FIELDS: Final = (
     Field(key="train_loss", label="Train Loss", metric="Train Loss"),
     Field(key="train_accuracy", label="Accuracy", metric="Train Accuracy", percent=True),
     Field(key="val_loss", label="Val Loss", metric="Validation Loss"),
-    Field(key="val_f1", label="Val F1", metric="Validation F1 Score"),
-    Field(key="val_auroc", label="Val AUROC", metric="Validation AUC ROC"),
+    Field(key="val_f1", label="F1", metric="Validation F1 Score"),
+    Field(key="val_auroc", label="AUROC", metric="Validation AUC ROC"),
 )
-EPOCH_REGEX: Final = r"Epoch: ([0-9]+) \|"
+EPOCH_REGEX: Final = r"Epoch: ([0-9]+)(?: \||\s*$)"
 ROWS_REGEX: Final = r"\| ([0-9]+|inf) rows/s"
-ETA_REGEX: Final = rf"\| ETA {DURATION}"
+SPEED_REGEX: Final = rf"Speed {ROWS_REGEX} \| ETA {DURATION}"
 BATCH_REGEX: Final = rf"Batch +[0-9]+/ *[0-9]+ \| Loss: {NUMBER}"
 
 METRIC_NAMES: Final = {field.key: field.metric for field in FIELDS}
@@ -59,17 +59,26 @@ METRIC_REGEXES: Final = {field.metric: field.regex for field in FIELDS} | {
 }
 
 
-def epoch_line(values: Mapping[str, float], *, rows_per_s: float, eta_s: float) -> str:
+def epoch_line(values: Mapping[str, float]) -> str:
     """Return the line of one epoch, without a newline; a field that ``values`` lacks is left out.
 
-    ``epoch`` is required and counts from 1, ``train_accuracy`` is a share (0 to 1) and is printed in percent.
+    ``epoch`` is required and counts from 1, ``train_accuracy`` is a share (0 to 1) and is printed in percent. With
+    usual scores the line has at most 100 characters.
 
-    >>> epoch_line({"epoch": 1, "train_loss": 0.2458, "train_accuracy": 0.8952}, rows_per_s=51234.2, eta_s=83)
-    'Epoch: 1 | Train Loss: 0.2458 | Accuracy: 89.52 | 51234 rows/s | ETA 0:01:23'
+    >>> epoch_line({"epoch": 1, "train_loss": 0.2458, "train_accuracy": 0.8952, "val_auroc": 0.9123})
+    'Epoch: 1 | Train Loss: 0.2458 | Accuracy: 89.52 | AUROC: 0.9123'
     """
     fields = [field.text(values[field.key]) for field in FIELDS if field.key in values]
-    speed = f"{max(0.0, rows_per_s):.0f} rows/s"
-    return " | ".join([f"Epoch: {int(values['epoch'])}", *fields, speed, f"ETA {duration(eta_s)}"])
+    return " | ".join([f"Epoch: {int(values['epoch'])}", *fields])
+
+
+def speed_line(rows_per_s: float, eta_s: float) -> str:
+    """Return the line below an epoch's in a log, without a newline: how fast it goes, and how long it will take.
+
+    >>> speed_line(51234.2, 83)
+    'Speed | 51234 rows/s | ETA 0:01:23'
+    """
+    return f"Speed | {max(0.0, rows_per_s):.0f} rows/s | ETA {duration(eta_s)}"
 
 
 def best_line(report: Mapping[str, float | None]) -> str:
@@ -79,7 +88,7 @@ def best_line(report: Mapping[str, float | None]) -> str:
     that the best epoch's. Seven digits are what services keep of a number.
 
     >>> best_line({"best_epoch": 2, "train_accuracy": 0.8952, "val_auroc": 0.912345678, "val_f1": None})
-    'Best epoch: 2 | Accuracy: 89.52 | Val F1: nan | Val AUROC: 0.9123457'
+    'Best epoch: 2 | Accuracy: 89.52 | F1: nan | AUROC: 0.9123457'
     """
     found = {field: report[field.key] for field in FIELDS if field.key in report}
     values = {field: math.nan if value is None else float(value) for field, value in found.items()}
@@ -97,9 +106,9 @@ def batch_line(batch: int, total: int, loss: float) -> str:
 
 
 def parse_line(line: str) -> dict[str, float]:
-    """Read an epoch line or a batch line back; anything else gives an empty dict.
+    """Read an epoch line, a speed line or a batch line back; anything else gives an empty dict.
 
-    An epoch line gives the keys of its row with ``rows_per_s`` and ``eta_s``; a batch line gives ``batch``,
+    An epoch line gives the keys of its row, a speed line ``rows_per_s`` and ``eta_s``; a batch line gives ``batch``,
     ``batches`` and ``loss``. Text before the line, such as the rank that a launcher puts there, is allowed.
 
     >>> parse_line("Epoch: 1 | Train Loss: 0.2458 | Accuracy: 89.52")
@@ -110,16 +119,13 @@ def parse_line(line: str) -> dict[str, float]:
     if batch := re.search(BATCH_REGEX, line):
         done, total = (int(digits) for digits in re.findall(r"[0-9]+", batch[0])[:2])
         return {"batch": done, "batches": total, "loss": float(batch[1])}
+    if speed := re.search(SPEED_REGEX, line):
+        return {"rows_per_s": float(speed[1]), "eta_s": _seconds(speed[2])}
     epoch = re.search(EPOCH_REGEX, line)
     if epoch is None:
         return {}
     values: dict[str, float] = {"epoch": int(epoch[1])}
-    values |= {field.key: field.value(found[1]) for field in FIELDS if (found := re.search(field.regex, line))}
-    if rows := re.search(ROWS_REGEX, line):
-        values["rows_per_s"] = float(rows[1])
-    if eta := re.search(ETA_REGEX, line):
-        values["eta_s"] = _seconds(eta[1])
-    return values
+    return values | {field.key: field.value(found[1]) for field in FIELDS if (found := re.search(field.regex, line))}
 
 
 def number(value: float) -> str:

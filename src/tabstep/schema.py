@@ -18,7 +18,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class Schema:
     """The columns of a table by their role.
 
-    ``label`` holds one name, or the names of the 0/1 columns of a multilabel task. Order matters: it is the order of
+    ``parse`` has the columns of text that are read by a format, and the formats. ``label`` holds one name, or the names
+    of the 0/1 columns of a multilabel task. Order matters: it is the order of
     the model's inputs and outputs.
 
     Raises:
@@ -33,6 +34,7 @@ class Schema:
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     id: str | None = None
+    parse: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         problems = [
@@ -64,6 +66,7 @@ class Schema:
             "label": list(self.label),
             "numeric": list(self.numeric),
             "categorical": list(self.categorical),
+            "parse": dict(self.parse),
         }
 
     @classmethod
@@ -74,4 +77,5 @@ class Schema:
             label=tuple(data["label"]),
             numeric=tuple(data["numeric"]),
             categorical=tuple(data["categorical"]),
+            parse=tuple(data["parse"].items()),
         )

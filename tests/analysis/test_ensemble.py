@@ -20,13 +20,10 @@ from sklearn.metrics import accuracy_score, average_precision_score, log_loss, r
 import tabstep
 from tabstep import cli
 from tabstep.analysis.ensemble import build_ensemble
-from tabstep.analysis.stored_predictions import METRICS
-from tabstep.analysis.stored_runs import MODEL, PREDICTIONS, REPORT, StoredRun
 from tabstep.artifact import save as artifact
-from tabstep.config.settings import EncoderSettings, Metric
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
-from tabstep.run import export
+from tabstep.run_files import MODEL, PREDICTIONS, REPORT
 from tabstep.schema import Schema, Task
 from tabstep.serving import handler as inference
 from tabstep.sweep.ledger import Header, create_sweep
@@ -50,8 +47,8 @@ def save_run(directory: Path, data: Path, task: Task, seed: int) -> None:
     """Leave what a run leaves, with random weights: what an ensemble is made of."""
     schema = SCHEMAS[task]
     source = open_source(str(data / "train"), split="train")
-    settings = EncoderSettings(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings, task=task)
+    options = EncoderOptions(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options, task=task)
     architecture = artifact.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
@@ -376,10 +373,3 @@ def test_command_says_what_was_gained(sweep: Path, tmp_path: Path, capsys: pytes
     val, test = (f"{split}_auroc {report[f'{split}_auroc']:.4f} (+0.0000)" for split in ("val", "test"))
     assert said[-2] == f"ensemble of 1 run against run {best} alone: {val}, {test}"
     assert said[-1] == f"model:       {tmp_path / 'out' / 'model'}"
-
-
-def test_names_are_those_of_a_run(sweep: Path) -> None:
-    assert (REPORT, PREDICTIONS) == (export.REPORT, export.PREDICTIONS)
-    objectives = Metric.__args__  # type: ignore[attr-defined]
-    assert set(METRICS) == set(objectives) - {"train_loss", "val_loss"}
-    assert StoredRun.__dataclass_fields__.keys() == {"path", "model", "config", "report", "history"}

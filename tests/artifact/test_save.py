@@ -19,8 +19,7 @@ import tabstep
 from tabstep.artifact import save as artifact
 from tabstep.artifact.predictor import Member, Predictor
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -32,8 +31,8 @@ OPTIONS = {"width": 8, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim
 @pytest.fixture(scope="module")
 def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = open_source(str(tiny_data / "train"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, SCHEMA, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, SCHEMA, options=options)
     architecture = Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
@@ -94,8 +93,8 @@ def test_a_model_of_partitions_predicts_its_own_directory(tiny_table: pa.Table, 
         pq.write_table(part, tmp_path / "data" / f"year={year}" / "rows.parquet")
     source = open_source(str(tmp_path / "data"), split="train", partitioning="hive")
     schema = Schema(id="row_id", label=("label",), numeric=("age", "year"), categorical=("city",))
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options)
     model = Architecture(
         name="mlp", num_numeric=encoder.num_numeric, cardinalities=encoder.cardinalities, num_outputs=1, options=OPTIONS
     ).build()

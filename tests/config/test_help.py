@@ -1,14 +1,52 @@
 from __future__ import annotations
 
+import pytest
+
+from tabstep import entry
 from tabstep.config import fields
-from tabstep.config.help import help_text
+from tabstep.config.help import USUAL, help_text, topic_help
 from tabstep.entry import config_dir
+from tabstep.errors import UserError
+
+CONF = [config_dir()]
+LEAVES = [path for path, found in fields.key_paths().items() if not fields.groups(found[0])]
+KEYS = [path for path in LEAVES if not path.endswith(".name")]
 
 
-def test_names_every_group_and_key() -> None:
-    text = help_text([config_dir()])
+def test_help_is_one_screen_of_groups_and_usual_keys() -> None:
+    lines = help_text(CONF).splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 100
     for group in ("schema", "data", "model", "optimizer", "experiment", "debug"):
-        assert f"\n  {group} " in text
-    for path, variants in fields.key_paths().items():
-        if not fields.groups(variants[0]) and not path.endswith(".name"):
-            assert f"\n  {path} " in text
+        assert any(line.startswith(f"  {group} ") for line in lines)
+    assert len(USUAL) == 20
+    assert set(USUAL) <= set(KEYS)
+    assert lines[-1] == f"All {len(KEYS)} keys, group by group: --help data, --help trainer, ..., --help all."
+
+
+def test_every_key_is_in_the_help_of_its_group() -> None:
+    everything = topic_help("all", CONF).splitlines()
+    for path in KEYS:
+        assert any(line.startswith(f"  {path}=") for line in everything)
+        top = path.partition(".")[0]
+        assert any(line.startswith(f"  {path}=") for line in topic_help(top, CONF).splitlines())
+
+
+def test_defaults_and_options_of_a_group() -> None:
+    text = topic_help("optimizer", CONF)
+    assert text.startswith("optimizer=adamw\n")
+    assert "\n  optimizer.momentum=0.95 (muon), 0.9 (sgd)\n      of Muon; a number >= 0 and < 1\n" in text
+    assert "  data.encoder.scaling=quantile\n      how numeric columns are scaled; " in topic_help("data.encoder", CONF)
+    assert topic_help("debug", CONF).splitlines()[-1].startswith("debug=overfit            A model that cannot")
+
+
+def test_help_of_what_there_is_not() -> None:
+    with pytest.raises(UserError, match=r"--help dat: no such group or key: did you mean 'data'\?"):
+        topic_help("dat", CONF)
+
+
+def test_flag_takes_topics(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(["--help", "seed", "model=mlp"]) == 0
+    assert capsys.readouterr().out.startswith("  seed=42\n")
+    assert entry.main(["model=mlp", "--help"]) == 0
+    assert "Keys that people set:" in capsys.readouterr().out

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.config import fields
-from tabstep.config import parse as parsing
 from tabstep.config.compose import composed
 from tabstep.config.parse import Unresolved, parse, to_dict
 from tabstep.config.rules import broken_rules
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
+from tabstep.registry import MODELS, PluginSettings
 
 DEFAULTS = composed([], [config_dir()])
 
@@ -52,21 +53,21 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("patience", 3, "did you mean 'scheduler.patience'?"),
     ("a\nb", "x\ny", "a b: no such key (got 'x\\ny'): "),
     ("model.expansion", 2.0, "model.expansion: mlp has no such key (got 2.0): it belongs to model=resnet"),
-    ("optimizer.momentum", 0.9, "optimizer.momentum: adamw has no such key (got 0.9): it belongs to optimizer=sgd"),
+    ("optimizer.nesterov", True, "optimizer.nesterov: muon has no such key (got true): it belongs to optimizer=sgd"),
     ("optimizer.lr", ..., "optimizer.lr: is missing"),
     ("seed", ..., "seed: is missing"),
     ("data.encoder", ..., "data.encoder: is missing"),
-    ("model.name", ..., "model.name: is missing: set it to one of mlp, resnet"),
+    ("model.name", ..., "model.name: is missing: set it to one of mlp, resnet, tabm"),
     # values
-    ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1, got '20'"),
-    ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1, got 0"),
-    ("trainer.max_epochs", True, "trainer.max_epochs: expected a whole number >= 1, got true"),
-    ("trainer.max_epochs", 1e3, "trainer.max_epochs: expected a whole number >= 1, got 1000.0: write 1000"),
-    ("trainer.max_epochs", None, "trainer.max_epochs: expected a whole number >= 1, got null"),
-    ("trainer.max_epochs", "???", "trainer.max_epochs: is missing: set it to a whole number >= 1"),
+    ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1 or null, got '20'"),
+    ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1 or null, got 0"),
+    ("trainer.max_epochs", True, "trainer.max_epochs: expected a whole number >= 1 or null, got true"),
+    ("trainer.max_epochs", 1e3, "trainer.max_epochs: expected a whole number >= 1 or null, got 1000.0: write 1000"),
+    ("trainer.num_nodes", None, "trainer.num_nodes: expected a whole number >= 1, got null"),
+    ("trainer.max_epochs", "???", "trainer.max_epochs: is missing: set it to a whole number >= 1 or null"),
     ("trainer.devices", 0, "trainer.devices: expected auto or a whole number >= 1, got 0"),
-    ("trainer.max_norm", float("nan"), "trainer.max_norm: expected a number > 0 or null, got nan"),
-    ("trainer.max_norm", float("inf"), "trainer.max_norm: expected a number > 0 or null, got inf"),
+    ("trainer.gradient_clip_val", float("nan"), "trainer.gradient_clip_val: expected a number > 0 or null, got nan"),
+    ("trainer.gradient_clip_val", float("inf"), "trainer.gradient_clip_val: expected a number > 0 or null, got inf"),
     ("trainer.deterministic", "no", "trainer.deterministic: expected true or false, got 'no'"),
     ("optimizer.lr", "1e-3", "optimizer.lr: expected a number > 0, got '1e-3'"),
     ("optimizer.lr", [1], "optimizer.lr: expected a number > 0, got [1]"),
@@ -76,15 +77,19 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("optimizer.betas", [0.9], "optimizer.betas: expected two numbers, got 1"),
     ("tags", "a", "tags: expected a list of texts, got 'a': write a list, [a]"),
     ("tags", ["a", {}], "tags[1]: expected text, got {}"),
-    ("data.encoder", "robust", "data.encoder: expected the keys scaling, max_categories, min_frequency, got 'robust'"),
+    (
+        "data.encoder",
+        "robust",
+        "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, got 'robust'",
+    ),
     ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, got null"),
     ("data.path", Unresolved("no NOPE"), "data.path: no NOPE"),
     ("data.path", "", "data.path: is an empty text"),
     ("paths.output_dir", "", "paths.output_dir: is an empty text"),
     ("paths.output_dir", "s3://b/k", "paths.output_dir: expected a local directory"),
     # choices
-    ("model.name", "rsnet", "model.name: expected one of mlp, resnet, got 'rsnet': did you mean 'resnet'?"),
-    ("model.name", 3, "model.name: expected one of mlp, resnet, got 3"),
+    ("model.name", "rsnet", "model.name: expected one of mlp, resnet, tabm, got 'rsnet': did you mean 'resnet'?"),
+    ("model.name", 3, "model.name: expected one of mlp, resnet, tabm, got 3"),
     ("scheduler.name", "x", "scheduler.name: expected one of none, cosine, step, one_cycle, plateau, got 'x'"),
     ("objective", "val_auc", "'val_auc': did you mean 'val_auroc'?"),
     ("trainer.precision", 16, "trainer.precision: expected one of 16-mixed, bf16-mixed, 32-true, got 16"),
@@ -137,6 +142,11 @@ def test_mistake_is_one_line(key: str, value: Any, line: str) -> None:
             {"optimizer": {"name": "sgd", "lr": 1.0, "weight_decay": 0, "momentum": 0, "nesterov": True}},
             "optimizer.nesterov: needs optimizer.momentum > 0",
         ),
+        (
+            {"scheduler": {"name": "cosine", "warmup": 0.1, "final_ratio": 0.0}},
+            "scheduler.name: cosine spans trainer.max_epochs, which is null: set it, or scheduler=plateau",
+        ),
+        ({"callbacks.early_stopping.patience": None}, "the run would never end: set one of them"),
     ],
 )
 def test_rule_between_keys(changes: dict[str, Any], line: str) -> None:
@@ -159,32 +169,50 @@ def test_whole_number_is_any_number() -> None:
 
 class TestPlugin:
     @pytest.fixture(autouse=True)
-    def _registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(parsing, "plugin_names", lambda: ("mine",))
+    def _registered(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own-1.dist-info").mkdir()
+        (tmp_path / "own-1.dist-info" / "entry_points.txt").write_text("[tabstep.models]\nmine = compiled:Mine\n")
+        (tmp_path / "own.py").write_text(
+            "class Net:\n    def __init__(self, a, b, c, *, width: Count, rate: float = 0.5): ..."
+        )
+        monkeypatch.syspath_prepend(tmp_path)
 
     def test_takes_any_plain_option(self) -> None:
         model = {"name": "mine", "width": "auto", "sizes": [1, 2.5], "flag": False, "nothing": None}
         settings = parse(changed({"model": model}))
-        assert settings.model == PluginModelSettings(
-            name="mine", options={k: v for k, v in model.items() if k != "name"}
-        )
+        assert settings.model == PluginSettings(name="mine", options={k: v for k, v in model.items() if k != "name"})
         assert to_dict(settings)["model"] == model
 
     def test_refuses_nested_options(self) -> None:
         assert problems_of({"model": {"name": "mine", "a": {"b": 1}}})[0].startswith("model.a: expected text,")
 
     def test_is_among_the_choices(self) -> None:
-        assert "one of mlp, resnet, mine, got 'mne': did you mean 'mine'?" in problems_of({"model.name": "mne"})[0]
+        assert (
+            "one of mlp, resnet, tabm, mine, got 'mne': did you mean 'mine'?" in problems_of({"model.name": "mne"})[0]
+        )
+
+    def test_options_are_those_that_the_source_declares(self) -> None:
+        settings = parse(changed({"model": {"name": "own:Net", "width": 3, "rate": 1}}))
+        assert settings.model == PluginSettings(name="own:Net", options={"width": 3, "rate": 1.0})
+        assert parse(changed({"model": {"name": "own:Net", "width": 3}})).model.name == "own:Net"
+        assert problems_of({"model": {"name": "own:Net", "widht": 3, "rate": "x"}}) == (
+            "model.rate: expected a number, got 'x'",
+            "model.widht: own:Net has no such key (got 3): did you mean 'width'?",
+            "model.width: is missing: own:Net needs it",
+        )
+        assert problems_of({"model": {"name": "own:Net", "width": 0}}) == (
+            "model.width: expected a whole number >= 1, got 0",
+        )
 
 
 def test_no_plugin_is_installed() -> None:
-    assert parsing.plugin_names() == ()
+    assert dict(MODELS.plugins()) == {}
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Return the values that an annotation allows."""
     if len(members := fields.members(annotation)) > 1:
-        return st.one_of([values_of(m) for m in members if m is not PluginModelSettings])
+        return st.one_of([values_of(m) for m in members if m is not PluginSettings])
     base = fields.bare(annotation)
     if dataclasses.is_dataclass(base):
         return st.builds(base, **{key: values_of(inner) for key, inner in fields.hints(base).items()})
@@ -198,6 +226,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     low, high = (limits.ge if limits.ge is not None else limits.gt), (limits.le if limits.le is not None else limits.lt)
     plain: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
         str: lambda: st.text(max_size=5).filter(lambda text: text != "???"),
+        Any: lambda: st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists),
         bool: st.booleans,
         type(None): st.none,
         int: lambda: st.integers(low, high),

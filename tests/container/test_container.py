@@ -16,7 +16,7 @@ from tabstep.config.overrides import Command
 from tabstep.config.parse import parse
 from tabstep.container import container
 from tabstep.container.container import MAX_REASON, Container, reason
-from tabstep.container.hyperparameters import for_job, pack
+from tabstep.container.hyperparameters import pack, without_local_places
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError
 
@@ -75,6 +75,13 @@ def test_channels_are_the_splits_whatever_an_option_says(tmp_path: Path) -> None
     assert settings.data.path is settings.data.test is None
 
 
+def test_the_source_of_a_job_without_a_network_is_no_split(tmp_path: Path) -> None:
+    job = tree(tmp_path / "job", {}, ("code", "train"))
+    assert compose(job, tmp_path).data.train == str(job.base / "input" / "data" / "train")
+    builtin = tree(tmp_path / "builtin", {}, ("code",))
+    assert compose(builtin, tmp_path).data.train is None
+
+
 def test_wrong_channels_are_named(tmp_path: Path) -> None:
     job = tree(tmp_path, {}, ("training", "vall"))
     with pytest.raises(ProblemsError) as caught:
@@ -120,7 +127,10 @@ def test_hosts_with_parts_of_val_are_refused(tmp_path: Path) -> None:
 )
 def test_a_job_composes_what_runs_here_but_for_places(given_overrides: list[str], tmp_path: Path) -> None:
     here = composed(given_overrides, [config_dir()])
-    sent = {name: json.dumps(value) for name, value in pack(for_job(["launch=sagemaker", *given_overrides])).items()}
+    sent = {
+        name: json.dumps(value)
+        for name, value in pack(without_local_places(["launch=sagemaker", *given_overrides])).items()
+    }
     command = Command.split(tree(tmp_path, sent, ("train", "val", "test")).arguments(tmp_path))
     there = composed(command.overrides, [config_dir()])
     for key in ("path", "train", "val", "test"):

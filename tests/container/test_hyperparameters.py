@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tabstep.container.hyperparameters import MAX_KEYS, MAX_PACKED, PACKED_KEY, for_job, pack, spill, unpack
+from tabstep.container.hyperparameters import (
+    MAX_KEYS,
+    MAX_PACKED,
+    PACKED_KEY,
+    move_long_to_file,
+    pack,
+    unpack,
+    without_local_places,
+)
 from tabstep.errors import UserError
 
 words = st.text("abcXYZ_", min_size=1, max_size=4)
@@ -136,7 +144,7 @@ def test_overrides_of_one_key_stay_in_their_order(given_overrides: list[str]) ->
 @settings(max_examples=200, deadline=None)
 @given(overrides)
 def test_what_is_sent_keeps_the_limits_of_the_service(given_overrides: list[str]) -> None:
-    hyperparameters, files = spill(pack(given_overrides))
+    hyperparameters, files = move_long_to_file(pack(given_overrides))
     assert all(len(json.dumps(value)) <= 2_500 for value in hyperparameters.values())
     assert all(len(key) <= 256 and "\n" not in value for key, value in hyperparameters.items())
     assert all(value.isascii() for value in hyperparameters.values())
@@ -324,7 +332,7 @@ def test_too_long_a_text_travels_as_a_file(tmp_path: Path) -> None:
 
     letters = random.Random(0)
     given_overrides = [f"schema.drop=[{','.join(f'c{letters.random()}' for _ in range(900))}]", "seed=1"]
-    hyperparameters, files = spill(pack(given_overrides))
+    hyperparameters, files = move_long_to_file(pack(given_overrides))
     assert len(pack(given_overrides)[PACKED_KEY]) > MAX_PACKED
     ((name, content),) = files.items()
     (tmp_path / name).write_bytes(content)
@@ -357,4 +365,4 @@ def test_places_stay_behind() -> None:
         "+experiment=example",
         "hydra.job.name=x",
     ]
-    assert for_job(given_overrides) == given_overrides[-4:]
+    assert without_local_places(given_overrides) == given_overrides[-4:]

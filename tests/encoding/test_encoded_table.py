@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tabstep.config.settings import EncoderSettings
 from tabstep.encoding.encoded_table import encode_table, fit_cached
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
 from tabstep.tables.source import ParquetSource, open_source
 
-SETTINGS = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=2)
+OPTIONS = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=2)
 SCHEMA = Schema(id="row_id", label=("label",), numeric=("age", "income"), categorical=("city", "member"))
 
 
@@ -31,7 +30,7 @@ def train(tiny_data: Path) -> ParquetSource:
 
 
 def fitted(train: ParquetSource, cache: Path, **changes: Any) -> Encoder:
-    options: dict[str, Any] = {"settings": SETTINGS, "task": None, "classes": None, "seed": 0, **changes}
+    options: dict[str, Any] = {"options": OPTIONS, "task": None, "classes": None, "seed": 0, **changes}
     return fit_cached(train, SCHEMA, cache_dir=cache, **options)
 
 
@@ -121,7 +120,7 @@ def test_ids_keep_their_type(dtype: pa.DataType, tmp_path: Path) -> None:
     table = pa.table({"id": ids, "x": [1, 2, 3, 4, 5, 6], "y": [True, False] * 3})
     source = write(tmp_path, table, row_group_size=2)  # another dictionary in each row group
     schema = Schema(id="id", label=("y",), numeric=("x",), categorical=())
-    encoder = Encoder.fit(source, schema, settings=SETTINGS)
+    encoder = Encoder.fit(source, schema, options=OPTIONS)
     rows = encode_table(source, encoder, tmp_path).rows()
     assert rows["id"].to_pylist() == ids.to_pylist()
     assert rows.schema.field("id").type == (pa.string() if pa.types.is_dictionary(dtype) else dtype)
@@ -131,7 +130,7 @@ def test_multilabel_and_no_categories_or_no_numbers(tmp_path: Path) -> None:
     source = write(tmp_path, pa.table({"x": [1.0, 2.0], "c": ["a", "b"], "a": [0, 1], "b": [1, 1]}))
     for numeric, categorical in ((("x",), ()), ((), ("c",))):
         schema = Schema(label=("a", "b"), numeric=numeric, categorical=categorical)
-        encoder = Encoder.fit(source, schema, settings=SETTINGS)
+        encoder = Encoder.fit(source, schema, options=OPTIONS)
         for _ in range(2):
             table = encode_table(source, encoder, tmp_path / "cache")
             assert (table.x_num.shape, table.x_cat.shape) == ((2, len(numeric)), (2, len(categorical)))
@@ -154,7 +153,7 @@ def test_a_bad_label_names_its_row_and_leaves_nothing(
 PROGRAM = textwrap.dedent("""
     import os, signal, sys
     from pathlib import Path
-    from tabstep.config.settings import EncoderSettings
+    from tabstep.encoding.encoder import EncoderOptions
     from tabstep.schema import Schema
     from tabstep.tables.source import open_source
     from tabstep.encoding.encoded_table import encode_table, fit_cached
@@ -163,9 +162,9 @@ PROGRAM = textwrap.dedent("""
     def kill(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
     schema = Schema(id="row_id", label=("label",), numeric=("age", "income"), categorical=("city", "member"))
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=2)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=2)
     source = open_source(data, split="train")
-    encoder = fit_cached(source, schema, settings=settings, task=None, classes=None, seed=0, cache_dir=cache)
+    encoder = fit_cached(source, schema, options=options, task=None, classes=None, seed=0, cache_dir=cache)
     if crash == "transform":
         tabstep.encoding.encoder.Encoder.transform = kill
     elif crash == "meta":
@@ -219,8 +218,8 @@ def test_a_large_entry_is_verified_to_its_end(tmp_path: Path) -> None:
     pq.write_table(pa.table({**columns, "label": np.arange(400_000) % 2}), tmp_path / "large.parquet")
     source = open_source(str(tmp_path / "large.parquet"), split="train")
     schema = Schema(label=("label",), numeric=tuple(columns), categorical=())
-    settings = EncoderSettings(scaling="standard", max_categories=10, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings)
+    options = EncoderOptions(scaling="standard", max_categories=10, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options)
     first = encode_table(source, encoder, tmp_path)
     expected, path = first.x_num.copy(), first.rows_file.with_name("x_num.bin")
     assert path.stat().st_size == 24_000_000

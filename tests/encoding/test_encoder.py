@@ -16,19 +16,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tabstep.checks import check_splits
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Split
 from tabstep.tables.source import ParquetSource, open_source
 
-SETTINGS = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=2)
+OPTIONS = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=2)
 
 
 def fit(table: pa.Table, directory: Path, schema: Schema, **options: Any) -> Encoder:
     path = directory / "train.parquet"
     pq.write_table(table, path)
-    return Encoder.fit(open_source(str(path), split="train"), schema, **{"settings": SETTINGS, **options})
+    return Encoder.fit(open_source(str(path), split="train"), schema, **{"options": OPTIONS, **options})
 
 
 SCHEMA = Schema(id="row_id", label=("label",), numeric=("age", "income", "joined"), categorical=("city", "member"))
@@ -42,14 +41,16 @@ def encoder(tiny_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> E
 def test_shapes_and_names(encoder: Encoder, tiny_table: pa.Table) -> None:
     (batch,) = tiny_table.to_batches()
     x_num, x_cat = encoder.transform(batch)
-    assert (x_num.shape, x_cat.shape) == ((200, 4), (200, 2))
+    assert (x_num.shape, x_cat.shape) == ((200, 7), (200, 4))
     assert (str(x_num.dtype), str(x_cat.dtype)) == ("float32", "int32")
     assert x_num.flags.c_contiguous
     assert x_cat.flags.c_contiguous
-    assert encoder.input_names == ("age", "income", "joined", "age is missing")
-    assert (encoder.num_numeric, encoder.num_outputs, encoder.num_classes) == (4, 1, 2)
+    parts = ("joined: sine of day of year", "joined: cosine of day of year", "joined: year")
+    assert encoder.input_names == ("age", "income", "joined", "age is missing", *parts)
+    assert encoder.code_names == ("city", "member", "joined: weekday", "joined: month")
+    assert (encoder.num_numeric, encoder.num_outputs, encoder.num_classes) == (7, 1, 2)
     assert (encoder.task, encoder.classes, encoder.label_type) == ("binary", ("no", "yes"), "string")
-    assert encoder.cardinalities == (7, 5)
+    assert encoder.cardinalities == (7, 5, 10, 15)
     assert np.array_equal(x_num[:, 3] == 1, np.isnan(tiny_table["age"].to_numpy()))
     assert (x_num[x_num[:, 3] == 1, 0] == 0).all()
     assert x_cat.min() >= 3
@@ -71,8 +72,8 @@ def test_missing_unseen_and_rare_are_three_things(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scaling", ["quantile", "robust", "standard"])
 def test_row_by_row_equals_all_at_once_bit_for_bit(scaling: Any, tiny_table: pa.Table, tmp_path: Path) -> None:
-    settings = EncoderSettings(scaling=scaling, max_categories=3, min_frequency=1)
-    encoder = fit(tiny_table, tmp_path, SCHEMA, settings=settings)
+    options = EncoderOptions(scaling=scaling, max_categories=3, min_frequency=1)
+    encoder = fit(tiny_table, tmp_path, SCHEMA, options=options)
     (batch,) = tiny_table.to_batches()
     rows = [encoder.transform(batch.slice(index, 1)) for index in range(batch.num_rows)]
     for whole, parts in zip(encoder.transform(batch), zip(*rows, strict=True), strict=True):
@@ -89,7 +90,7 @@ def test_fit_does_not_depend_on_how_files_are_cut(
     for index, rows in enumerate(cuts):
         pq.write_table(tiny_table.slice(start, rows), from_files / f"{index}.parquet", row_group_size=17)
         start += rows
-    again = Encoder.fit(open_source(str(from_files), split="train"), SCHEMA, settings=SETTINGS)
+    again = Encoder.fit(open_source(str(from_files), split="train"), SCHEMA, options=OPTIONS)
     assert again.categorical == encoder.categorical
     assert [column.knots for column in again.numeric] == [column.knots for column in encoder.numeric]
     assert again.numeric[0].mean == pytest.approx(encoder.numeric[0].mean, rel=1e-12)
@@ -225,8 +226,8 @@ def test_json_round_trip(
     ]
     table = pa.table([*columns, pa.array(texts, pa.string())], names=names)
     schema = Schema(label=(names[0],), numeric=(names[1], names[3]), categorical=(names[2], names[4]))
-    settings = EncoderSettings(scaling=scaling, max_categories=2, min_frequency=1)
-    encoder = fit(table, tmp_path, schema, settings=settings)
+    options = EncoderOptions(scaling=scaling, max_categories=2, min_frequency=1)
+    encoder = fit(table, tmp_path, schema, options=options)
     again = Encoder.from_json(encoder.to_json())
     assert again == encoder
     assert (again.to_json(), again.fingerprint()) == (encoder.to_json(), encoder.fingerprint())
@@ -244,7 +245,7 @@ def test_json_that_is_no_encoder(change: Any, encoder: Encoder) -> None:
 
 def test_json_of_another_format(encoder: Encoder) -> None:
     data = json.loads(encoder.to_json())
-    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 3\)"):
+    with pytest.raises(UserError, match=r"^encoder: cannot be read \(ValueError: format 99, this version reads 4\)"):
         Encoder.from_json(json.dumps({**data, "format": 99}))
 
 
@@ -261,15 +262,15 @@ def test_memory_grows_with_neither_rows_nor_values(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from tabstep.config.settings import EncoderSettings
+        from tabstep.encoding.encoder import EncoderOptions
         from tabstep.encoding.encoder import Encoder
         from tabstep.schema import Schema
         from tabstep.tables.source import open_source
         from tabstep.encoding.encoded_table import encode_table
         source = open_source(sys.argv[1], split="train")
         schema = Schema(label=("y",), numeric=("x",), categorical=("c",))
-        settings = EncoderSettings(scaling="quantile", max_categories=1000, min_frequency=2)
-        encoder = Encoder.fit(source, schema, settings=settings)
+        options = EncoderOptions(scaling="quantile", max_categories=1000, min_frequency=2)
+        encoder = Encoder.fit(source, schema, options=options)
         encode_table(source, encoder, Path(sys.argv[2]))
         # not ru_maxrss: that one begins with the peak of the parent process
         print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

@@ -19,10 +19,10 @@ SCALINGS: list[Scaling] = ["quantile", "robust", "standard"]
 def fit(values: Any, scaling: Scaling, *, batch: int = 1_000) -> NumericColumn:
     column = pa.array(values, from_pandas=False) if not isinstance(values, pa.Array) else values
     table = pa.table({"x": column})
-    fitted = NumericFit(["x"], scaling=scaling, num_rows=table.num_rows, seed=0)
+    fitted = NumericFit(["x"], scaling=scaling, num_rows=table.num_rows, num_labels=1, seed=0)
     row = 0
     for part in table.to_batches(max_chunksize=batch):
-        fitted.add(part, row)
+        fitted.add(part, np.zeros((part.num_rows, 1)), row)
         row += part.num_rows
     return fitted.finish()[0]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -12,6 +16,36 @@ import pytest
 REGION = "eu-central-1"
 BUCKET = "tabstep-test"
 JOB = "tabstep-mlp-1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_of_the_sdks_is_read_once() -> Iterator[None]:
+    """Let each session share what the SDKs read and check anew for every one: the models of the services, a schema."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("botocore") is not None:
+            from botocore.loaders import JSONFileLoader
+
+            load_file, files = JSONFileLoader.load_file, dict[str, Any]()
+
+            def load_once(loader: Any, path: str) -> Any:
+                if path not in files:
+                    files[path] = load_file(loader, path)
+                return files[path]
+
+            patch.setattr(JSONFileLoader, "load_file", load_once)
+        if find_spec("sagemaker") is not None:
+            from jsonschema import Draft202012Validator
+
+            check = Draft202012Validator.check_schema
+            known: dict[int, Any] = {}  # holds the schemas, so that no other gets the number of one
+
+            def check_once(schema: Any, *arguments: Any, **named: Any) -> None:
+                if known.get(id(schema)) is not schema:
+                    check(schema, *arguments, **named)
+                    known[id(schema)] = schema
+
+            patch.setattr(Draft202012Validator, "check_schema", staticmethod(check_once))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +116,21 @@ def log(aws: str) -> Callable[..., None]:
         )
 
     return write
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials, no configuration, no connection, an empty working directory."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "SAGEMAKER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError(f"a connection was tried: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

@@ -45,7 +45,7 @@ REQUEST: dict[str, Any] = {
     "Environment": {"MINE": "1"},
     "StoppingCondition": {"MaxRuntimeInSeconds": 60},
 }
-EPOCH = epoch_line({"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8, "val_loss": 0.4}, rows_per_s=10, eta_s=1)
+EPOCH = epoch_line({"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8, "val_loss": 0.4})
 
 
 def settings_of(*overrides: str, **launch: Any) -> Settings:

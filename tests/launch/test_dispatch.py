@@ -2,45 +2,22 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("sagemaker")
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from tests.launch.jobs import BUNDLE, NOW, ROLE, settings_of
+from tests.launch.jobs import ROLE
 
 from tabstep.entry import main
-from tabstep.errors import ProblemsError
-from tabstep.launch import dispatch
 from tabstep.launch.request import limits
 
+pytestmark = pytest.mark.usefixtures("nowhere")
 SOURCE = Path(__file__).resolve().parents[2]
 DRY_RUN = ["launch=dry_run", f"launch.role={ROLE}", "launch.region=eu-west-1", "launch.bucket=my-bucket"]
-
-
-@pytest.fixture(autouse=True)
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials, no configuration, no connection, an empty working directory."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "SAGEMAKER_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-    def refuse(*arguments: Any) -> None:
-        raise AssertionError(f"a connection was tried: {arguments}")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +34,36 @@ def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) 
     assert {tag["Key"] for tag in request["Tags"]} >= {"tabstep:commit"} or "tabstep:source" in str(request["Tags"])
     [line] = err.splitlines()
     assert line.startswith("at most 1.00 instance hours of ml.m5.xlarge; its price in eu-west-1 is unknown: ")
+
+
+@pytest.mark.parametrize("mode", ["dry_run", "sagemaker", "attach"])
+@pytest.mark.parametrize(
+    ("environment", "file", "reason"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "x"}, "", "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY"),
+        ({}, "[default]\naws_access_key_id = x\n", "Partial credentials found in shared-credentials-file"),
+        ({"AWS_PROFILE": "nope"}, "", "The config profile (nope) could not be found"),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_one_line(
+    mode: str,
+    environment: dict[str, str],
+    file: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "credentials").write_text(file)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    remote = ["launch=sagemaker", *DRY_RUN[1:]]
+    assert main({"dry_run": DRY_RUN, "sagemaker": remote, "attach": [*remote, "launch.attach=job-1"]}[mode]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("launch: ")
+    assert f"the AWS configuration of this machine: {reason}" in line
+    assert line.endswith(": set AWS_PROFILE, or run `aws configure`")
 
 
 def test_local_data_becomes_channels(capsys: pytest.CaptureFixture[str], tiny_data: Path) -> None:
@@ -114,43 +121,6 @@ def test_every_problem_is_found_at_once(capsys: pytest.CaptureFixture[str], tiny
     ]
 
 
-@pytest.mark.parametrize(
-    ("launch", "lines"),
-    [
-        ({"subnets": ["s"], "keep_alive": 99999}, ["launch.subnets, launch.security_group_ids", "launch.keep_alive"]),
-        ({"instance_type": "local"}, ["launch.instance_type"]),
-        ({"instance_type": "ml.trn1.2xlarge", "job_name": "a_b"}, ["launch.instance_type"]),
-    ],
-)
-def test_what_the_sdk_cannot_take_at_all_is_a_problem_like_others(
-    monkeypatch: pytest.MonkeyPatch, launch: dict[str, Any], lines: list[str]
-) -> None:
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: BUNDLE)
-    with pytest.raises(ProblemsError) as caught:
-        dispatch.prepare(settings_of(**launch), [], now=NOW)
-    assert [line.partition(": ")[0] for line in caught.value.problems] == lines
-
-
-def test_columns_are_looked_up_in_the_footers(tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        (tmp_path / "t" / split).mkdir(parents=True)
-        pq.write_table(pa.table({"a": [1], "y": [0]}), tmp_path / "t" / split / f"{split}.parquet")
-    settings = settings_of(f"data.path={tmp_path / 't'}", "schema.label=y", "schema.numeric=[a,b]")
-    with pytest.raises(ProblemsError) as caught:
-        dispatch.prepare(settings, [], now=NOW)
-    assert [line.split(":")[0] + line.split(":")[1] for line in caught.value.problems] == [
-        "schema.numeric train has no column 'b'",
-        "schema.numeric val has no column 'b'",
-    ]
-
-
-def test_the_same_settings_give_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: BUNDLE)
-    first, second = (dispatch.prepare(settings_of(), ["seed=3"], now=NOW) for _ in range(2))
-    assert first.request == second.request
-    assert first.spec.hyperparameters == {"seed": "3"}
-
-
 def test_a_mode_that_is_not_there_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch=sagmaker"]) == 2
     assert "did you mean 'sagemaker'?" in capsys.readouterr().err
@@ -196,32 +166,3 @@ def test_the_sdk_is_imported_where_it_is_used(module: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_rehearsal_needs_no_account() -> None:
-    job = dispatch.prepare(settings_of(name="rehearsal", role=None, region=None, bucket=None), [], now=NOW)
-    assert (job.spec.role, job.spec.region) == ("arn:aws:iam::000000000000:role/any", "us-east-1")
-    assert job.spec.bundle_uri.startswith("s3://sagemaker-us-east-1-000000000000/tabstep/")
-    with pytest.raises(ProblemsError, match=r"launch\.role: is missing"):
-        dispatch.prepare(settings_of(role=None), [], now=NOW)
-
-
-def test_columns_of_every_file_and_of_directories_count(tmp_path: Path) -> None:
-    train = tmp_path / "t" / "train"
-    for day, columns in (("2025-01-01", {"a": [1], "b": [1], "y": [0]}), ("2025-01-02", {"a": [1], "y": [0]})):
-        (train / f"day={day}").mkdir(parents=True)
-        pq.write_table(pa.table(columns), train / f"day={day}" / "part.parquet")
-    schema = ["schema.label=y", "schema.numeric=[a,b]", "schema.categorical=[day]"]
-    settings = settings_of(f"data.path={tmp_path / 't'}", "data.partitioning=hive", *schema)
-    with pytest.raises(ProblemsError) as caught:
-        dispatch.prepare(settings, [], now=NOW)
-    assert [line.split(": did")[0] for line in caught.value.problems] == [
-        "schema.numeric: train has no column 'b': choose from: a, y, day"
-    ]
-
-
-def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
-    (tmp_path / "t").mkdir()
-    (tmp_path / "t" / "train.parquet").write_bytes(b"PAR1nothing")
-    with pytest.raises(ProblemsError, match=r"^data\.train: .*train\.parquet cannot be read: "):
-        dispatch.prepare(settings_of(f"data.path={tmp_path / 't'}"), [], now=NOW)

@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
-from tabstep.launch import dispatch
+from tabstep.launch import dispatch, job
 from tabstep.launch.request import sdk
 from tabstep.launch.source.bundle import Bundle, build_bundle
 
@@ -37,7 +38,7 @@ def bundle() -> Bundle:
 @pytest.fixture
 def overrides(aws: str, tiny_data: Path, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     # One bundle for all: an edit of the checkout while the tests run would make another.
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
     return [
         "launch=sagemaker",
         f"launch.role={ROLE}",
@@ -57,18 +58,16 @@ def overrides(aws: str, tiny_data: Path, tmp_path: Path, bundle: Bundle, monkeyp
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The CreateTrainingJob requests that leave this process."""
     requests: list[dict[str, Any]] = []
-    make = sdk.session
+    make = sdk.boto_session
 
-    def recorded(*arguments: Any, **options: Any) -> Any:
-        session = make(*arguments, **options)
-        if not options.get("offline"):
-            events = session.sagemaker_client.meta.events
-            events.register(
-                "before-parameter-build.sagemaker.CreateTrainingJob", lambda params, **_: requests.append(dict(params))
-            )
+    def recorded(region: str) -> Any:
+        session = make(region)
+        session.events.register(
+            "before-send.sagemaker.CreateTrainingJob", lambda request, **_: requests.append(json.loads(request.body))
+        )
         return session
 
-    monkeypatch.setattr(sdk, "session", recorded)
+    monkeypatch.setattr(sdk, "boto_session", recorded)
     return requests
 
 
@@ -88,7 +87,7 @@ def test_sends_what_a_dry_run_prints(
     printed = json.loads(capsys.readouterr().out)
     assert keys(s3) == set()
     assert launch(overrides, "launch.wait=false") is None
-    assert sent == [printed]
+    assert json.dumps(sent) == json.dumps([printed])  # in the same order too
     said = capsys.readouterr().err
     assert "launch.attach=job-1" in said
     assert f"s3://{BUCKET}/out/job-1/output/model.tar.gz" in said
@@ -138,6 +137,24 @@ def test_bucket_that_is_missing(overrides: list[str], sent: list[dict[str, Any]]
     assert sent == []
 
 
+def test_an_expired_token_is_told_as_such(
+    overrides: list[str], sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.awsrequest import AWSResponse
+
+    make = sdk.boto_session
+
+    def expired(region: str) -> Any:
+        session, empty = make(region), SimpleNamespace(stream=lambda: iter([b""]))
+        session.events.register("before-send.s3", lambda request, **_: AWSResponse(request.url, 400, {}, empty))
+        return session
+
+    monkeypatch.setattr(sdk, "boto_session", expired)
+    with pytest.raises(UserError, match=r"HeadObject: Bad Request \(as for a token that has expired\): sign in again"):
+        launch(overrides, "launch.wait=false")
+    assert sent == []
+
+
 @pytest.mark.slow
 def test_there_and_back(
     overrides: list[str],
@@ -149,8 +166,8 @@ def test_there_and_back(
 ) -> None:
     """The request and the source that were sent are run here; what comes out is put where the service puts it."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     launch(overrides, "launch.wait=false")
     (request,) = sent
@@ -158,7 +175,7 @@ def test_there_and_back(
     bundle = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     work = tmp_path / "service"
     work.mkdir()
-    outcome = run_request(request, bundle, fetch(request, work / "fetched", without={}), work)
+    outcome = run_request(request, bundle, fetch_channels(request, work / "fetched", without={}), work)
     assert outcome.status == "Completed", "\n".join(outcome.log[-20:])
     for address, file in outcome.places.items():
         place, _, name = address[5:].partition("/")

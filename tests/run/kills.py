@@ -73,6 +73,7 @@ OVERRIDES = [
     "trainer.accumulate_grad_batches=2",
     "trainer.max_epochs=3",
     "trainer.log_interval=0",
+    "report=none",
     "resume=auto",
 ]
 TIMES = ("rows_per_s", "eta_s", "seconds")

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from tabstep.artifact import save as artifact
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
 
@@ -59,8 +58,8 @@ def _save_model(directory: Path, table: pa.Table, schema: Schema) -> Path:
     directory.mkdir(parents=True)
     pq.write_table(table, directory / "train.parquet")
     source = open_source(str(directory / "train.parquet"), split="train")
-    settings = EncoderSettings(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, schema, settings=settings)
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options)
     architecture = artifact.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,

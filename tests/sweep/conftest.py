@@ -33,7 +33,7 @@ class Runs:
     before: Callable[[Settings, int], None] = lambda settings, number: None
     report: Callable[[Settings], dict[str, Any]] | None = None
 
-    def run(self, settings: Settings, config: dict[str, Any]) -> float:
+    def run(self, settings: Settings, config: dict[str, Any], shown: set[str]) -> float:
         self.before(settings, len(self.settings))
         self.settings.append(settings)
         value = score(settings)

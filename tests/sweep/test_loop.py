@@ -14,7 +14,7 @@ from tests.sweep.test_samplers import options
 
 from tabstep.errors import UserError
 from tabstep.sweep import loop as loop_module
-from tabstep.sweep.context import Job, Outcome
+from tabstep.sweep.context import Job, TrialResult
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, read_sweep
 from tabstep.sweep.loop import Loop
 from tabstep.sweep.samplers import make_proposer
@@ -36,7 +36,7 @@ class FakeRunner:
     slots: int
     crash: Crash
     seconds: Callable[[int], int] = lambda number: 1
-    outcome: Callable[[int], Outcome] = lambda number: Outcome(number=number)
+    outcome: Callable[[int], TrialResult] = lambda number: TrialResult(number=number)
     left: dict[int, int] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     started: list[int] = field(default_factory=list)
@@ -48,7 +48,7 @@ class FakeRunner:
         self.jobs[job.number] = job
         self.left[job.number] = self.seconds(job.number)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[TrialResult]:
         self.crash("wait")
         self.left = {number: left - 1 for number, left in self.left.items()}
         ended = [number for number, left in self.left.items() if left <= 0]
@@ -232,13 +232,13 @@ def test_trial_that_cannot_be_composed_is_recorded(tmp_path: Path) -> None:
 def test_trial_whose_process_was_killed_starts_again(tmp_path: Path) -> None:
     tries: dict[int, int] = {}
 
-    def outcome(number: int) -> Outcome:
+    def outcome(number: int) -> TrialResult:
         tries[number] = tries.get(number, 0) + 1
         killed = (number == 1 and tries[number] < 3) or number == 3
         return (
-            Outcome(number=number, error="its process was killed by SIGKILL", lost=True)
+            TrialResult(number=number, error="its process was killed by SIGKILL", lost=True)
             if killed
-            else Outcome(number=number)
+            else TrialResult(number=number)
         )
 
     loop = build(tmp_path, FakeRunner(1, lambda _: None, outcome=outcome), GRID)
@@ -250,7 +250,7 @@ def test_trial_whose_process_was_killed_starts_again(tmp_path: Path) -> None:
 
 
 def test_failures_that_are_tolerated(tmp_path: Path) -> None:
-    runner = FakeRunner(1, lambda _: None, outcome=lambda n: Outcome(number=n, error=f"no {n}"))
+    runner = FakeRunner(1, lambda _: None, outcome=lambda n: TrialResult(number=n, error=f"no {n}"))
     loop = build(tmp_path, runner, GRID, max_failures=1)
     with pytest.raises(UserError, match="2 trials failed, 1 are tolerated; trial 1: no 1"):
         loop.run()

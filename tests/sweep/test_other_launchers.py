@@ -13,7 +13,7 @@ from tabstep.sweep.ledger import Trial, read_sweep
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 SMALL = ("trainer=cpu", "trainer.max_epochs=2", "trainer.log_interval=0", "model.width=16", "model.depth=1")
-SPACE = ("optimizer.lr=1e-3,1e-2", "callbacks.max_grad_norm=null,1e-9")
+SPACE = ("optimizer.lr=1e-3,1e-2", "callbacks.fail_above_grad_norm=null,1e-9")
 
 
 def sweep(data: Path, directory: Path, *overrides: str) -> list[Trial]:

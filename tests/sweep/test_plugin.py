@@ -60,7 +60,7 @@ sys.modules["optuna"] = None
 sys.argv = ["train.py"]
 import types
 run = types.ModuleType("tabstep.run.run")
-run.run = lambda settings, config: settings.seed / 10
+run.run = lambda settings, config, shown: settings.seed / 10
 sys.modules["tabstep.run.run"] = run
 from tabstep.entry import main
 assert main(["-m", "seed=1,2", "hydra.sweep.dir={tmp_path}/s"]) == 0

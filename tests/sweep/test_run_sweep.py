@@ -165,6 +165,25 @@ def test_stopped_trial_stops_the_sweep_with_its_code(sweep: Sweep, runs: Runs, l
     assert [row["state"] for row in rows()] == ["complete", "running"]
 
 
+def test_stopped_sweep_leaves_the_board_and_the_command_to_go_on(
+    sweep: Sweep, runs: Runs, ledger: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(settings: Settings, number: int) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+
+    runs.before = stop
+    assert sweep("seed=1,2,3", "hydra.sweeper.max_failures=2") == 130
+    said = capsys.readouterr().out
+    assert "leaderboard" in said
+    command = said.splitlines()[-1].removeprefix("go on with:  ")
+    assert command == "python train.py -m hydra.sweeper.max_failures=2 seed=1,2,3 paths.output_dir=s"
+    runs.before = lambda settings, number: None
+    assert entry.main(shlex.split(command)[2:]) == 0
+    assert [trial.state for trial in ledger().trials] == ["complete"] * 3
+    assert len(runs.settings) == 3
+
+
 def test_timeout_begins_no_more_trials(sweep: Sweep, ledger: Read) -> None:
     assert sweep("seed=1,2,3", "hydra.sweeper.timeout=1e-9") == 0
     assert ledger().trials == []
@@ -201,7 +220,7 @@ def test_two_objectives(sweep: Sweep, runs: Runs, ledger: Read) -> None:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["trainer.max_epochs=9"], "hydra.sweep.dir: trainer.max_epochs was 40, now it is 9"),
+        (["trainer.max_epochs=9"], "hydra.sweep.dir: trainer.max_epochs was None, now it is 9"),
         (["seed=1,2,3"], "hydra.sweep.dir: seed was choice(1,2), now it is choice(1,2,3)"),
         (["seed=1", "optimizer.lr=1,2"], "hydra.sweep.dir: seed was choice(1,2), now it is not swept"),
         (["objective=val_f1"], "hydra.sweep.dir: hydra.sweeper.objectives was ['val_auroc'], now it is ['val_f1']"),

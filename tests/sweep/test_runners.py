@@ -17,7 +17,7 @@ import tabstep
 from tabstep import entry
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.sweep import runners as launchers
-from tabstep.sweep.context import Job, Outcome
+from tabstep.sweep.context import Job, TrialResult
 from tabstep.sweep.runners import HydraRunner, ProcessRunner, environment, outcome_of, process_runner
 from tabstep.system.parent_watch import is_alive
 
@@ -33,8 +33,8 @@ def runner_of(program: str, slots: int = 1) -> ProcessRunner:
     return ProcessRunner(slots, program=(sys.executable, "-c", program))
 
 
-def outcomes(runner: ProcessRunner) -> list[Outcome]:
-    found: list[Outcome] = []
+def outcomes(runner: ProcessRunner) -> list[TrialResult]:
+    found: list[TrialResult] = []
     while runner.children:
         found += runner.wait(30)
     return sorted(found, key=lambda outcome: outcome.number)
@@ -43,23 +43,23 @@ def outcomes(runner: ProcessRunner) -> list[Outcome]:
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        ("print('fine')", Outcome(number=0)),
+        ("print('fine')", TrialResult(number=0)),
         (
             "import sys; print('a', file=sys.stderr); print('data.train: no', file=sys.stderr); sys.exit(2)",
-            Outcome(number=0, error="data.train: no", details="a\ndata.train: no\n"),
+            TrialResult(number=0, error="data.train: no", details="a\ndata.train: no\n"),
         ),
-        ("import os; os._exit(1)", Outcome(number=0, error="its process ended with an error and said nothing")),
+        ("import os; os._exit(1)", TrialResult(number=0, error="its process ended with an error and said nothing")),
         (
             "import sys; print('disk full', file=sys.stderr); sys.exit(75)",
-            Outcome(number=0, error="disk full", lost=True),
+            TrialResult(number=0, error="disk full", lost=True),
         ),
         (
             "import os; os.kill(os.getpid(), 9)",
-            Outcome(number=0, error="its process was killed by SIGKILL, perhaps for want of memory", lost=True),
+            TrialResult(number=0, error="its process was killed by SIGKILL, perhaps for want of memory", lost=True),
         ),
     ],
 )
-def test_how_a_process_ends(tmp_path: Path, program: str, expected: Outcome) -> None:
+def test_how_a_process_ends(tmp_path: Path, program: str, expected: TrialResult) -> None:
     runner = runner_of(program)
     runner.start(job(tmp_path))
     assert outcomes(runner) == [expected]
@@ -154,19 +154,19 @@ def test_environment_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_hydras_launchers_return() -> None:
     from hydra.core.utils import JobReturn, JobStatus
 
-    def returned(value: Any, status: JobStatus = JobStatus.FAILED) -> Outcome:
+    def returned(value: Any, status: JobStatus = JobStatus.FAILED) -> TrialResult:
         found = JobReturn(status=status)
         found.return_value = value
         return outcome_of(3, found)
 
-    assert returned(0.5, JobStatus.COMPLETED) == Outcome(number=3, value=0.5)
-    assert returned(UserError("no")) == Outcome(number=3, error="no")
-    assert returned(RetryError("full")) == Outcome(number=3, error="full", lost=True)
+    assert returned(0.5, JobStatus.COMPLETED) == TrialResult(number=3, value=0.5)
+    assert returned(UserError("no")) == TrialResult(number=3, error="no")
+    assert returned(RetryError("full")) == TrialResult(number=3, error="full", lost=True)
     stop = StoppedError("saved", 15)
-    assert returned(stop) == Outcome(number=3, stopped=stop)
+    assert returned(stop) == TrialResult(number=3, stopped=stop)
     fault = returned(KeyError("x"))
     assert (fault.error, "Traceback" in fault.details or "KeyError" in fault.details) == ("KeyError: 'x'", True)
-    assert replace(returned(None, JobStatus.UNKNOWN), error=None) == Outcome(number=3, lost=True)
+    assert replace(returned(None, JobStatus.UNKNOWN), error=None) == TrialResult(number=3, lost=True)
 
 
 def test_batches_have_consecutive_numbers(tmp_path: Path) -> None:

@@ -9,15 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from tabstep.config.settings import SchemaSettings
 from tabstep.errors import UserError
-from tabstep.tables.infer_schema import infer_schema, schema_table
+from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.source import ParquetSource, open_source
-
-
-def declare(**values: Any) -> SchemaSettings:
-    nothing = {"id": None, "label": None, "numeric": None, "categorical": None, "drop": [], "task": "auto"}
-    return SchemaSettings(**(nothing | {"classes": None} | values))
 
 
 def source(tmp_path: Path, columns: dict[str, Any], name: str = "a.parquet") -> ParquetSource:
@@ -38,12 +32,13 @@ def roles(found: tuple[Any, ...]) -> dict[str, str]:
 
 
 def test_everything_is_inferred_and_says_why(plain: ParquetSource) -> None:
-    schema, task, rows = infer_schema(plain, declare())
+    schema, task, rows = infer_schema(plain, Declared())
     assert schema.to_dict() == {
         "id": "row_id",
         "label": ["Target"],
         "numeric": ["age"],
         "categorical": ["job", "old"],
+        "parse": {},
     }
     assert task is None
     assert [row.why for row in rows] == [
@@ -56,18 +51,18 @@ def test_everything_is_inferred_and_says_why(plain: ParquetSource) -> None:
 
 
 def test_declared_lists_are_exact_and_in_their_own_order(plain: ParquetSource) -> None:
-    schema, _, _ = infer_schema(plain, declare(label="Target", categorical=["old", "age"]))
+    schema, _, _ = infer_schema(plain, Declared(label="Target", categorical=["old", "age"]))
     assert (schema.numeric, schema.categorical) == ((), ("old", "age"))
-    found = infer_schema(plain, declare(label="Target", numeric=["age"], categorical=[]))
+    found = infer_schema(plain, Declared(label="Target", numeric=["age"], categorical=[]))
     assert (found[0].numeric, found[0].categorical) == (("age",), ())
     assert roles(found)["job"] == "left out"
-    found = infer_schema(plain, declare(label="Target", numeric=[]))
+    found = infer_schema(plain, Declared(label="Target", numeric=[]))
     assert (found[0].numeric, found[0].categorical) == ((), ("job", "old"))
     assert found[2][1].why == "schema.numeric does not name it"
 
 
 def test_drop_and_several_labels(plain: ParquetSource) -> None:
-    found = infer_schema(plain, declare(label=["old", "Target"], drop=["job"]))
+    found = infer_schema(plain, Declared(label=["old", "Target"], drop=["job"]))
     assert found[0].label == ("old", "Target")
     assert found[1] == "multilabel"
     assert roles(found)["job"] == "left out"
@@ -75,13 +70,13 @@ def test_drop_and_several_labels(plain: ParquetSource) -> None:
 
 @pytest.mark.parametrize("columns", [{"user_id": [1, 1]}, {"user_id": [1, None]}, {"user_id": [1.0, 2.0]}])
 def test_a_name_alone_is_no_id(tmp_path: Path, columns: dict[str, Any]) -> None:
-    assert infer_schema(source(tmp_path, columns | {"y": [0, 1]}), declare())[0].id is None
+    assert infer_schema(source(tmp_path, columns | {"y": [0, 1]}), Declared())[0].id is None
 
 
 def test_two_ids_are_not_guessed_between(tmp_path: Path) -> None:
     columns = {"user_id": [1, 2], "id": ["a", "b"], "y": [0, 1]}
-    assert infer_schema(source(tmp_path, columns), declare())[0].id is None
-    assert infer_schema(source(tmp_path, columns), declare(id="id"))[0].id == "id"
+    assert infer_schema(source(tmp_path, columns), Declared())[0].id is None
+    assert infer_schema(source(tmp_path, columns), Declared(id="id"))[0].id == "id"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +98,7 @@ def test_two_ids_are_not_guessed_between(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named_all_at_once(plain: ParquetSource, settings: dict[str, Any], messages: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        infer_schema(plain, declare(**settings))
+        infer_schema(plain, Declared(**settings))
     lines = str(caught.value).splitlines()
     assert len(lines) == len(messages)
     for line, message in zip(lines, messages, strict=True):
@@ -112,27 +107,27 @@ def test_mistakes_are_named_all_at_once(plain: ParquetSource, settings: dict[str
 
 def test_two_columns_that_could_be_the_label(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"several columns could be it: y, label"):
-        infer_schema(source(tmp_path, {"y": [1], "label": [1], "x": [1]}), declare())
+        infer_schema(source(tmp_path, {"y": [1], "label": [1], "x": [1]}), Declared())
 
 
 def test_types_without_a_meaning_are_refused_together_with_the_override_that_helps(tmp_path: Path) -> None:
     table = source(tmp_path, {"y": [1], "tags": [["a"]], "a.b": [b"x"], "none": pa.nulls(1), "x": [1.5]})
     with pytest.raises(UserError, match=r"""'schema\.drop=\[tags,"a\.b"\]'$"""):
-        infer_schema(table, declare())
-    found = infer_schema(table, declare(drop=["tags", "a.b"]))
+        infer_schema(table, Declared())
+    found = infer_schema(table, Declared(drop=["tags", "a.b"]))
     assert found[0].features == ("x",)
     assert roles(found)["none"] == "left out"
-    assert infer_schema(table, declare(numeric=["x"], categorical=[]))[0].features == ("x",)
+    assert infer_schema(table, Declared(numeric=["x"], categorical=[]))[0].features == ("x",)
 
 
 def test_columns_that_differ_between_files_may_be_left_out(tmp_path: Path) -> None:
     source(tmp_path, {"y": [0], "x": [1.0], "k": [1]})
     table = source(tmp_path, {"y": [1], "x": [1.0], "k": ["1"]}, "b.parquet")
     with pytest.raises(UserError, match=r"column 'k' is int64 in a.parquet and string in b.parquet.*schema.drop=\[k\]"):
-        infer_schema(table, declare())
+        infer_schema(table, Declared())
     with pytest.raises(UserError, match=r"column 'k' is int64 in a.parquet"):
-        infer_schema(table, declare(categorical=["k"]))
-    assert infer_schema(table, declare(drop=["k"]))[0].features == ("x",)
+        infer_schema(table, Declared(categorical=["k"]))
+    assert infer_schema(table, Declared(drop=["k"]))[0].features == ("x",)
 
 
 def shown(rows: Any) -> str:
@@ -142,13 +137,13 @@ def shown(rows: Any) -> str:
 
 
 def test_the_table_shows_hostile_names_as_they_are_and_no_control_characters(tmp_path: Path) -> None:
-    found = infer_schema(source(tmp_path, {"y": [0], "[red]x[/red]": [1], "\x1b[31m": [1]}), declare())
+    found = infer_schema(source(tmp_path, {"y": [0], "[red]x[/red]": [1], "\x1b[31m": [1]}), Declared())
     text = shown(found[2])
     assert "[red]x[/red]" in text
     assert "\x1b" not in text
 
 
 def test_five_thousand_columns_make_a_short_table(tmp_path: Path) -> None:
-    found = infer_schema(source(tmp_path, {f"c{i}": [i] for i in range(5000)} | {"y": [0]}), declare())
+    found = infer_schema(source(tmp_path, {f"c{i}": [i] for i in range(5000)} | {"y": [0]}), Declared())
     assert len(found[0].numeric) == 5000
     assert shown(found[2]).count("\n") < 40

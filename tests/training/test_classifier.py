@@ -75,12 +75,14 @@ def classifier(
         build_loss("auto", task="binary", class_weights=class_weights),
         {split: EpochScores(build_metrics("binary", 1), "binary", binned=False) for split in ("train", "val")},
         target=Target(task="binary", num_outputs=1, input_names=("a", "b", "c")),
-        options=StepOptions(**{"seed": 7, "batch_size": BATCH, "max_epochs": EPOCHS, "max_norm": 0.5, **options}),
+        options=StepOptions(
+            **{"seed": 7, "batch_size": BATCH, "max_epochs": EPOCHS, "gradient_clip_val": 0.5, **options}
+        ),
         make_optimizer=partial(new_optimizer, fused=fused),
         make_schedule=lambda optimizer: build_scheduler(
             **(scheduler or {"name": "cosine", "warmup": 0.2, "final_ratio": 0.1}),
             optimizer=optimizer,
-            total_steps=steps * EPOCHS,
+            max_epochs=EPOCHS,
             steps_per_epoch=steps,
         ),
     )
@@ -131,7 +133,7 @@ def bare_loop(model: nn.Module, *, class_weights: list[float] | None = None) -> 
     optimizer = new_optimizer(model)
     steps = num_batches(ROWS, BATCH)
     schedule = build_scheduler(
-        "cosine", optimizer, total_steps=steps * EPOCHS, steps_per_epoch=steps, warmup=0.2, final_ratio=0.1
+        "cosine", optimizer, max_epochs=EPOCHS, steps_per_epoch=steps, warmup=0.2, final_ratio=0.1
     )
     weight = torch.ones(2) if class_weights is None else torch.tensor(class_weights)
     means = []
@@ -268,8 +270,8 @@ def test_guards_stop_a_run_with_cause_and_remedy(at: int, how: Any, message: str
 
 
 def test_an_exploding_gradient_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gradient norm .* above callbacks\.max_grad_norm=1e-06"):
-        fit(classifier(new_model(), max_grad_norm=1e-6), tmp_path)
+    with pytest.raises(UserError, match=r"gradient norm .* above callbacks\.fail_above_grad_norm=1e-06"):
+        fit(classifier(new_model(), fail_above_grad_norm=1e-6), tmp_path)
 
 
 def test_labels_out_of_range_are_refused_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def optimizer(lr: float = 0.5) -> Optimizer:
 
 def build(name: str, built: Optimizer, **changes: Any) -> LRScheduler:
     options = OPTIONS[name] | changes
-    return build_scheduler(name, built, total_steps=TOTAL, steps_per_epoch=PER_EPOCH, **options)
+    return build_scheduler(name, built, max_epochs=TOTAL // PER_EPOCH, steps_per_epoch=PER_EPOCH, **options)
 
 
 def rates(scheduler: LRScheduler, steps: int = TOTAL) -> list[float]:
@@ -75,7 +75,7 @@ def test_more_steps_than_planned_are_no_error(name: str) -> None:
 @pytest.mark.parametrize("name", ["none", "cosine", "step", "one_cycle"])
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_few_steps_in_all(name: str, total: int) -> None:
-    scheduler = build_scheduler(name, optimizer(), total_steps=total, steps_per_epoch=1, **OPTIONS[name])
+    scheduler = build_scheduler(name, optimizer(), max_epochs=total, steps_per_epoch=1, **OPTIONS[name])
     assert all(0.0 <= rate <= 0.5 for rate in rates(scheduler, total))
 
 
@@ -95,7 +95,7 @@ def test_a_restored_schedule_goes_on_the_same(name: str) -> None:
 def test_plateau_lowers_the_rate_once_patience_is_over() -> None:
     built = optimizer()
     options: dict[str, Any] = {"monitor": "val_loss", "factor": 0.1, "patience": 1, "min_lr": 0.01}
-    scheduler = build_scheduler("plateau", built, total_steps=TOTAL, steps_per_epoch=PER_EPOCH, **options)
+    scheduler = build_scheduler("plateau", built, max_epochs=None, steps_per_epoch=PER_EPOCH, **options)
     assert isinstance(scheduler, ReduceLROnPlateau)
     found = []
     for loss in [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]:
@@ -106,4 +106,4 @@ def test_plateau_lowers_the_rate_once_patience_is_over() -> None:
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UserError, match=r"scheduler\.name: no scheduler is called 'cosin'; did you mean 'cosine'\?"):
-        build_scheduler("cosin", optimizer(), total_steps=1, steps_per_epoch=1)
+        build_scheduler("cosin", optimizer(), max_epochs=1, steps_per_epoch=1)

@@ -13,12 +13,13 @@ from rich.text import Text
 
 from tabstep.analysis.selection import select
 from tabstep.analysis.stored_predictions import METRICS, Candidate, Split, check_fit
-from tabstep.analysis.stored_runs import MODEL, PREDICTIONS, REPORT, find_runs, read_run, short_names
+from tabstep.analysis.stored_runs import find_runs, read_run, short_names
 from tabstep.artifact import save as artifact
 from tabstep.artifact.predictor import Predictor, write_batches
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import number
+from tabstep.run_files import MANIFEST, MODEL, REPORT, predictions_file
 from tabstep.sweep.ledger import HEADER, read_sweep
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
@@ -126,7 +127,7 @@ def _candidates(directory: Path, say: Say) -> list[Candidate]:
     found = []
     for name, path in zip(short_names(paths), paths, strict=True):
         run = read_run(path)
-        needed = (run.model / "manifest.json", path / PREDICTIONS / "val.parquet")
+        needed = (run.model / MANIFEST, predictions_file(path, "val"))
         missing = [file.relative_to(path) for file in needed if not file.is_file()]
         if missing:
             say(f"run {name} is left out: it has no {missing[0]}")
@@ -162,9 +163,7 @@ def _objective(wanted: str | None, candidates: Sequence[Candidate], say: Say) ->
 
 
 def _test_split(candidates: Sequence[Candidate], say: Say) -> list[Split]:
-    without = [
-        candidate.name for candidate in candidates if not (candidate.run.path / PREDICTIONS / "test.parquet").is_file()
-    ]
+    without = [candidate.name for candidate in candidates if not predictions_file(candidate.run.path, "test").is_file()]
     if without:
         say(f"no scores of test: run {without[0]} has no predictions of it")
         return []
@@ -184,7 +183,7 @@ def _write(out: Path, ensemble: Ensemble, models: Mapping[str, Path], splits: Se
         )
         predictor = artifact.load(out / MODEL)
         for split in splits:
-            _write_predictions(out / PREDICTIONS / f"{split.split}.parquet", split, predictor, ensemble.counts)
+            _write_predictions(predictions_file(out, split.split), split, predictor, ensemble.counts)
         artifact.write_json(out / REPORT, report)
 
 

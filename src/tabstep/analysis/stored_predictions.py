@@ -14,10 +14,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tabstep.analysis.selection import Probabilities
-from tabstep.analysis.stored_runs import PREDICTIONS, StoredRun
+from tabstep.analysis.stored_runs import StoredRun
 from tabstep.artifact.predictor import weighted_mean
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
+from tabstep.run_files import predictions_file
 from tabstep.training.metrics import CountScores, RankScores, build_metrics
 
 RANKING: Final = ("val_auroc", "val_average_precision")
@@ -101,7 +102,7 @@ class Split:
 
 def _read(candidate: Candidate, split: str) -> tuple[pa.Table, Probabilities]:
     """Return the id and label columns of stored predictions, and the probabilities."""
-    path = candidate.run.path / PREDICTIONS / f"{split}.parquet"
+    path = predictions_file(candidate.run.path, split)
     encoder = candidate.encoder
     kept = len(encoder.schema.columns) - len(encoder.schema.features)
     try:

@@ -9,17 +9,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from tabstep.errors import UserError
-
-REPORT: Final = "report.json"
-PREDICTIONS: Final = "predictions"
-MODEL: Final = "model"
-_HISTORY: Final = "metrics.csv"
-_MANIFEST: Final = "manifest.json"
+from tabstep.run_files import CONFIG, HISTORY, HYDRA, MANIFEST, METRICS, MODEL, REPORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +41,19 @@ def read_run(location: str | os.PathLike[str]) -> StoredRun:
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{path}: {what}: name the directory of a run")
-    alone = (path / _MANIFEST).is_file()
+    alone = (path / MANIFEST).is_file()
     model = path if alone else path / MODEL
-    report = model / "metrics.json" if alone else path / REPORT
-    configs = [model / "config.yaml", path / ".hydra" / "config.yaml"]
+    report = model / METRICS if alone else path / REPORT
+    configs = [model / CONFIG, path / HYDRA / "config.yaml"]
     config = next((file for file in configs if file.is_file()), None)
     if config is None and not report.is_file():
-        raise UserError(f"{path}: is not the directory of a run: it has no {REPORT}, no {MODEL}/ and no .hydra/")
+        raise UserError(f"{path}: is not the directory of a run: it has no {REPORT}, no {MODEL}/ and no {HYDRA}/")
     return StoredRun(
         path=path,
         model=model,
         config={} if config is None else _mapping(config),
         report=_mapping(report) if report.is_file() else {},
-        history=_history(path / _HISTORY),
+        history=_history(path / HISTORY),
     )
 
 

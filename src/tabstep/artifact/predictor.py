@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from pyarrow import csv
 from torch import Tensor, nn
 
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models.probabilities import probabilities
+from tabstep.models.probabilities import pooled, probabilities
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
+from tabstep.tables.columns import value_type
+from tabstep.tables.frames import is_location, like, to_table
+from tabstep.tables.locations import PARQUET_SUFFIXES
+from tabstep.tables.readers import Rows, open_rows
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.tables.source import ParquetSource, open_source
 
 CHUNK_ROWS = 16_384
+CSV_PACKINGS: Final[dict[str, str | None]] = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
-    """A fitted encoder and a trained model, and the weight of their probabilities among those of other members."""
+    """A fitted encoder and a trained model, and the weight of their probabilities among those of other members.
+
+    ``temperature`` divides the logits: one number, or one a label of a multilabel task. ``thresholds`` are those above
+    which a probability of the positive class, or of each label, is a prediction of it.
+    """
 
     encoder: Encoder
     model: nn.Module
     weight: float = 1.0
+    temperature: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.5,)
 
     def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
@@ -40,21 +54,33 @@ class Member:
 
     @torch.inference_mode()
     def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
-        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device."""
+        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device.
+
+        They are those of the model: no temperature has been applied. Members of an ensemble are pooled.
+        """
         device = next(self.model.parameters()).device
         size = bounded_rows(CHUNK_ROWS, x_num.shape[1] + x_cat.shape[1])
         parts = [
-            self.model(
-                torch.from_numpy(x_num[start : start + size]).to(device),
-                torch.from_numpy(x_cat[start : start + size]).to(device),
-            ).float()
+            pooled(
+                self.model(
+                    torch.from_numpy(x_num[start : start + size]).to(device),
+                    torch.from_numpy(x_cat[start : start + size]).to(device),
+                ),
+                self.encoder.task,
+            )
             for start in range(0, max(len(x_num), 1), size)
         ]
         return torch.cat(parts)
 
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Return logits divided by the temperature."""
+        if all(value == 1.0 for value in self.temperature):
+            return logits
+        return logits / torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)
+
     def spread(self, logits: Tensor) -> NDArray[np.float32]:
-        """Turn logits into one column of probability a class."""
-        probs = probabilities(logits, self.encoder.task).cpu()
+        """Turn the model's logits into one column of calibrated probability a class."""
+        probs = probabilities(self.calibrated(logits), self.encoder.task).cpu()
         if self.encoder.task == "binary":
             probs = torch.stack([1.0 - probs, probs], dim=1)
         return probs.numpy()
@@ -79,36 +105,52 @@ class Predictor:
         return self
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Those of the members; where they differ, their mean by the members' weights."""
+        if len({member.thresholds for member in self.members}) == 1:
+            return self.members[0].thresholds
+        count = max(len(member.thresholds) for member in self.members)
+        spread = np.array([np.broadcast_to(member.thresholds, count) for member in self.members])
+        return tuple(np.average(spread, axis=0, weights=[member.weight for member in self.members]).tolist())
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes as text, in the order of the probabilities."""
         return tuple(str(name) for name in self.encoder.classes)
 
-    def predict(self, table: pa.Table | pa.RecordBatch | str | os.PathLike[str]) -> pa.Table:
-        """Predict raw rows: a table, a record batch, or the location of parquet files.
+    def predict(self, table: Any) -> Any:
+        """Predict raw rows: a DataFrame, an Arrow table, a dict of arrays by column, or the location of files.
 
         Returns:
             The id and label columns where the input has them, ``prob_<class>`` for each class or label, float32, and
-            ``prediction`` (multilabel: ``prediction_<label>``), in the input's order.
+            ``prediction`` (multilabel: ``prediction_<label>``), in the input's order: a DataFrame for a DataFrame of
+            pandas or polars, a dict for a dict, else an Arrow table.
 
         Raises:
             UserError: a feature column is missing or of a type that cannot be read as in training.
         """
-        batches = [self._predict(batch) for batch in self._batches(table)]
-        return pa.Table.from_batches(batches)
+        predicted = pa.Table.from_batches([self._predict(batch) for batch in self._batches(table)])
+        return like(predicted, table)
+
+    def predict_proba(self, table: Any) -> NDArray[np.float32]:
+        """Return the probabilities ``(n, classes)`` of raw rows, in the order of ``class_names``."""
+        return np.concatenate([self.probabilities_of(batch) for batch in self._batches(table)])
 
     def predict_file(
         self, table: str | os.PathLike[str], out: str | os.PathLike[str], *, batch_rows: int = 65_536
     ) -> int:
-        """Stream parquet files into one parquet file with memory bounded by ``batch_rows``; return the number of rows.
+        """Stream files into one file with memory bounded by ``batch_rows``; return the number of rows.
 
-        The output appears under its name when it is complete; of several at once into one file, one stays whole.
+        ``out`` ends in .parquet or .csv (.csv.gz, .csv.zst). It appears under its name when it is complete; of several
+        calls at once into one file, one stays whole.
 
         Raises:
             UserError: as ``predict``, or ``out`` is one of the files that are read, no file, or cannot be written.
             RetryError: the disk is full.
         """
         target = Path(out)
-        source = self._open(table)
+        write = prediction_writer(target)
+        source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
         if target.is_dir():
@@ -116,26 +158,27 @@ class Predictor:
         if not target.parent.is_dir():
             raise UserError(f"{target}: there is no directory {target.parent}: make it first")
         with writing(f"{target}: cannot be written"), publishing(target) as temporary:
-            return write_batches(temporary, map(self._predict, self._source_batches(source, batch_rows)))
+            return write(temporary, map(self._predict, self._source_batches(source, batch_rows)))
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        if isinstance(table, pa.RecordBatch):
-            yield table
-        elif isinstance(table, pa.Table):
-            # A table of no rows has no batches, but its prediction has a schema.
-            yield from table.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-        else:
-            yield from self._source_batches(self._open(table), batch_rows)
+        if is_location(table):
+            yield from self._source_batches(self.open_table(table), batch_rows)
+            return
+        rows = to_table(table, where="table")
+        # A table of no rows has no batches, but its prediction has a schema.
+        yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
-    def _open(self, table: str | os.PathLike[str]) -> ParquetSource:
-        """Open parquet files; features that only the names of directories hold are read from these."""
-        source = open_source(os.fspath(table), split="table")
-        lacking = set(self.encoder.schema.features) - set(source.arrow_schema.names)
-        if lacking & set(source.ignored_partitions):
-            return open_source(os.fspath(table), split="table", partitioning="hive")
+    def open_table(self, location: str | os.PathLike[str]) -> Rows:
+        """Open files or a table of Delta or Iceberg; columns of CSV are read as what they were in training."""
+        kinds = self.encoder.kinds | dict.fromkeys(dict(self.encoder.schema.parse), "text")  # the encoder parses it
+        source = open_rows(os.fspath(location), where="table", kinds=kinds)
+        if isinstance(source, ParquetSource):
+            lacking = set(self.encoder.schema.features) - set(source.arrow_schema.names)
+            if lacking & set(source.ignored_partitions):  # as in train, where directories' names were read as columns
+                return open_source(os.fspath(location), split="table", partitioning="hive")
         return source
 
-    def _source_batches(self, source: ParquetSource, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _source_batches(self, source: Rows, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema
         present = [name for name in schema.columns if name in source.arrow_schema.names]
         missing = [name for name in schema.features if name not in present]
@@ -154,9 +197,11 @@ class Predictor:
             columns[_free(f"prob_{name}", columns)] = pa.array(np.ascontiguousarray(probs[:, index]))
         if self.encoder.task == "multilabel":
             for index, name in enumerate(self.class_names):
-                columns[_free(f"prediction_{name}", columns)] = pa.array((probs[:, index] > 0.5).astype(np.int8))
+                threshold = self.thresholds[index % len(self.thresholds)]
+                taken = probs[:, index].astype(np.float64) > threshold
+                columns[_free(f"prediction_{name}", columns)] = pa.array(taken.astype(np.int8))
         else:
-            winners = pa.array(_decide(probs))
+            winners = pa.array(_decide(probs, self.thresholds[0]))
             columns[_free("prediction", columns)] = pa.array(list(self.encoder.classes)).take(winners)
         return pa.RecordBatch.from_pydict(columns)
 
@@ -186,8 +231,10 @@ def weighted_mean(parts: Sequence[NDArray[np.float32]], weights: Sequence[float]
     return (total / sum(weights)).astype(np.float32)
 
 
-def _decide(probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the likelier class; an exact half is the first one, as in the metrics."""
+def _decide(probs: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int64]:
+    """Return the likeliest class; an exact half is the first of two, as in the metrics, or what a threshold says."""
+    if threshold != 0.5 and probs.shape[1] == 2:
+        return (probs[:, 1].astype(np.float64) > threshold).astype(np.int64)
     return np.asarray(probs.argmax(axis=1), dtype=np.int64)
 
 
@@ -195,6 +242,35 @@ def _free(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def prediction_writer(path: Path) -> Callable[[Path, Iterable[pa.RecordBatch]], int]:
+    """Return what writes record batches in the form that the ending of ``path`` names.
+
+    Raises:
+        UserError: the ending names none.
+    """
+    name = path.name.lower()
+    if name.endswith(PARQUET_SUFFIXES):
+        return write_batches
+    packing = next((packing for ending, packing in CSV_PACKINGS.items() if name.endswith(ending)), "")
+    if packing == "":
+        raise UserError(f"{path}: its ending names no form: write .parquet, or {', '.join(CSV_PACKINGS)}")
+    return partial(write_csv, packing=packing)
+
+
+def write_csv(path: Path, batches: Iterable[pa.RecordBatch], *, packing: str | None) -> int:
+    """Write record batches of one schema as CSV, with a line of names, and return the number of rows."""
+    rows = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(pa.output_stream(path, compression=packing))
+        writer: csv.CSVWriter | None = None
+        for batch in batches:
+            plain = pa.schema([(field.name, value_type(field.type)) for field in batch.schema])
+            writer = writer or stack.enter_context(csv.CSVWriter(file, plain))
+            writer.write_batch(batch.cast(plain))
+            rows += batch.num_rows
+    return rows
 
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:

@@ -3,11 +3,13 @@
 =====================  =====================================================================
 ``model.safetensors``  weights of the best epoch
 ``model.json``         architecture: name, widths, options
+``calibration.json``   the temperature that logits are divided by, and the thresholds of decisions
 ``encoder.json``       the fitted transform with schema, task and classes
 ``schema.json``        columns by role, task and classes, for people and other programs
 ``config.yaml``        the resolved configuration of the run
 ``metrics.json``       scores of the run
 ``versions.json``      what it was trained with
+``MODEL_CARD.md``      all of that for a person
 ``golden.parquet``     a few raw rows and the probabilities that must come out
 ``manifest.json``      format, and the SHA-256 of each file above
 ``code/``              what SageMaker's containers serve it with; a service may put another handler in its place
@@ -28,7 +30,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +44,27 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from tabstep import __version__
+from tabstep.artifact.model_card import CARD, model_card
 from tabstep.artifact.predictor import Member, Predictor
 from tabstep.artifact.serving_code import CODE, PACKAGE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models import ENTRY_POINTS, MODELS, build_model
+from tabstep.models import build_model
+from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
 from tabstep.system.atomic_write import file_digest, sync_directory, temporary_beside, write_durably
 from tabstep.system.exits import of_the_machine
 from tabstep.tables.locations import first_line
 
 FORMAT = 1
 ENSEMBLE_FORMAT = 2
+CALIBRATION = "calibration.json"
+"""Absent from artifacts of versions that fitted no temperature."""
 ENSEMBLE, MEMBERS = "ensemble.json", "members"
 GOLDEN_ROWS = 8
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference of a probability between machines that is still rounding."""
-_MEMBER_FILES = ("model.safetensors", "model.json", "encoder.json", "config.yaml", "metrics.json", "versions.json")
-_SHARED_FILES = ("schema.json", "config.yaml", "metrics.json", "versions.json", "golden.parquet")
+_MEMBER_FILES = (WEIGHTS, "model.json", "encoder.json", CONFIG, METRICS, "versions.json")
+_SHARED_FILES = ("schema.json", CONFIG, METRICS, "versions.json", "golden.parquet")
 _MALFORMED = (
     ValueError,
     TypeError,
@@ -94,12 +100,24 @@ class Architecture:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What follows the logits, fitted on val: ``temperature`` and ``thresholds`` as in ``Member``."""
+
+    temperature: tuple[float, ...] = (1.0,)
+    thresholds: tuple[float, ...] = (0.5,)
+
+
+NO_CALIBRATION = Calibration()
+
+
 def save(
     directory: Path,
     *,
     weights: Mapping[str, Tensor],
     architecture: Architecture,
     encoder: Encoder,
+    calibration: Calibration = NO_CALIBRATION,
     golden: pa.RecordBatch,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -112,8 +130,9 @@ def save(
     with temporary_beside(directory, directory=True) as (temporary, _):
         # safetensors' own writer reports a full disk as an error of its format
         content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
-        (temporary / "model.safetensors").write_bytes(content)
+        (temporary / WEIGHTS).write_bytes(content)
         write_json(temporary / "model.json", vars(architecture))
+        write_json(temporary / CALIBRATION, vars(calibration))
         (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
         _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
@@ -141,10 +160,11 @@ def save_ensemble(
             target.mkdir(parents=True)
             for name in _MEMBER_FILES:
                 shutil.copyfile(source / name, target / name)
+            if (source / CALIBRATION).exists():
+                shutil.copyfile(source / CALIBRATION, target / CALIBRATION)
         write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
-        golden = _golden(next(iter(members)))
-        rows = golden.select(golden.schema.names[:-1])
-        _finish(temporary, directory, golden=rows, config=config, metrics=metrics)
+        golden = golden_rows(next(iter(members)))
+        _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 
 def _finish(
@@ -160,19 +180,21 @@ def _finish(
     encoder = predictor.encoder
     schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
     write_json(temporary / "schema.json", schema)
-    (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
-    write_json(temporary / "metrics.json", metrics)
+    (temporary / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    write_json(temporary / METRICS, metrics)
     write_json(temporary / "versions.json", versions())
     expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
     pq.write_table(
         pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
     )
-    plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
-    write_code(temporary / CODE, sorted(plugins))
+    architectures = [_architecture(path).name for path in _member_weights(temporary)]
+    card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=versions())
+    (temporary / CARD).write_text(card, encoding="utf-8")
+    write_code(temporary / CODE, sorted({*architectures}))
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())
     files = {path.relative_to(temporary).as_posix(): file_digest(path) for path in paths}
     number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
-    write_json(temporary / "manifest.json", {"format": number, "files": files})
+    write_json(temporary / MANIFEST, {"format": number, "files": files})
     _swap(temporary, directory)
 
 
@@ -180,7 +202,7 @@ def check_place(directory: Path, what: str) -> None:
     """Refuse a place whose content is no artifact: ``save`` would replace it. Messages begin with ``what``."""
     if directory.is_file():
         raise UserError(f"{what}: {directory} is a file, a directory is due: name another one")
-    if directory.is_dir() and not (directory / "manifest.json").exists() and any(directory.iterdir()):
+    if directory.is_dir() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
         name = min(path.name for path in directory.iterdir())
         raise UserError(f"{what}: {directory} holds {name!r} and is no model: name a new or an empty directory")
 
@@ -196,12 +218,6 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     predictor = _build(directory)
     _check_golden(predictor, directory)
     return predictor.to(device)
-
-
-def _plugin(model: str) -> list[str]:
-    """Return the requirement of the package that registered a model, none for a model of our own."""
-    points = [] if model in MODELS else entry_points(group=ENTRY_POINTS, name=model)
-    return [f"{point.dist.name}=={point.dist.version}" for point in points if point.dist is not None]
 
 
 def versions() -> dict[str, str]:
@@ -247,6 +263,13 @@ def _architecture(directory: Path) -> Architecture:
         return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
 
 
+def _calibration(directory: Path) -> Calibration:
+    file = directory / CALIBRATION
+    with _reading(directory, CALIBRATION):
+        data = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return Calibration(**{name: tuple(map(float, values)) for name, values in data.items()})
+
+
 def _member(directory: Path, weight: float) -> Member:
     try:
         encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
@@ -255,10 +278,10 @@ def _member(directory: Path, weight: float) -> Member:
     with _reading(directory, "model.json"):
         model = _architecture(directory).build()
     try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
+        model.load_state_dict(load_file(directory / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{directory}: the weights do not fit model.json: {str(error).splitlines()[0]}") from error
-    return Member(encoder=encoder, model=model, weight=weight)
+    return Member(encoder=encoder, model=model, weight=weight, **vars(_calibration(directory)))
 
 
 def _expected_name(batch: pa.RecordBatch) -> str:
@@ -288,10 +311,10 @@ def _check_files(directory: Path) -> None:
 
 def _manifest(directory: Path) -> dict[str, str]:
     """Return the digest of each file that an artifact says it has."""
-    manifest_file = directory / "manifest.json"
+    manifest_file = directory / MANIFEST
     if not manifest_file.is_file():
         below = directory / "model"
-        hint = f": did you mean {str(below)!r}?" if (below / "manifest.json").is_file() else ""
+        hint = f": did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else ""
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
     with _reading(directory, "manifest.json"):
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
@@ -332,6 +355,12 @@ def _golden(directory: Path) -> pa.RecordBatch:
         return table.combine_chunks().to_batches()[0]
 
 
+def golden_rows(directory: Path) -> pa.RecordBatch:
+    """Return the raw rows that an artifact is checked with, without what must come out."""
+    rows = _golden(directory)
+    return rows.select(rows.schema.names[:-1])
+
+
 def _check_golden(predictor: Predictor, directory: Path) -> None:
     rows = _golden(directory)
     with _reading(directory, "encoder.json"):
@@ -370,7 +399,7 @@ def _fill(directory: Path, temporary: Path) -> None:
 
     The manifest goes first: until all files are those that it names, ``load`` refuses the directory.
     """
-    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != "manifest.json")
+    names = sorted((path.name for path in temporary.iterdir()), key=lambda name: name != MANIFEST)
     for name in [*names, *{path.name for path in directory.iterdir()}.difference(names)]:
         target = directory / name
         if target.is_dir() and not target.is_symlink():

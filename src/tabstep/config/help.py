@@ -2,51 +2,151 @@
 
 from __future__ import annotations
 
+import dataclasses
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tabstep.config import fields
 from tabstep.config.overrides import group_options
+from tabstep.config.settings import Settings
+from tabstep.errors import UserError, nearest
+from tabstep.registry import PluginSettings
 
-USAGE = """\
-tabstep trains, tests and saves a classifier of parquet tables.
+USAGE: Final = """\
+tabstep trains, tests and saves a classifier of tables.
 
-Usage:
-  python train.py [group=option ...] [key=value ...] [-m]    (installed: tabstep train ...)
+Usage: python train.py [group=option ...] [key=value ...] [-m]    (installed: tabstep train ...)
 
-Examples:
-  python train.py                                            the built-in table, default settings
-  python train.py data.path=tables schema.label=target       tables/train.parquet, val.parquet, test.parquet
-  python train.py model=resnet optimizer.lr=3e-4 trainer.max_epochs=20
-  python train.py trainer=gpu experiment=example             a GPU; conf/experiment/example.yaml
-  python train.py debug=fast                                 one batch through every stage
-  python train.py -m seed=1,2,3 model=mlp,resnet             a sweep: six runs
-  python train.py launch=sagemaker launch.role=ARN           the same as a SageMaker job; launch=dry_run shows it first
+  python train.py                                       the built-in table, default settings
+  python train.py data.path=tables schema.label=target  tables/train.parquet (or .csv), val, test
+  python train.py model=resnet optimizer.lr=3e-4 debug=fast
+  python train.py -m seed=1,2,3 model=mlp,resnet        a sweep: six runs
+  python train.py launch=dry_run launch.role=ARN        shows the job that launch=sagemaker sends
 
 Flags:
   -m, --multirun          one run for each combination of values
   --cfg job               print the composed configuration and stop
   --config-dir DIR        your own options of the groups below DIR
+  --help GROUP or KEY     every key of it with its default, as in --help data
   --hydra-help            Hydra's other flags"""
+
+USUAL: Final = (
+    "data.path",
+    "data.train",
+    "data.val",
+    "data.test",
+    "data.batch_size",
+    "data.checks",
+    "schema.label",
+    "schema.id",
+    "schema.drop",
+    "model.width",
+    "model.dropout",
+    "loss.class_weights",
+    "optimizer.lr",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "callbacks.early_stopping.patience",
+    "objective",
+    "seed",
+    "resume",
+    "paths.output_dir",
+)
+_WIDTH: Final = 100
 
 
 def help_text(conf_dirs: Sequence[Path]) -> str:
-    """Return usage, examples, the options of each group and every key with its meaning."""
+    """Return one screen: usage, the options of each group, the keys that people set and where the others are."""
     options = group_options(conf_dirs)
     width = max(map(len, options), default=0)
-    groups = [f"  {name:<{width}} {', '.join(found)}" for name, found in options.items()]
-    keys = [f"  {path:<36} {meaning}" for path, meaning in _keys()]
-    return "\n".join([USAGE, "", "Groups:", *groups, "", "Keys:", *keys])
+    groups = [f"  {name:<{width}}  {', '.join(found)}" for name, found in options.items()]
+    keys = [f"  {path:<35}{textwrap.shorten(_meaning(path), _WIDTH - 37, placeholder=' …')}" for path in USUAL]
+    rest = f"All {sum(1 for _ in _keys())} keys, group by group: --help data, --help trainer, ..., --help all."
+    return "\n".join([USAGE, "", "Groups:", *groups, "", "Keys that people set:", *keys, "", rest])
 
 
-def _keys() -> Iterator[tuple[str, str]]:
+def topic_help(topic: str, conf_dirs: Sequence[Path]) -> str:
+    """Return every key of a group, or below a dotted key, with its default; ``all`` is every key there is.
+
+    Raises:
+        UserError: there is no such group or key.
+    """
+    options = group_options(conf_dirs)
+    known = {*fields.key_paths(), *options, "all"}
+    if topic not in known:
+        raise UserError(f"--help {topic}: no such group or key: {nearest(topic, known)}")
+    lines = [
+        f"{topic}={option:<18} {_first_comment(conf_dirs, topic, option)}".rstrip() for option in options.get(topic, [])
+    ]
+    paths = [path for path, _ in _keys() if topic in ("all", path) or path.startswith(f"{topic}.")]
+    blocks = ["\n".join(lines)] if lines else []
+    return "\n\n".join([*blocks, "\n".join(map(_key_lines, paths))]).rstrip()
+
+
+def _first_comment(conf_dirs: Sequence[Path], group: str, option: str) -> str:
+    """Return what the file of an option says of it in its first line of comment."""
+    for directory in conf_dirs:
+        file = directory / group / f"{option}.yaml"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        for line in lines:
+            if line.startswith("#") and not line.startswith("# @"):
+                return line.lstrip("# ")
+    return ""
+
+
+def _key_lines(path: str) -> str:
+    """Return a key with its default, and below it what it means and what values it takes."""
+    about = textwrap.wrap(_meaning(path, values=True), _WIDTH - 6, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join([f"  {path}={', '.join(_defaults(path)) or '...'}", *about])
+
+
+def _keys() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for path, variants in fields.key_paths().items():
         if not fields.groups(variants[0]) and not path.endswith(".name"):
-            yield path, _meaning(variants)
+            yield path, variants
 
 
-def _meaning(variants: tuple[Any, ...]) -> str:
+def _meaning(path: str, *, values: bool = False) -> str:
+    """Return what a key means, with the values it takes where they are asked for or nothing else is said."""
+    variants = fields.key_paths()[path]
     meaning = next((text for text in map(fields.doc, variants) if text), "")
-    values = fields.describe(variants[0])
-    return f"{meaning} ({values})" if meaning else values
+    taken = fields.describe(variants[0])
+    if not meaning:
+        return taken
+    return f"{meaning}; {taken}" if values else meaning
+
+
+def _defaults(path: str) -> list[str]:
+    """Return the defaults of a key, of several where the options of its group have other ones; none where it has none.
+
+    >>> _defaults("data.val_share"), _defaults("optimizer.lr"), _defaults("paths.output_dir")
+    (['0.2'], ['0.001 (muon)', '0.001 (adamw)', '0.1 (sgd)'], [])
+    """
+    found = {}
+    classes: list[tuple[type, str]] = [(Settings, "")]
+    *parents, key = path.split(".")
+    for parent in parents:
+        classes = [
+            (group, fields.name_of(group) or "" if len(fields.groups(annotation)) > 1 else name)
+            for cls, name in classes
+            if (annotation := fields.hints(cls).get(parent)) is not None
+            for group in fields.groups(annotation)
+            if group is not PluginSettings
+        ]
+    for cls, name in classes:
+        for field in dataclasses.fields(cls):
+            if field.name == key and (value := _default(field)) is not dataclasses.MISSING:
+                found[name] = _written(value)
+    same = len(set(found.values())) == 1
+    return list(found.values())[:1] if same else [f"{text} ({name})" for name, text in found.items()]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _written(value: Any) -> str:
+    words = {True: "true", False: "false", None: "null"}
+    return words[value] if isinstance(value, bool) or value is None else str(value)

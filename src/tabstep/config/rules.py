@@ -9,15 +9,22 @@ from typing import Any
 
 from tabstep.config.settings import (
     AdamWSettings,
+    CallbackSettings,
+    CosineSettings,
     DataSettings,
     LaunchSettings,
     LossSettings,
+    MuonSettings,
+    OneCycleSettings,
     OptimizerSettings,
     PathSettings,
     RemoteSettings,
+    SchedulerSettings,
     SchemaSettings,
     SGDSettings,
+    TrainerSettings,
 )
+from tabstep.decisions import parse_goal
 from tabstep.errors import nearest
 
 RESUME_WORDS = ("auto", "must", "never")
@@ -99,10 +106,22 @@ def _locations(data: DataSettings) -> Iterator[str]:
 
 
 def _optimizer(optimizer: OptimizerSettings) -> Iterator[str]:
-    if isinstance(optimizer, AdamWSettings) and len(optimizer.betas) != 2:
+    if isinstance(optimizer, AdamWSettings | MuonSettings) and len(optimizer.betas) != 2:
         yield f"optimizer.betas: expected two numbers, got {len(optimizer.betas)}"
     if isinstance(optimizer, SGDSettings) and optimizer.nesterov and optimizer.momentum == 0:
         yield "optimizer.nesterov: needs optimizer.momentum > 0: set one of them"
+
+
+def _length(trainer: TrainerSettings, scheduler: SchedulerSettings, callbacks: CallbackSettings) -> Iterator[str]:
+    if trainer.max_epochs is not None:
+        return
+    if isinstance(scheduler, CosineSettings | OneCycleSettings):
+        yield f"scheduler.name: {scheduler.name} spans trainer.max_epochs, which is null: set it, or scheduler=plateau"
+    if callbacks.early_stopping.patience is None and trainer.max_time is None:
+        yield (
+            "callbacks.early_stopping.patience: is null, and so are trainer.max_epochs and trainer.max_time: the run "
+            "would never end: set one of them"
+        )
 
 
 def _resume(resume: str) -> Iterator[str]:
@@ -148,14 +167,32 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
+def _decision(decision: str | None) -> Iterator[str]:
+    if decision is not None:
+        try:
+            parse_goal(decision)
+        except ValueError as error:
+            yield f"decision: {error}"
+
+
+def _split(data: DataSettings) -> Iterator[str]:
+    if data.split.group is not None and data.split.time is not None:
+        yield "data.split: group and time are both set: choose one of them"
+    if data.val is not None and (data.split.group, data.split.time) != (None, None):
+        yield "data.split: says how val is held out of train, but data.val is set: set one of the two back"
+
+
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema",), _columns),
     (("schema",), _task),
     (("schema",), _classes),
     (("schema", "loss"), _loss),
     (("data",), _locations),
+    (("data",), _split),
     (("optimizer",), _optimizer),
+    (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
+    (("decision",), _decision),
     (("paths",), _paths),
     (("data", "paths"), _outside),
     (("launch",), _launch),

@@ -12,7 +12,7 @@ PATTERNS: Final = {
     "a private key": r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
     "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22,})",
     "a GitLab token": r"\bglpat-[\w-]{20}",
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{34}\b",
+    "a Hugging Face token": r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}",
     "a Slack token": r"\bxox[abprs]-[0-9]{8,}-[\w-]{10,}",
     "an API key": r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{32,}",
 }
@@ -55,6 +55,22 @@ def redacted(config: Any, environment: Mapping[str, str]) -> Any:
     """
     secrets = [text for name, text in environment.items() if _NAME.search(name) and len(text) >= _SHORTEST]
     return _without(config, secrets) if secrets else config
+
+
+def hidden(config: Any) -> Any:
+    """Return a copy in which what looks like a secret is hidden, by its form or by the name of its key.
+
+    >>> hidden({"tags": ["s3://me:hunter22@bucket"], "api_key": "x", "lr": 0.1})
+    {'tags': ['s3***bucket'], 'api_key': '***', 'lr': 0.1}
+    """
+    if isinstance(config, Mapping):
+        return {key: _HIDDEN if _NAME.search(str(key)) else hidden(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [hidden(item) for item in config]
+    if isinstance(config, str):
+        for pattern in _COMPILED.values():
+            config = pattern.sub(_HIDDEN, config)
+    return config
 
 
 def _without(value: Any, secrets: list[str]) -> Any:

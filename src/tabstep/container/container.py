@@ -30,15 +30,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from tabstep.config.grammar import quoted
-from tabstep.container.hyperparameters import for_job, unpack
+from tabstep.container.hyperparameters import unpack, without_local_places
 from tabstep.container.statistics import write_statistics
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError, nearest
+from tabstep.run_files import CHECKPOINTS, MODEL, REPORT
 from tabstep.schema import SPLITS
 from tabstep.system.atomic_write import temporary_beside
 
 MAX_REASON: Final = 1_024
 EXTRA_CONF: Final = "conf_extra"
 """Directory of the bundle with the options of ``--config-dir``."""
+CODE: Final = "code"
+"""Channel with the bundle, where the job has no network to fetch it through: no split."""
 TUNED: Final = "_tuning_objective_metric"
 """Hyperparameter that the service adds to each job of a tuner."""
 
@@ -51,9 +54,9 @@ class Container:
 
     @property
     def channels(self) -> dict[str, Path]:
-        """Directory of each channel by name."""
+        """Directory of each channel of data by name."""
         names = self._config("inputdataconfig.json")
-        return {name: self.base / "input" / "data" / name for name in sorted(names)}
+        return {name: self.base / "input" / "data" / name for name in sorted(names) if name != CODE}
 
     @property
     def output_data(self) -> Path:
@@ -70,9 +73,9 @@ class Container:
         """
         given = self._config("hyperparameters.json")
         if TUNED not in given:
-            return self.base / "checkpoints"
+            return self.base / CHECKPOINTS
         digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
-        return self.base / "checkpoints" / (os.environ.get("TRAINING_JOB_NAME") or digest)
+        return self.base / CHECKPOINTS / (os.environ.get("TRAINING_JOB_NAME") or digest)
 
     def arguments(self, bundle: Path) -> list[str]:
         """Return the command line of the run: what was launched, in the places of this container.
@@ -84,7 +87,7 @@ class Container:
             ProblemsError: a channel has a name that no split has, or there is none for the train split.
             UserError: the hyperparameters cannot be read, or hosts have different parts of val or test.
         """
-        given = for_job(unpack(self._config("hyperparameters.json"), bundle))
+        given = without_local_places(unpack(self._config("hyperparameters.json"), bundle))
         resume = "must" if "resume=must" in given else "auto"
         launched = [text for text in given if not text.startswith("resume=")]
         flags = [f"--config-dir={bundle / EXTRA_CONF}"] if (bundle / EXTRA_CONF).is_dir() else []
@@ -160,7 +163,7 @@ def command(run: Callable[[Sequence[str]], None], argv: Sequence[str] | None) ->
 
     def job() -> None:
         run(container.arguments(Path(sys.argv[0]).resolve().parent))
-        write_statistics(container.output_data / "report.json", container.base / "model", container.checkpoints)
+        write_statistics(container.output_data / REPORT, container.base / MODEL, container.checkpoints)
 
     return reporting(job)
 

@@ -56,7 +56,7 @@ def pack(overrides: Sequence[str]) -> dict[str, str]:
     return readable | ({PACKED_KEY: _encode(packed)} if packed else {})
 
 
-def spill(hyperparameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, bytes]]:
+def move_long_to_file(hyperparameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, bytes]]:
     """Move packed overrides that are too long for the service into a file of the bundle.
 
     Returns:
@@ -90,10 +90,10 @@ def unpack(hyperparameters: Mapping[str, str], directory: Path | None = None) ->
     return [text for text in packed if _key(text) not in ours] + [f"{key}={ours[key]}" for key in sorted(ours)]
 
 
-def for_job(overrides: Sequence[str]) -> list[str]:
+def without_local_places(overrides: Sequence[str]) -> list[str]:
     """Leave out what says where something is, for a job has its own places: the launch, paths, data and Hydra's.
 
-    >>> for_job(["launch=sagemaker", "launch.spot=true", "data.path=tables", "data.batch_size=64", "model=resnet"])
+    >>> without_local_places(["launch.spot=true", "data.path=tables", "data.batch_size=64", "model=resnet"])
     ['data.batch_size=64', 'model=resnet']
     """
     places = re.compile(

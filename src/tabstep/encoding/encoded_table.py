@@ -9,15 +9,14 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from tabstep.config.settings import EncoderSettings
-from tabstep.encoding.encoder import FORMAT, Encoder
+from tabstep.encoding.encoder import FORMAT, Encoder, EncoderOptions
 from tabstep.encoding.labels import Label
 from tabstep.schema import Schema, Task
 from tabstep.system.cache import cached_text, publish, read_sealed, write_sealed
@@ -64,29 +63,35 @@ class EncodedTable:
     def rows(self) -> pa.Table:
         """Return the id and label columns as they are in the source, in the order of the arrays; not copied."""
         with pa.memory_map(str(self.rows_file)) as file:
-            return pa.ipc.open_file(file).read_all()
+            return pa.ipc.open_file(file).read_all().slice(0, self.num_rows)
+
+    def head(self, rows: int) -> EncodedTable:
+        """Return the first rows as a table of their own: views, nothing is copied."""
+        return replace(self, x_num=self.x_num[:rows], x_cat=self.x_cat[:rows], y=self.y[:rows])
 
 
-def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path) -> EncodedTable:
+def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path, *, fitted_on: bool = False) -> EncodedTable:
     """Encode ``source``, or open what an earlier call has encoded.
 
+    ``fitted_on``: the encoder was fitted on this source, so that target statistics must not show a row its own label.
     The directory under ``cache_dir`` appears complete or not at all; a damaged one is built again.
 
     Raises:
         UserError: a label is null or unknown, a column is missing, or ``cache_dir`` cannot be written.
         RetryError: the disk is full.
     """
-    key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()}"
+    key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()} {fitted_on and bool(encoder.statistics)}"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     return publish(
         cache_dir / fingerprint[:16],
-        build=lambda directory: _build(source, encoder, directory, fingerprint),
+        build=lambda directory: _build(source, encoder, directory, fingerprint, fitted_on=fitted_on),
         load=lambda directory: _open(directory, fingerprint, source.split),
     )
 
 
-def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint: str) -> None:
+def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint: str, *, fitted_on: bool) -> None:
     schema = encoder.schema
+    fold_sums = encoder.fold_sums(source) if fitted_on else None
     kept = schema.columns[: len(schema.columns) - len(schema.features)]
     row = 0
     with ExitStack() as stack:
@@ -97,7 +102,7 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
         fields = pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in kept])
         writer = stack.enter_context(pa.ipc.new_file(rows, fields))
         for batch in source.batches(schema.columns):
-            num, cat = encoder.transform(batch)
+            num, cat = encoder.transform(batch, first_row=row, fold_sums=fold_sums)
             x_num.write(num.data)
             x_cat.write(cat.data)
             y.write(encoder.encode_labels(batch, first_row=row, where=source.where).data)
@@ -152,18 +157,18 @@ def fit_cached(
     source: ParquetSource,
     schema: Schema,
     *,
-    settings: EncoderSettings,
+    options: EncoderOptions,
     task: Task | None,
     classes: Sequence[Label] | None,
     seed: int,
     cache_dir: Path,
 ) -> Encoder:
     """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data."""
-    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(settings), task, classes, seed]
+    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
     return Encoder.from_json(
         cached_text(
             cache_dir,
             "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
-            lambda: Encoder.fit(source, schema, settings=settings, task=task, classes=classes, seed=seed).to_json(),
+            lambda: Encoder.fit(source, schema, options=options, task=task, classes=classes, seed=seed).to_json(),
         )
     )

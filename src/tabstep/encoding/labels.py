@@ -65,7 +65,8 @@ class LabelFit:
 
     >>> table = pa.table({"y": ["no", "yes", "no"]})
     >>> labels = LabelFit(table.schema, ["y"], task=None, declared=None, where="data.train")
-    >>> labels.add(table.to_batches()[0], 0)
+    >>> labels.add(table.to_batches()[0], 0).tolist()
+    [[0], [1], [0]]
     >>> labels.finish()
     ('binary', ('no', 'yes'))
     """
@@ -83,23 +84,39 @@ class LabelFit:
         self._where = where
         self._kind = label_kind(names[0], schema.field(names[0]).type)
         self._task = "multilabel" if task is None and len(names) > 1 else task
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}
         if self._task != "multilabel" and len(names) > 1:
             raise UserError(f"schema.task: {task} has one label column, schema.label has {len(names)}")
         if self._task == "multilabel":
             self._check_flags(schema, declared)
         self._declared = None if declared is None or self._task == "multilabel" else self._declare(declared)
 
-    def add(self, batch: pa.RecordBatch, first_row: int) -> None:
-        """Take the labels of ``batch``; a null or an undeclared one is an error that names its row."""
+    @property
+    def width(self) -> int:
+        """Number of columns that ``add`` returns."""
+        return len(self._names)
+
+    def add(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+        """Take the labels of ``batch``; a null or an undeclared one is an error that names its row.
+
+        Return ``(n, width)``: the number of each label in the order of first appearance, or the flags of a multilabel
+        task.
+        """
         if self._task == "multilabel":
-            flags(batch, self._names, first_row=first_row, where=self._where)
-            return
+            return flags(batch, self._names, first_row=first_row, where=self._where)
         text = label_texts(batch, self._names[0], first_row=first_row, where=self._where)
         for value in pc.unique(text).to_pylist():
             if value not in self._seen:
                 self._check(value, first_row + pc.index(text, value).as_py())
-                self._seen.add(value)
+                self._seen[value] = len(self._seen)
+        codes: np.ndarray = pc.index_in(text, value_set=pa.array(list(self._seen), pa.string())).to_numpy()
+        return codes[:, None]
+
+    def targets(self, added: np.ndarray) -> np.ndarray:
+        """Return ``(n, outputs)`` of what ``add`` returned for some rows: 0 or 1 for each class or label."""
+        if self._task == "multilabel":
+            return added
+        return (added == np.arange(len(self._seen))).astype(np.float64)
 
     def finish(self) -> tuple[Task, tuple[Label, ...]]:
         """Return the task and its classes in order; the second of two is the positive one."""

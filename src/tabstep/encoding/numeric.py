@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from tabstep.encoding.repeated_values import SpikeColumn, SpikeFit
+from tabstep.encoding.folds import centred, row_folds
+from tabstep.encoding.repeated_values import SpikeColumn, fit_spikes
 from tabstep.encoding.sketch import Moments, RowSample
 from tabstep.tables.columns import ValueKind, value_kind
 from tabstep.tables.record_batch import get_column, numbers
@@ -36,8 +37,8 @@ class NumericColumn:
     ``indicator``: some, not all, of its values were missing in train, so that it has a second input that says so.
     ``knots`` and ``scores`` are those of quantile scaling, ``center`` and ``scale`` those of the other two.
 
-    >>> fitted = NumericFit(["x"], scaling="quantile", num_rows=3, seed=0)
-    >>> fitted.add(pa.record_batch({"x": [1, 2, 300]}), 0)
+    >>> fitted = NumericFit(["x"], scaling="quantile", num_rows=3, num_labels=1, seed=0)
+    >>> fitted.add(pa.record_batch({"x": [1, 2, 300]}), np.zeros((3, 1)), 0)
     >>> fitted.finish()[0].apply(np.array([1.0, 2.0, 151.0, 9e9, np.nan])).round(2).tolist()
     [-0.97, 0.0, 0.48, 0.97, 0.0]
     """
@@ -92,31 +93,38 @@ class NumericColumn:
 class NumericFit:
     """Collects what the scaling of ``names`` needs, batch by batch; memory does not grow with the rows."""
 
-    def __init__(self, names: Sequence[str], *, scaling: Scaling, num_rows: int, seed: int) -> None:
+    def __init__(self, names: Sequence[str], *, scaling: Scaling, num_rows: int, num_labels: int, seed: int) -> None:
         self._names = names
         self._kinds: list[ValueKind] = ["nothing"] * len(names)
         self._scaling = scaling
         self._moments = Moments(len(names))
-        self._spikes = SpikeFit(names)
-        limit = min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * max(1, len(names)))) if scaling != "standard" else 0
-        self._sample = RowSample(num_columns=len(names), num_rows=num_rows, limit=max(limit, 1), seed=seed)
+        width = len(names) + num_labels + 1
+        limit = max(1, min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * width)))
+        self._sample = RowSample(num_columns=width, num_rows=num_rows, limit=limit, seed=seed)
         self._max_knots = max(16, min(_MAX_KNOTS, _ALL_KNOTS // max(1, len(names))))
 
-    def add(self, batch: pa.RecordBatch, first_row: int) -> None:
-        """Take the rows of ``batch``, the first of which is row ``first_row`` of the table."""
+    def add(self, batch: pa.RecordBatch, labels: np.ndarray, first_row: int) -> None:
+        """Take the rows of ``batch`` and their labels ``(n, k)``; the first one is row ``first_row`` of the table."""
         if not self._names:
             return
-        block = np.empty((len(self._names), batch.num_rows))
+        block = np.empty((len(self._names) + labels.shape[1] + 1, batch.num_rows))
         for index, name in enumerate(self._names):
             block[index] = numbers(batch, name)
             self._kinds[index] = value_kind(get_column(batch, name).type)
-        self._moments.add(block)
-        self._spikes.add(block)
+        block[len(self._names) : -1] = labels.T
+        block[-1] = row_folds(first_row, batch.num_rows)
+        self._moments.add(block[: len(self._names)])
         self._sample.add(block, first_row)
 
-    def spikes(self) -> tuple[SpikeColumn, ...]:
-        """Return the columns whose values become codes as well."""
-        return self._spikes.finish()
+    def spikes(self, targets: Callable[[np.ndarray], np.ndarray]) -> tuple[SpikeColumn, ...]:
+        """Return the columns whose values become codes as well; ``targets`` turns labels ``(n, k)`` into outputs."""
+        if not self._names:
+            return ()
+        sampled = self._sample.values
+        outputs = centred(targets(sampled[len(self._names) : -1].T))
+        folds = sampled[-1].astype(np.int64)
+        found = (fit_spikes(name, sampled[index], outputs, folds) for index, name in enumerate(self._names))
+        return tuple(column for column in found if column is not None)
 
     def finish(self) -> tuple[NumericColumn, ...]:
         """Return the fitted columns."""

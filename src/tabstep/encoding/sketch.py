@@ -53,10 +53,21 @@ class RowSample:
     def add(self, block: np.ndarray, first_row: int) -> None:
         """Take from ``block`` ``(num_columns, n)``, whose first column is row ``first_row`` of the table."""
         if not self._all:
-            block = block[:, row_keys(first_row, block.shape[1], self._seed) < self._threshold]
+            block = block[:, self.mask(first_row, block.shape[1])]
         count = min(block.shape[1], self._values.shape[1] - self._size)
         self._values[:, self._size : self._size + count] = block[:, :count]
         self._size += count
+
+    def mask(self, first_row: int, count: int) -> np.ndarray:
+        """Return ``(count,)`` bool: whether each of the rows from ``first_row`` on is in the sample."""
+        if self._all:
+            return np.ones(count, dtype=bool)
+        return row_keys(first_row, count, self._seed) < self._threshold
+
+    @property
+    def values(self) -> np.ndarray:
+        """The sampled rows so far, ``(num_columns, rows)``, in the order of the table; not a copy."""
+        return self._values[:, : self._size]
 
     def column(self, index: int) -> np.ndarray:
         """Return the sampled numbers of one column in ascending order, without NaN."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.launch.request import render, sdk
+from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
-from tabstep.launch.request.validate import declared_columns
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.launch.s3.channels import check_channels
 from tabstep.launch.s3.transfer import put_bytes
@@ -33,44 +32,42 @@ def submit(settings: Settings, job: Job) -> float | None:
 
     launch, spec = settings.launch, job.spec
     assert isinstance(launch, RemoteSettings)
-    session = sdk.session(spec.region, bucket=split_uri(spec.bundle_uri)[0])
+    session = sdk.boto_session(spec.region)
     check_sources(settings, job, session)
     send(job, session)
     say(f"job: {spec.job_name} was started")
     if not launch.wait:
         say(hints(spec.job_name, spec.region, spec.output_path))
         return None
-    return follow(spec.job_name, session.boto_session, settings)
+    return follow(spec.job_name, session, settings)
 
 
 def check_sources(settings: Settings, job: Job, session: Any) -> None:
-    """Look at the tables of a job that lie on S3 already.
+    """Look at the tables of a job that lie on S3 already, with a session of boto3.
 
     Raises:
         UserError: one is missing, or lacks a declared column.
     """
     check_channels(
         {split: uri for split, uri in job.spec.channels.items() if split not in job.plan.files},
-        declared_columns(settings.schema),
-        session.boto_session.client("s3"),
+        settings.schema,
+        session.client("s3"),
         hive=settings.data.partitioning == "hive",
     )
 
 
 def send(job: Job, session: Any) -> None:
-    """Send what a job needs, then the job itself."""
+    """Send what a job needs, then the request that was checked, as it is."""
     send_parts(job, session)
-    spec = job.spec
-    with refusals(f"job {spec.job_name}"), sdk.quiet():
-        render.estimator(spec, session).fit(inputs=render.inputs(spec), wait=False, job_name=spec.job_name)
+    # Not by the SDK's `fit`, which would render the request again: it would be another than was checked and priced.
+    with refusals(f"job {job.spec.job_name}"):
+        session.client("sagemaker").create_training_job(**job.request)
 
 
 def send_parts(job: Job, session: Any) -> None:
     """Send the source and the data of a job, as far as they are not there yet."""
-    spec = job.spec
-    bucket, key = split_uri(spec.bundle_uri)
-    s3 = session.boto_session.client("s3")
-    sent = put_bytes(s3, job.bundle.data, bucket, key)
-    say(f"source: {len(job.bundle.data) / 1e3:.1f} kB {'sent to' if sent else 'are already at'} {spec.bundle_uri}")
+    s3, uri = session.client("s3"), job.spec.bundle_uri
+    sent = put_bytes(s3, job.bundle.data, *split_uri(uri))
+    say(f"source: {len(job.bundle.data) / 1e3:.1f} kB {'sent to' if sent else 'are already at'} {uri}")
     if job.plan.files:
-        upload(job.plan, spec.channels, s3, say)
+        upload(job.plan, job.spec.channels, s3, say)

@@ -1,41 +1,54 @@
-"""Models by name. A model knows numbers and tensors only: ``(x_num, x_cat) -> logits``."""
+"""Models by name. A model knows numbers and tensors only: ``(x_num, x_cat) -> logits``.
+
+Each module here with a class of its own name is a model, and the options of that class are the keys of the
+configuration (see ``tabstep.registry``).
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from tabstep.errors import UserError, nearest
-from tabstep.models.mlp import MLP
-from tabstep.models.resnet import ResNet
+from tabstep.errors import ProblemsError, UserError, nearest
+from tabstep.registry import MODELS
 
-MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet": ResNet}
-ENTRY_POINTS = "tabstep.models"
-
-__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "build_model", "find_model"]
+__all__ = ["build_model", "check_options", "find_model"]
 
 
 def find_model(name: str) -> type[nn.Module]:
-    """Return the class of a model: one of ``MODELS``, else one that an installed package registered.
-
-    A package registers with an entry point of the group ``tabstep.models``; a built-in name cannot be taken over.
+    """Return the class of a model: one of ours, one that an installed package registered, or ``package.module:Name``.
 
     >>> find_model("mlp").__name__
     'MLP'
     """
-    if name in MODELS:
-        return MODELS[name]
-    plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in plugins:
-        raise UserError(f"model.name: no model is called {name!r}; {nearest(name, [*MODELS, *plugins])}")
-    loaded = plugins[name].load()
+    loaded = MODELS.load(name)
     if not (isinstance(loaded, type) and issubclass(loaded, nn.Module)):
-        raise UserError(f"model.name: entry point {name!r} ({plugins[name].value}) is not a torch.nn.Module class")
+        raise UserError(f"model.name: {name!r} ({MODELS.find(name)}) is not a torch.nn.Module class")
     return loaded
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Refuse the options that a model does not take: every one of them, with the nearest name.
+
+    Raises:
+        ProblemsError: one line each. UserError: there is no such model.
+
+    >>> check_options("mlp", ["width", "dropuot"])
+    Traceback (most recent call last):
+    tabstep.errors.ProblemsError: model.dropuot: mlp has no such option; did you mean 'dropout'?
+    """
+    parameters = inspect.signature(find_model(name)).parameters
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = list(parameters)[len(MODELS.given) :]
+    problems = [
+        f"model.{option}: {name} has no such option; {nearest(option, own)}" for option in options if option not in own
+    ]
+    if problems:
+        raise ProblemsError(problems)
 
 
 def build_model(
@@ -49,9 +62,5 @@ def build_model(
     >>> build_model("mlp", num_numeric=2, cardinalities=[5], num_outputs=1, **options).head
     Linear(in_features=8, out_features=1, bias=True)
     """
-    model = find_model(name)
-    known = list(inspect.signature(model).parameters)
-    for option in options:
-        if option not in known:
-            raise UserError(f"model.{option}: {name} has no such option; {nearest(option, known[3:])}")
-    return model(num_numeric, list(cardinalities), num_outputs, **options)
+    check_options(name, options)
+    return find_model(name)(num_numeric, list(cardinalities), num_outputs, **options)

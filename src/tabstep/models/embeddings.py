@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ SPAN = 3.0
 """Normal scores that the bins cover; one row of 370 lies beyond, where the embedding is linear."""
 NO_BOUND = 1e30
 """In place of infinity, which an average of two buffers would turn into nan."""
+SPECIAL_CODES = 3
+"""The first codes of a column: missing, unseen and rare. Train may show none of them, and never shows unseen."""
 MAX_INPUTS = 16_384
 """Inputs of the first layer, whatever the number of columns: the sizes of the embeddings shrink above it."""
 
@@ -56,6 +58,9 @@ class NumericEmbedding(nn.Module):
 class CategoricalEmbedding(nn.Module):
     """Look all columns up in one table of ``sum(cardinalities)`` rows; the codes of a column start at its offset.
 
+    The special codes begin at zero, the mean of the others, and stay there where train has none of them: an untrained
+    vector would be noise that the layers above have never seen.
+
     **Shape** ``(B, c)`` of int32 or int64 codes, each ``0 <= code < cardinality``, to ``(B, c * dim)``.
 
     >>> CategoricalEmbedding([3, 5], dim=4)(torch.tensor([[2, 4]], dtype=torch.int32)).shape
@@ -71,6 +76,12 @@ class CategoricalEmbedding(nn.Module):
         self.table = nn.Embedding(starts[-1], dim)
         self.register_buffer("offsets", torch.tensor(starts[:-1], dtype=torch.int32), persistent=False)
         nn.init.normal_(self.table.weight, std=dim**-0.5)
+        special = [
+            range(start, start + min(SPECIAL_CODES, size))
+            for start, size in zip(starts[:-1], cardinalities, strict=True)
+        ]
+        with torch.no_grad():
+            self.table.weight[torch.tensor(list(chain.from_iterable(special)), dtype=torch.int64)] = 0.0
 
     def forward(self, x_cat: Tensor) -> Tensor:
         looked_up: Tensor = self.table(x_cat + self.offsets)
@@ -81,7 +92,7 @@ class FeatureEmbedding(nn.Module):
     """Join numeric and categorical columns into one vector a row; either kind may have no column.
 
     ``embedding_dim`` numbers a column, fewer where there are so many columns that ``MAX_INPUTS`` would be exceeded.
-    ``num_bins=0`` passes numbers on as they are.
+    ``num_bins=0`` passes numbers on as they are. ``sections`` are the numbers of each column, in their order.
 
     **Shape** ``x_num (B, n)``, ``x_cat (B, c)`` to ``(B, output_dim)``.
 
@@ -101,7 +112,8 @@ class FeatureEmbedding(nn.Module):
         dim = max(1, min(embedding_dim, MAX_INPUTS // max(1, embedded)))
         self.numeric = NumericEmbedding(num_numeric, num_bins=num_bins, dim=dim) if num_bins and num_numeric else None
         self.categorical = CategoricalEmbedding(cardinalities, dim=dim) if cardinalities else None
-        self.output_dim = embedded * dim + (0 if num_bins else num_numeric)
+        self.sections = [dim if num_bins else 1] * num_numeric + [dim] * self.num_categorical
+        self.output_dim = sum(self.sections)
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         self._check(x_num, x_cat)
@@ -111,6 +123,13 @@ class FeatureEmbedding(nn.Module):
         if self.categorical is not None:
             parts.append(self.categorical(x_cat))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def owners(self) -> Tensor:
+        """Return which input each of the outputs comes from, ``(output_dim,)``: columns of x_num, then of x_cat."""
+        inputs = torch.arange(self.num_numeric + self.num_categorical)
+        parts = ((inputs[: self.num_numeric], self.numeric), (inputs[self.num_numeric :], self.categorical))
+        widths = [(some, 1 if part is None else part.output_dim // len(some)) for some, part in parts if len(some)]
+        return torch.cat([some.repeat_interleave(width) for some, width in widths])
 
     def _check(self, x_num: Tensor, x_cat: Tensor) -> None:
         expected = (self.num_numeric, self.num_categorical)

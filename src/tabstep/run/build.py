@@ -1,4 +1,4 @@
-"""Builds the objects of a run from its settings and what was fitted on the data."""
+"""Builds model, loss, optimizer, callbacks and Trainer from the settings and what was fitted on the data."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
+from tabstep.models import check_options
+from tabstep.registry import PluginSettings
 from tabstep.run.prepare import Prepared
+from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
-from tabstep.training.datamodule import Batching, TableDataModule
+from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
@@ -53,11 +56,10 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     data = TableDataModule(
         prepared.tables,
         Batching(
-            batch_size=settings.data.batch_size,
+            batch_size=batch_size_of(settings, prepared),
             eval_batch_size=settings.data.eval_batch_size,
             shuffle_window=settings.data.shuffle_window,
             seed=settings.seed,
-            limit_batches=settings.trainer.limit_batches,
         ),
     )
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
@@ -65,23 +67,39 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
     trainer = build_trainer(settings, machine, ranks, checkpointer)
     if ranks.rank == 0:
-        keep_history(classifier, trainer, output / "metrics.csv" if settings.logger.csv else None)
+        keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
 
 
+def batch_size_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a training batch: those that are set, or those that fit the table."""
+    size = settings.data.batch_size
+    return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
+
+
+def check_model(settings: Settings) -> None:
+    """Refuse wrong options of a model before anything is read; those of a plugin are known to its class alone."""
+    check_options(settings.model.name, model_options(settings))
+
+
+def model_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the model, without its name."""
+    model = settings.model
+    if isinstance(model, PluginSettings):
+        return dict(model.options)
+    return {key: value for key, value in asdict(model).items() if key != "name"}
+
+
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
     """Join the model's options with the widths that were fitted."""
-    model = settings.model
-    options = dict(model.options) if isinstance(model, PluginModelSettings) else asdict(model)
-    options.pop("name", None)
     return Architecture(
-        name=model.name,
+        name=settings.model.name,
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
         num_outputs=encoder.num_outputs,
-        options=options,
+        options=model_options(settings),
     )
 
 
@@ -133,10 +151,10 @@ def build_classifier(
         target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
         options=StepOptions(
             seed=settings.seed,
-            batch_size=settings.data.batch_size,
+            batch_size=batch_size_of(settings, prepared),
             max_epochs=max_epochs,
-            max_norm=settings.trainer.max_norm,
-            max_grad_norm=settings.callbacks.max_grad_norm,
+            gradient_clip_val=settings.trainer.gradient_clip_val,
+            fail_above_grad_norm=settings.callbacks.fail_above_grad_norm,
             ema_decay=settings.callbacks.ema_decay,
             plateau_monitor=scheduler.get("monitor", "val_loss"),
         ),
@@ -144,7 +162,7 @@ def build_classifier(
             module=model, fused=False if machine.scales_loss else None, **optimizer
         ),
         make_schedule=lambda built: build_scheduler(
-            optimizer=built, total_steps=steps_per_epoch * max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
+            optimizer=built, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
         ),
     )
 
@@ -160,6 +178,7 @@ def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) 
             max_hours=settings.trainer.max_time,
             monitor=stopping.monitor,
             patience=stopping.patience,
+            patience_steps=stopping.patience_steps,
             min_delta=stopping.min_delta,
         ),
         objective=settings.objective,
@@ -180,15 +199,16 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
-        "data.batch_size": settings.data.batch_size,
+        "data.batch_size": batch_size_of(settings, prepared),
         "data.shuffle_window": settings.data.shuffle_window,
         "model": asdict(settings.model),
         "loss": asdict(settings.loss),
         "optimizer": asdict(settings.optimizer),
         "scheduler": scheduler,
         "trainer.accumulate_grad_batches": settings.trainer.accumulate_grad_batches,
-        "trainer.max_norm": settings.trainer.max_norm,
-        "trainer.limit_batches": settings.trainer.limit_batches,
+        "trainer.gradient_clip_val": settings.trainer.gradient_clip_val,
+        "trainer.limit_train_batches": settings.trainer.limit_train_batches,
+        "trainer.limit_val_batches": settings.trainer.limit_val_batches,
         "callbacks.ema_decay": settings.callbacks.ema_decay,
         "objective": settings.objective,
         "seed": settings.seed,
@@ -204,10 +224,10 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         num_nodes=ranks.num_nodes,
         strategy="ddp" if ranks.world_size > 1 else "auto",
         precision=machine.precision,
-        max_epochs=trainer.max_epochs,
+        max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
-        callbacks=[build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
+        callbacks=[*build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
         plugins=[checkpointer.store],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
@@ -243,6 +263,6 @@ def build_loggers(settings: Settings, output: Path) -> list[Logger]:
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        return [TensorBoardLogger(save_dir=output, name="tensorboard", version="")]
+        return [TensorBoardLogger(save_dir=output, name=TENSORBOARD, version="")]
     except ModuleNotFoundError as error:
         raise UserError("logger.tensorboard: needs the package tensorboard: pip install tensorboard") from error

@@ -1,8 +1,8 @@
-"""What a finished run leaves behind: scores and predictions of each split, and the report."""
+"""Evaluates one split: its scores and its file of predictions, in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from tabstep.artifact.predictor import CHUNK_ROWS, Member, Predictor, write_batches
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.models.probabilities import probabilities
 from tabstep.system.atomic_write import publishing
 from tabstep.tables.record_batch import bounded_rows
+from tabstep.training.calibration import CalibrationScores
 from tabstep.training.losses import Loss
 from tabstep.training.scores import EpochScores
 
@@ -25,26 +27,50 @@ def evaluate(
     Must run on one process, after the process group of a distributed run is gone.
 
     Returns:
-        ``loss`` and the metrics of ``scores``.
+        ``loss``, that of training on the model's own logits; the metrics of ``scores`` and ``ece``, the calibration
+        error, on calibrated probabilities; ``raw_log_loss`` and ``raw_ece``, before the temperature.
     """
     predictor = Predictor([member])
     device = next(member.model.parameters()).device
     loss, scores = loss.to(device), scores.to(device)
+    raw, calibrated = (CalibrationScores(member.encoder.task).to(device) for _ in range(2))
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows = table.rows()
-        size = bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
-        for start in range(0, table.num_rows, size):
-            part = slice(start, start + size)
+        for part in _parts(table):
             logits = member.logits(table.x_num[part], table.x_cat[part])
             y = torch.from_numpy(table.y[part]).to(device)
-            scores.add(logits, y, *_loss_sums(loss, logits, y))
-            yield predictor.result(rows.slice(start, size), member.spread(logits))
+            scores.add(member.calibrated(logits), y, *_loss_sums(loss, logits, y))
+            raw.update(probabilities(logits, member.encoder.task), y)
+            calibrated.update(probabilities(member.calibrated(logits), member.encoder.task), y)
+            yield predictor.result(rows.slice(part.start, part.stop - part.start), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
     with publishing(predictions) as temporary:
         write_batches(temporary, batches())
+    before, after = raw.compute(), calibrated.compute()
+    return {
+        **scores.compute(),
+        "ece": float(after["ece"]),
+        **{f"raw_{key}": float(value) for key, value in before.items()},
+    }
+
+
+def score(
+    forward: Callable[[Tensor, Tensor], Tensor], table: EncodedTable, loss: Loss, scores: EpochScores
+) -> dict[str, float]:
+    """Score a function ``(x_num, x_cat) -> logits`` on one split, on the CPU; nothing is written."""
+    for part in _parts(table):
+        logits = forward(torch.from_numpy(table.x_num[part]), torch.from_numpy(table.x_cat[part]))
+        y = torch.from_numpy(table.y[part])
+        scores.add(logits, y, *_loss_sums(loss, logits, y))
     return scores.compute()
+
+
+def _parts(table: EncodedTable) -> Iterator[slice]:
+    size = bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
+    for start in range(0, table.num_rows, size):
+        yield slice(start, start + size)
 
 
 @torch.no_grad()

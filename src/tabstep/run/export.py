@@ -1,24 +1,37 @@
-"""From the best epoch's checkpoint to what a run leaves behind: the artifact, predictions and scores."""
+"""Exports a run: the best epoch's checkpoint becomes the model directory, predictions and report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from torch import Tensor
 
 from tabstep.artifact import save as artifact
 from tabstep.artifact.predictor import Member
+from tabstep.baselines.scores import baseline_scores, below_linear
+from tabstep.baselines.trees import TreeName
 from tabstep.config.settings import PathSettings, Settings
+from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.log_lines import best_line, number
 from tabstep.run.build import Assembly, build_scores
-from tabstep.run.evaluation import evaluate
+from tabstep.run.decision import choose_thresholds, decision_line, decision_report
+from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show
+from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
+from tabstep.system.cache import cached_json
+from tabstep.training.calibration import MOST_ROWS, fit_temperature
 from tabstep.training.fit import best_state
+from tabstep.training.losses import build_loss
 
-REPORT, PREDICTIONS = "report.json", "predictions"
+_BASELINES_VERSION = 1
 _SHOWN = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_loss")
 Report = dict[str, Any]
 
@@ -32,10 +45,15 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     progress, encoder = built.classifier.progress, prepared.encoder
     row, state = best_state(built.classifier, built.checkpointer.store, settings.objective)
     weights = eval_weights(state["state_dict"])
-    report = _evaluate(prepared, built, weights, output / PREDICTIONS)
+    member = calibrated_member(prepared, built, weights, settings.decision)
+    report = _evaluate(prepared, built, member, output)
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history), "objective": settings.objective}
-    report |= {"skipped_steps": progress.skipped}
+    report |= {"skipped_steps": progress.skipped, "temperature": list(member.temperature)}
+    if settings.decision is not None:
+        report["decision"] = decision_report(settings.decision, member, prepared.tables, output)
+    if settings.baselines is not None:
+        report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
     if prepared.best_auroc is not None:
         report["best_reachable_test_auroc"] = prepared.best_auroc
     artifact.save(
@@ -43,6 +61,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         weights=weights,
         architecture=built.architecture,
         encoder=encoder,
+        calibration=artifact.Calibration(temperature=member.temperature, thresholds=member.thresholds),
         golden=next(prepared.sources["val"].batches(encoder.schema.features, artifact.GOLDEN_ROWS)),
         config=config,
         metrics=report,
@@ -50,19 +69,57 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     return report
 
 
-def _evaluate(prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], directory: Path) -> Report:
-    """Score val and test on the device that trained, and write their predictions."""
+def calibrated_member(
+    prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], decision: str | None
+) -> Member:
+    """Build the model on the device that trained; fit its temperature, and its thresholds where asked for, on val."""
     model = built.architecture.build()
     model.load_state_dict(weights)
-    member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device))
+    member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
+    val = prepared.tables["val"]
+    every = -(-val.num_rows // MOST_ROWS)
+    logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
+    temperature = fit_temperature(logits, torch.from_numpy(val.y[::every]), prepared.encoder.task)
+    member = replace(member, temperature=temperature)
+    if decision is None:
+        return member
+    return replace(member, thresholds=choose_thresholds(decision, member, logits, val.y[::every]))
+
+
+def _evaluate(prepared: Prepared, built: Assembly, member: Member, output: Path) -> Report:
+    """Score val and test on the device that trained, and write their predictions."""
     report: Report = {}
     for split in ("val", "test"):
         if split in prepared.tables:
             table = prepared.tables[split]
             scores = build_scores(prepared.encoder, table.num_rows)
-            found = evaluate(member, table, built.classifier.loss, scores, directory / f"{split}.parquet")
+            found = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
             report |= {f"{split}_{key}": value for key, value in found.items()}
     return report
+
+
+def _baselines(trees: Sequence[TreeName], prepared: Prepared, cache_dir: Path) -> dict[str, dict[str, float]]:
+    """Score the baselines; the runs of a sweep, whose tables are the same, do it once."""
+    encoder = prepared.encoder
+
+    def score_one(forward: Callable[[Tensor, Tensor], Tensor], table: EncodedTable) -> dict[str, float]:
+        loss, scores = build_loss("auto", task=encoder.task), build_scores(encoder, table.num_rows)
+        return score(forward, table, loss, scores)
+
+    tables = {split: [table.fingerprint, table.num_rows] for split, table in prepared.tables.items()}
+    facts = [_BASELINES_VERSION, tables, [[name, version(name)] for name in trees]]
+    return cached_json(  # type: ignore[no-any-return]
+        cache_dir,
+        "baselines-" + sha256(json.dumps(facts).encode()).hexdigest()[:16],
+        lambda: baseline_scores(
+            prepared.tables,
+            encoder.task,
+            cardinalities=encoder.cardinalities,
+            num_outputs=encoder.num_outputs,
+            trees=trees,
+            score=score_one,
+        ),
+    )
 
 
 def eval_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,20 +128,64 @@ def eval_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
+def _cells(scores: Mapping[str, Any], split: str) -> list[str]:
+    return [_score(scores.get(f"{split}_{name}")) for name in _SHOWN]
+
+
+def calibration_line(report: Mapping[str, Any]) -> str:
+    """Say what the temperature did to the probabilities of the last split that was scored.
+
+    >>> before, after = {"test_raw_log_loss": 0.449, "test_raw_ece": 0.061}, {"test_log_loss": 0.375, "test_ece": 0.01}
+    >>> calibration_line({"temperature": [1.5], **before, **after})
+    'calibration: temperature 1.50 of val; on test log-loss 0.4490 > 0.3750, calibration error 0.0610 > 0.0100'
+    """
+    split = "test" if "test_ece" in report else "val"
+    temperature = report["temperature"]
+    found = f"{min(temperature):.2f}" + (f" to {max(temperature):.2f}" if len(temperature) > 1 else "")
+    changes = [
+        f"{name} {_score(report[f'{split}_raw_{key}'])} > {_score(report[f'{split}_{key}'])}"
+        for name, key in (("log-loss", "log_loss"), ("calibration error", "ece"))
+    ]
+    return f"calibration: temperature {found} of val; on {split} {', '.join(changes)}"
+
+
+def _score(value: float | None) -> str:
+    return "nan" if value is None else number(value)
+
+
 def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
     """Show the scores of the splits and where everything is; last, when all is written, the line for a service."""
+    show(_scores_table(report))
+    for line in _remarks(report):
+        show(line)
+    output = Path(paths.output_dir)
+    places = {"model": paths.model, PREDICTIONS: output / PREDICTIONS, "report": output / REPORT}
+    if (output / PAGE).exists():
+        places["page"] = output / PAGE
+    for name, place in places.items():
+        show(f"{name + ':':<13}{place}")
+    show(best_line(report))
+
+
+def _scores_table(report: Mapping[str, Any]) -> Table:
     table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
     table.add_column("split")
     for name in _SHOWN:
         table.add_column(name, justify="right")
-    for split in ("train", "val", "test"):
-        if f"{split}_loss" in report:
-            values = (report.get(f"{split}_{name}") for name in _SHOWN)
-            table.add_row(split, *("nan" if value is None else number(value) for value in values))
-    show(table)
+    splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
+    for split in splits:
+        table.add_row(split, *_cells(report, split))
+    for name, scores in report.get("baselines", {}).items():
+        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
+    return table
+
+
+def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    yield calibration_line(report)
+    if "decision" in report:
+        yield decision_line(report["decision"])
+    warning = below_linear(report, report.get("baselines", {}), report["objective"])
+    if warning is not None:
+        yield warning
     if "best_reachable_test_auroc" in report:
-        show(f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}")
-    output = Path(paths.output_dir)
-    for name, place in (("model", paths.model), (PREDICTIONS, output / PREDICTIONS), ("report", output / REPORT)):
-        show(f"{name + ':':<13}{place}")
-    show(best_line(report))
+        yield f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}"

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tabstep.config.settings import PathSettings
-from tabstep.run.export import PREDICTIONS, REPORT, Report
+from tabstep.run.export import Report
+from tabstep.run_files import DONE, MODEL, PREDICTIONS, REPORT
 from tabstep.system.atomic_write import file_digest, write_durably
 from tabstep.system.cache import read_sealed, sealed
-
-DONE: Final = "DONE"
-_MODEL: Final = "model"
 
 
 def mark_finished(paths: PathSettings, facts: Mapping[str, Any], splits: Sequence[str]) -> None:
@@ -28,7 +26,7 @@ def mark_finished(paths: PathSettings, facts: Mapping[str, Any], splits: Sequenc
         splits: those that have predictions.
     """
     model = sorted(path.relative_to(paths.model).as_posix() for path in paths.model.rglob("*") if path.is_file())
-    names = [*_results(splits), *(f"{_MODEL}/{name}" for name in model)]
+    names = [*_results(splits), *(f"{MODEL}/{name}" for name in model)]
     files = {name: file_digest(_place(paths, name)) for name in names}
     text = json.dumps({"facts": dict(facts), "files": files}, indent=1)
     write_durably(Path(paths.output_dir) / DONE, sealed(text))
@@ -63,4 +61,4 @@ def _results(splits: Sequence[str]) -> list[str]:
 
 def _place(paths: PathSettings, name: str) -> Path:
     top, _, rest = name.partition("/")
-    return paths.model / rest if top == _MODEL else Path(paths.output_dir) / name
+    return paths.model / rest if top == MODEL else Path(paths.output_dir) / name

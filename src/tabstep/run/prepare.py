@@ -1,9 +1,9 @@
-"""From the locations of tables to encoded splits: schema, checks, encoder, cache. No torch."""
+"""Prepares the data of a run: locations become checked and encoded splits. No torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,16 +12,19 @@ from typing import Any
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, fit_cached
-from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
-from tabstep.tables.infer_schema import infer_schema, schema_table
-from tabstep.tables.source import ParquetSource, open_source
-from tabstep.tables.splits import hold_out, locate_splits
+from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
+from tabstep.tables.readers import as_parquet
+from tabstep.tables.source import ParquetSource, open_source, where_of
+from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
 Show = Callable[[Any], None]
 _CHECKS_VERSION = 1
+_LINES_SHOWN = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Prepared:
     encoder: Encoder
     sources: Mapping[Split, ParquetSource]
     tables: Mapping[Split, EncodedTable]
+    findings: Sequence[Finding] = ()
     best_auroc: float | None = None
 
 
@@ -42,13 +46,17 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         UserError: a file, a column or a label is wrong, or a check found an error.
     """
     sources, schema, best_auroc = _open(data, schema, seed, cache_dir, show)
-    found, task, rows = infer_schema(sources["train"], schema)
+    found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
     show(schema_table(rows))
+    if data.drop_unlabeled:
+        sources = _labeled(sources, found.label, show)
     if "val" not in sources:
-        show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, stratified, seed {seed}")
-        sources["train"], sources["val"] = hold_out(sources["train"], found.label, data.val_share, seed)
+        cut = Cut(label=found.label, group=data.split.group, time=data.split.time, seed=seed)
+        show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, {cut}")
+        sources["train"], sources["val"] = hold_out(sources["train"], cut, data.val_share)
     if "test" not in sources:
         show("data.test is not set: there will be no test score")
+    findings: list[Finding] = []
     if data.checks != "off":
         findings = _check(sources, found, cache_dir)
         show(findings_table(findings))
@@ -56,14 +64,44 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     encoder = fit_cached(
         sources["train"],
         found,
-        settings=data.encoder,
+        options=EncoderOptions(**asdict(data.encoder)),
         task=task,
         classes=schema.classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
-    tables = {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
-    return Prepared(schema=found, encoder=encoder, sources=sources, tables=tables, best_auroc=best_auroc)
+    _show_some(encoder.decisions(), show)
+    tables = {
+        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
+    }
+    return Prepared(
+        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
+    )
+
+
+def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show: Show) -> dict[Split, ParquetSource]:
+    kept = {split: labeled(source, label) for split, source in sources.items()}
+    for split, source in sources.items():
+        if dropped := source.num_rows - kept[split].num_rows:
+            show(f"data.drop_unlabeled: {dropped:,} rows of {split} have no label and are left out")
+    return kept
+
+
+def _show_some(lines: Sequence[str], show: Show) -> None:
+    """Show the first lines, and how many others there are."""
+    for line in lines[:_LINES_SHOWN]:
+        show(line)
+    if len(lines) > _LINES_SHOWN:
+        show(f"and {len(lines) - _LINES_SHOWN} more of this kind, see encoder.json")
+
+
+def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
+    """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
+    tables = {
+        split: table if (rows := limits[split]) is None else table.head(rows)
+        for split, table in prepared.tables.items()
+    }
+    return replace(prepared, tables=tables)
 
 
 def _open(
@@ -78,10 +116,14 @@ def _open(
         locations = locate_splits(builtin.path, None, None, None)
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
-    sources = {
-        split: open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
-        for split, location in locations.items()
-    }
+    sources: dict[Split, ParquetSource] = {}
+    kinds: dict[str, ValueKind] = {}
+    for split, location in locations.items():
+        where = where_of(split)
+        parquet = as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
+        source = open_source(parquet, split=split, partitioning=data.partitioning, memory=cache_dir)
+        kinds = kinds or {column.name: value_kind(column.type) for column in source.arrow_schema}  # those of train
+        sources[split] = source.reading(schema.parse)
     return sources, schema, best_auroc
 
 

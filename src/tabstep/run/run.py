@@ -1,7 +1,8 @@
-"""A whole run from its settings: prepare the data, train, export the best epoch, score it, report."""
+"""A whole run from its settings: prepare, train, export the best epoch, evaluate, report."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
@@ -17,14 +18,30 @@ from typing import Any
 import torch.distributed as dist
 from rich.console import Console
 
+from tabstep.analysis.run_analysis import Limits
+from tabstep.analysis.run_report import report_run
 from tabstep.artifact.save import check_place, write_json
+from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
-from tabstep.config.settings import PathSettings, Settings
-from tabstep.run.build import Assembly, assemble
-from tabstep.run.export import PREDICTIONS, REPORT, Report, export, show_report
-from tabstep.run.finished import DONE, finished_report, mark_finished
-from tabstep.run.prepare import Prepared, Show, prepare
+from tabstep.config.settings import PathSettings, Settings, TrainerSettings
+from tabstep.run.build import Assembly, assemble, batch_size_of, check_model
+from tabstep.run.export import Report, export, show_report
+from tabstep.run.finished import finished_report, mark_finished
+from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
+from tabstep.run_files import (
+    ANALYSIS,
+    CHECKPOINTS,
+    DONE,
+    HISTORY,
+    MODEL,
+    PAGE,
+    PREDICTIONS,
+    RANKS,
+    REPORT,
+    TENSORBOARD,
+)
+from tabstep.schema import Split
 from tabstep.sweep.trial import attach
 from tabstep.system.atomic_write import check_writable
 from tabstep.system.devices import Machine, resolve_machine
@@ -34,14 +51,15 @@ from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.training.fit import find_checkpoint, train
 from tabstep.training.stopping import selected_row
 
-_OUTPUTS = (PREDICTIONS, "tensorboard", "metrics.csv", REPORT, DONE)
+_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
 
 
-def run(settings: Settings, config: dict[str, Any]) -> float:
+def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = None) -> float:
     """Run everything and return the objective's value at the exported epoch.
 
     Args:
         config: the composed configuration as plain containers, kept with the model.
+        shown: what earlier runs of this process have told of their tables, which is not told again; it is added to.
 
     Raises:
         UserError: the input or the configuration is wrong.
@@ -52,9 +70,9 @@ def run(settings: Settings, config: dict[str, Any]) -> float:
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
-    settings = replace(settings, paths=replace(settings.paths, output_dir=output))
+    settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
     with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
-        return _run_locked(settings, config, machine, ranks)
+        return _run_locked(settings, config, machine, ranks, set() if shown is None else shown)
 
 
 @contextmanager
@@ -82,47 +100,97 @@ def _plain_messages() -> Iterator[None]:
 
 def _run_on_devices(settings: Settings, devices: int) -> float:
     output = Path(settings.paths.output_dir)
-    run_ranks(to_dict(settings), devices, output / "ranks")
+    run_ranks(to_dict(settings), devices, output / RANKS)
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return _objective(report, settings.objective)
 
 
-def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks) -> float:
+def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
-    output = Path(settings.paths.output_dir)
-    show = _shower(ranks)
+    check_installed(settings.baselines or [])
+    check_model(settings)
+    show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
+    show_new = _only_new(show, shown)
     for note in machine.notes:
-        show(note)
+        show_new(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
-    cache_dir = Path(settings.paths.cache_dir)
-    data = gather_shards(settings.data, ranks, cache_dir, show)
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    prepared = _prepared(settings, ranks, show_new)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
         built = assemble(settings, prepared, machine, ranks)
-        attach(output, built.classifier, built.checkpointer, reports=ranks.rank == 0)
+        attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
         if ranks.rank != 0:
             row = selected_row(built.classifier.progress.history, settings.objective)
             return _objective(dict(row), settings.objective)
-        facts = _facts(settings, prepared, built)
-        splits = [split for split in ("val", "test") if split in prepared.tables]
-        report, lost = finished_report(settings.paths, facts, splits)
-        if report is not None:
-            show(f"resume: this run is complete ({reason}); resume=never starts anew")
-        else:
-            if lost:
-                show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
-            report = export(settings, config, prepared, built)
-            report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
-            write_json(output / REPORT, report)
-            mark_finished(settings.paths, facts, splits)
+        report = _finish(settings, config, prepared, built, reason, started, show)
+    _write_page(settings, prepared, show)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
+
+
+def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
+    cache_dir = Path(settings.paths.cache_dir)
+    data = gather_shards(settings.data, ranks, cache_dir, show)
+    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    if settings.data.batch_size == "auto":
+        rows = prepared.tables["train"].num_rows
+        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
+    return limited(prepared, _row_limits(settings, prepared))
+
+
+def _finish(
+    settings: Settings,
+    config: dict[str, Any],
+    prepared: Prepared,
+    built: Assembly,
+    reason: str,
+    started: float,
+    show: Show,
+) -> Report:
+    """Export and evaluate, unless all of it is there from an earlier call and whole."""
+    facts = _facts(settings, prepared, built)
+    splits = [split for split in ("val", "test") if split in prepared.tables]
+    report, lost = finished_report(settings.paths, facts, splits)
+    if report is not None:
+        show(f"resume: this run is complete ({reason}); resume=never starts anew")
+        return report
+    if lost:
+        show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
+    (Path(settings.paths.output_dir) / PAGE).unlink(missing_ok=True)  # it is of other weights
+    report = export(settings, config, prepared, built)
+    report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
+    write_json(Path(settings.paths.output_dir) / REPORT, report)
+    mark_finished(settings.paths, facts, splits)
+    return report
+
+
+def _write_page(settings: Settings, prepared: Prepared, show: Show) -> None:
+    """Write the page where there is none; a run that is called again makes up for one that it was killed in."""
+    output = Path(settings.paths.output_dir)
+    if settings.report.page and not (output / PAGE).exists():
+        limits = Limits(rows=settings.report.rows, seconds=settings.report.seconds)
+        report_run(output, settings.paths.model, prepared.sources, prepared.findings, limits, show)
+
+
+def _shortened(trainer: TrainerSettings) -> TrainerSettings:
+    if not trainer.fast_dev_run:
+        return trainer
+    return replace(trainer, max_epochs=1, limit_train_batches=1, limit_val_batches=1, limit_test_batches=1)
+
+
+def _row_limits(settings: Settings, prepared: Prepared) -> dict[Split, int | None]:
+    trainer, data = settings.trainer, settings.data
+    batches: dict[Split, tuple[int | None, int]] = {
+        "train": (trainer.limit_train_batches, batch_size_of(settings, prepared)),
+        "val": (trainer.limit_val_batches, data.eval_batch_size),
+        "test": (trainer.limit_test_batches, data.eval_batch_size),
+    }
+    return {split: None if limit is None else limit * size for split, (limit, size) in batches.items()}
 
 
 def _check_places(paths: PathSettings) -> None:
@@ -138,7 +206,9 @@ def _facts(settings: Settings, prepared: Prepared, built: Assembly) -> dict[str,
     history = built.classifier.progress.history
     test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, settings.objective)["epoch"]
-    return {"epochs": len(history), "best_epoch": best, "data.test": test}
+    asked = {"baselines": settings.baselines, "decision": settings.decision}
+    limit = settings.trainer.limit_test_batches
+    return {"epochs": len(history), "best_epoch": best, "data.test": test, "test_batches": limit, **asked}
 
 
 def _train(settings: Settings, built: Assembly, show: Show) -> str:
@@ -161,7 +231,7 @@ def _objective(report: Mapping[str, Any], objective: str) -> float:
 def _set_aside(paths: PathSettings, show: Show) -> None:
     """Move what an earlier run left into ``previous-<n>``: starting anew must not destroy it."""
     output = Path(paths.output_dir)
-    places = {"checkpoints": paths.checkpoints, "model": paths.model} | {name: output / name for name in _OUTPUTS}
+    places = {CHECKPOINTS: paths.checkpoints, MODEL: paths.model} | {name: output / name for name in _OUTPUTS}
     old = {name: _content(path) for name, path in places.items() if _content(path)}
     if not old:
         return
@@ -185,9 +255,23 @@ def _content(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if entry.name != LOCK]
 
 
-def _shower(ranks: Ranks) -> Show:
-    """Return what prints on rank 0, and nothing on the others."""
-    if ranks.rank != 0:
+def _only_new(show: Show, shown: set[str]) -> Show:
+    """Return what shows an item unless its text is in ``shown``, and keeps it there."""
+
+    def show_new(item: Any) -> None:
+        console = Console(width=200, file=io.StringIO())
+        with console.capture() as text:
+            console.print(item)
+        if text.get() not in shown:
+            shown.add(text.get())
+            show(item)
+
+    return show_new
+
+
+def _shower(*, silent: bool) -> Show:
+    """Return what prints to standard output, as wide as the terminal, or nothing."""
+    if silent:
         return lambda _: None
     console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=120)
 

@@ -1,4 +1,4 @@
-"""Values of trials as places on an axis: numbers, numbers by magnitude, or a list of names."""
+"""Axes of the sweep plots: values of trials as numbers, as magnitudes or as a list of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials as Hydra composes them: overrides in, a configuration and a directory out."""
+"""Composes trials with Hydra: a trial's overrides in, its configuration and directory out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tabstep.config.parse import parse
 from tabstep.config.resolve import composition_problem, plain
 from tabstep.config.settings import Settings
+from tabstep.run_files import HYDRA
 from tabstep.sweep.context import Job
 
 HYDRA_FILES = ("config.yaml", "hydra.yaml", "overrides.yaml")
@@ -75,7 +76,7 @@ class Composer:
 def write_hydra_files(job: Job) -> None:
     """Leave what Hydra's own launcher leaves of a job in its directory."""
     cfg = job.composed
-    folder = job.directory / str(cfg.hydra.output_subdir or ".hydra")
+    folder = job.directory / str(cfg.hydra.output_subdir or HYDRA)
     folder.mkdir(parents=True, exist_ok=True)
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     for name, part in zip(

@@ -1,4 +1,4 @@
-"""What the loop of a sweep and a place where trials run say to each other."""
+"""The interface between the sweep loop and a runner: the job of a trial, its result, what a launcher may know."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrialResult:
     """How a trial ended: with a ``value``, or with an ``error``.
 
     ``stopped`` is the exception that ends the sweep too; the trial goes on with the next call. ``lost`` says that the
@@ -66,7 +66,7 @@ class Runner(Protocol):
     def start(self, job: Job) -> None:
         """Take a job."""
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[TrialResult]:
         """Return the outcomes of jobs that have ended, perhaps none when the time is over."""
 
     def stop(self) -> None:

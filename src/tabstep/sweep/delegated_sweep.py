@@ -1,4 +1,4 @@
-"""A sweep that somebody else runs as a whole: what was asked for, checked, and what came out as a command."""
+"""A sweep that an external service runs as a whole (a tuning job): the request, checked, and its best trial."""
 
 from __future__ import annotations
 

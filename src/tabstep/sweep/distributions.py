@@ -1,4 +1,4 @@
-"""What is swept: values or numbers between two ends, as a search sees them and as an override has them."""
+"""Search distributions of the swept keys: choices and ranges, as a sampler and as an override see them."""
 
 from __future__ import annotations
 

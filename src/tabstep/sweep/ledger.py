@@ -1,4 +1,4 @@
-"""What is known of a sweep, in files of its directory: each is whole or as it was before, whatever is killed."""
+"""The state of a sweep on disk, one file a trial: each is whole or as it was before, whatever is killed."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ class Header:
     seed: int
     study: str
     base: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""  # that began the sweep, or last went on with it
     format: int = FORMAT
 
 

@@ -1,4 +1,4 @@
-"""The loop of a sweep: start what may start, record what has ended, until nothing is left."""
+"""The scheduling loop of a sweep: start trials, record their results, until nothing is left."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tabstep.errors import UserError
+from tabstep.run_files import REPORT
 from tabstep.sweep.compose_trials import Composer, settings_of
-from tabstep.sweep.context import Job, Outcome, Runner
+from tabstep.sweep.context import Job, Runner, TrialResult
 from tabstep.sweep.ledger import Ledger, State, Trial, finite, read_json
 from tabstep.sweep.options import Options
 from tabstep.sweep.samplers import Proposer
@@ -20,7 +21,7 @@ from tabstep.sweep.space import Space
 from tabstep.sweep.trial import TrialLink, trial_state, with_progress
 from tabstep.system.atomic_write import write_durably
 
-REPORT, DONE, DETAILS = "report.json", "DONE", "error.txt"
+DETAILS = "error.txt"
 MAX_LOST = 3
 """Times that a trial is started anew in one call after its process was killed."""
 LOOK_SECONDS = 1.0
@@ -164,7 +165,7 @@ class Loop:
             self._jobs[trial.number] = job
         return self._jobs[trial.number]
 
-    def _record(self, outcome: Outcome) -> bool:
+    def _record(self, outcome: TrialResult) -> bool:
         """Keep how a trial ended; False when it has to be started again."""
         waited = time.monotonic() - self.running.pop(outcome.number)
         trial = self.ledger.trials[outcome.number]
@@ -186,7 +187,7 @@ class Loop:
         self._close(finished(trial, directory, outcome, self.options.objectives))
         return True
 
-    def _again(self, trial: Trial, outcome: Outcome) -> bool:
+    def _again(self, trial: Trial, outcome: TrialResult) -> bool:
         times = self.lost[trial.number] = self.lost.get(trial.number, 0) + 1
         if times >= MAX_LOST:
             return False
@@ -212,7 +213,7 @@ class Loop:
             )
 
 
-def finished(trial: Trial, directory: Path, outcome: Outcome, objectives: tuple[str, ...]) -> Trial:
+def finished(trial: Trial, directory: Path, outcome: TrialResult, objectives: tuple[str, ...]) -> Trial:
     """Return a trial with its result: the numbers of its report, or why there are none."""
     if outcome.error is not None:
         return replace(trial, state="failed", error=outcome.error)

@@ -1,4 +1,4 @@
-"""What is asked of a sweep below ``hydra.sweeper``: checked, every problem at once."""
+"""Options of a sweep, below ``hydra.sweeper``: typed and checked, every problem at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ PRUNERS: Final = ("none", "median", "hyperband")
 MEASURES: Final = ("seconds", "epochs")
 OBJECTIVES: Final = (*get_args(Metric), *MEASURES)
 DIRECTIONS: Final = get_args(Direction)
+USUAL_EPOCHS: Final = 40
+"""Epochs that a pruner reckons with where trainer.max_epochs is null: few runs take more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The sweep in Optuna's own storage, for its dashboard and other tools. It is made from the ledger and follows it."""
+"""A copy of the sweep in Optuna's own storage, for its dashboard; the ledger stays the truth."""
 
 from __future__ import annotations
 

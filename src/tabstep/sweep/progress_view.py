@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table on a terminal, one line a change in a log, and the leaderboard."""
+"""Progress of a sweep: a live table on a terminal, one line a change in a log, the leaderboard at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep from its overrides: check, lock, go on where it was, run, and show what came out."""
+"""The entry point of a sweep: validate, lock, resume, run the loop, and show the summary."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from tabstep.config.secrets import redacted
 from tabstep.config.settings import Settings
 from tabstep.errors import StoppedError, UserError
-from tabstep.sweep.best import standalone
+from tabstep.sweep.best import command_to_go_on, standalone
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.context import Job, Runner, SweepContext
 from tabstep.sweep.delegated_sweep import Handover
 from tabstep.sweep.leaderboard import write_leaderboard
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, locked, read_sweep, write_header
 from tabstep.sweep.loop import Loop
-from tabstep.sweep.options import Options, parse_options
+from tabstep.sweep.options import USUAL_EPOCHS, Options, parse_options
 from tabstep.sweep.progress_view import Lines, LiveTable
 from tabstep.sweep.runners import THREADS, HydraRunner, ProcessRunner, visible_gpus
 from tabstep.sweep.samplers import Proposer, make_proposer
 from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, is_remote
 from tabstep.sweep.space import Space, given, parse_space
-from tabstep.sweep.summary import conclude
+from tabstep.sweep.summary import conclude, pause
 from tabstep.sweep.validate import changed_advice, check_same, check_space, check_surroundings, fixed
 
 LEAST_WINDOW = 3
@@ -93,6 +93,9 @@ def start(
         runner = choose_runner(launcher, settings, surroundings, plan.options)
         try:
             _run(plan, ledger, runner)
+        except (KeyboardInterrupt, StoppedError):
+            pause(ledger, composer)
+            raise
         finally:
             write_leaderboard(ledger)
         conclude(ledger, plan.space, composer)
@@ -113,8 +116,8 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     remote = ["launch=sagemaker"] if is_remote(composer.master) and base["launch"]["name"] == "local" else []
     texts = [*given(raw["params"]), *remote, *arguments]
     space = parse_space(texts, composer.loader, seed=options.seed)
-    proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"]))
-    return Plan(composer, options, space, proposer, _header(options, space, base), tuned)
+    proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
+    return Plan(composer, options, space, proposer, _header(options, space, base, command_to_go_on(composer)), tuned)
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _header(options: Options, space: Space, base: Mapping[str, Any]) -> Header:
+def _header(options: Options, space: Space, base: Mapping[str, Any], command: str) -> Header:
     return Header(
         objectives=list(options.objectives),
         directions=list(options.directions),
@@ -134,6 +137,7 @@ def _header(options: Options, space: Space, base: Mapping[str, Any]) -> Header:
         seed=options.seed,
         study=f"tabstep-{secrets.token_hex(4)}",
         base=fixed(redacted(base, os.environ)),
+        command=command,
     )
 
 

@@ -1,4 +1,4 @@
-"""Where trials run: by a launcher of Hydra's, in batches, or each in a process of its own."""
+"""Trial runners: through one of Hydra's launchers in batches, or a process a trial."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import tabstep
 from tabstep.errors import EXIT_OK, EXIT_RETRY, EXIT_SIGINT, EXIT_SIGTERM, RetryError, StoppedError, UserError
+from tabstep.run_files import REPORT
 from tabstep.sweep.compose_trials import Composer, write_hydra_files
-from tabstep.sweep.context import Job, Outcome
+from tabstep.sweep.context import Job, TrialResult
 from tabstep.sweep.ledger import finite, read_json
 
 OUTPUT, ERRORS, CONFIG = "output.log", "errors.log", "job.yaml"
@@ -47,10 +48,10 @@ class HydraRunner:
         """Take a job; it runs when it is waited for."""
         self.jobs.append(job)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[TrialResult]:
         """Run the jobs that were taken."""
         jobs, self.jobs = self.jobs, []
-        outcomes: list[Outcome] = []
+        outcomes: list[TrialResult] = []
         while jobs:
             # A batch has one first number, and the others follow it.
             size = next((i for i in range(1, len(jobs)) if jobs[i].number != jobs[0].number + i), len(jobs))
@@ -65,30 +66,30 @@ class HydraRunner:
         """Do nothing: no job runs while this is called."""
 
 
-def _with_own_time(job: Job, outcome: Outcome) -> Outcome:
+def _with_own_time(job: Job, outcome: TrialResult) -> TrialResult:
     """Take the time of a trial from its report, where it has one: its batch has waited for the others too."""
-    seconds = finite(read_json(job.directory / "report.json").get("seconds")) if outcome.error is None else None
+    seconds = finite(read_json(job.directory / REPORT).get("seconds")) if outcome.error is None else None
     return replace(outcome, seconds=seconds)
 
 
-def outcome_of(number: int, job: JobReturn) -> Outcome:
+def outcome_of(number: int, job: JobReturn) -> TrialResult:
     """Return what a launcher of Hydra's says about a job."""
     result: Any = job._return_value
     if job.status == JobStatus.COMPLETED:
-        return Outcome(number=number, value=result if isinstance(result, int | float) else None)
+        return TrialResult(number=number, value=result if isinstance(result, int | float) else None)
     if isinstance(result, StoppedError):
-        return Outcome(number=number, stopped=result)
+        return TrialResult(number=number, stopped=result)
     if isinstance(result, RetryError):
-        return Outcome(number=number, error=str(result), lost=True)
+        return TrialResult(number=number, error=str(result), lost=True)
     if isinstance(result, UserError):
-        return Outcome(number=number, error=str(result))
+        return TrialResult(number=number, error=str(result))
     if isinstance(result, BaseException):
-        return Outcome(
+        return TrialResult(
             number=number,
             error=f"{type(result).__name__}: {result}",
             details="".join(traceback.format_exception(result)),
         )
-    return Outcome(number=number, error="the launcher does not know how it ended", lost=True)
+    return TrialResult(number=number, error="the launcher does not know how it ended", lost=True)
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class ProcessRunner:
             )
         self.children[job.number] = Child(process, job, slot)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[TrialResult]:
         """Look at the processes until one has ended or the time is over."""
         ends = time.monotonic() + seconds
         while True:
@@ -152,22 +153,22 @@ class ProcessRunner:
             del self.children[child.job.number]
         return [self._outcome(child.job, child.process.returncode) for child in ended]
 
-    def _outcome(self, job: Job, code: int) -> Outcome:
+    def _outcome(self, job: Job, code: int) -> TrialResult:
         said = _text(job.directory / ERRORS)
         (job.directory / CONFIG).unlink(missing_ok=True)
         if code == EXIT_OK:
-            return Outcome(number=job.number)
+            return TrialResult(number=job.number)
         if code in (EXIT_SIGINT, EXIT_SIGTERM) or (code < 0 and self.stopping):
             signum = signal.SIGINT if code == EXIT_SIGINT else signal.SIGTERM
-            return Outcome(number=job.number, stopped=StoppedError(f"trial {job.number} was stopped", signum))
+            return TrialResult(number=job.number, stopped=StoppedError(f"trial {job.number} was stopped", signum))
         if code < 0:
             name = signal.Signals(-code).name
-            return Outcome(
+            return TrialResult(
                 number=job.number, error=f"its process was killed by {name}, perhaps for want of memory", lost=True
             )
         if code == EXIT_RETRY:
-            return Outcome(number=job.number, error=_last_line(said), lost=True)
-        return Outcome(number=job.number, error=_last_line(said), details=said)
+            return TrialResult(number=job.number, error=_last_line(said), lost=True)
+        return TrialResult(number=job.number, error=_last_line(said), details=said)
 
     def stop(self) -> None:
         """Let the processes save their state and end, and wait for them."""
@@ -222,7 +223,7 @@ def launch_processes(
     composer = Composer(context.config_loader, config)
     runner = process_runner(n_jobs)
     jobs = [composer.compose(each, first + index) for index, each in enumerate(overrides)]
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, TrialResult] = {}
     waiting = list(jobs)
     try:
         while len(outcomes) < len(jobs):
@@ -234,8 +235,8 @@ def launch_processes(
     return [_job_return(job, outcomes[job.number]) for job in jobs]
 
 
-def _job_return(job: Job, outcome: Outcome) -> JobReturn:
-    report = read_json(job.directory / "report.json")
+def _job_return(job: Job, outcome: TrialResult) -> JobReturn:
+    report = read_json(job.directory / REPORT)
     value = report.get(str(job.config["objective"])) if outcome.error is None else None
     found = JobReturn(overrides=list(job.overrides), cfg=OmegaConf.create(job.config), working_dir=str(job.directory))
     failed = outcome.stopped or (None if outcome.error is None else UserError(outcome.error))

@@ -1,4 +1,4 @@
-"""Which values the next trial gets."""
+"""Samplers: which hyperparameters the next trial gets (grid, random, Optuna's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which launcher runs the trials: what was asked for, or what they need."""
+"""Selects the launcher of the trials: the one that was asked for, or the one that they need."""
 
 from __future__ import annotations
 

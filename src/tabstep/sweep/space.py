@@ -1,4 +1,4 @@
-"""The space of a sweep: Hydra's sweep grammar as dimensions, and the way back from values to overrides."""
+"""The search space: Hydra's sweep grammar parsed into distributions, and values turned back into overrides."""
 
 from __future__ import annotations
 

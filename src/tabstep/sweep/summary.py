@@ -1,11 +1,9 @@
-"""What a sweep came to: the leaderboard, and the best trial as something to go on with."""
+"""The end of a sweep: leaderboard, report page, and the best trial as a command and an experiment."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from tabstep.errors import UserError
-from tabstep.sweep.best import command_line, write_best
+from tabstep.sweep.best import command_line, command_to_go_on, write_best
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.html_report import write_report
 from tabstep.sweep.importance import importances
@@ -16,6 +14,13 @@ from tabstep.sweep.space import Space
 from tabstep.system.atomic_write import write_durably
 
 COMMAND = "best.sh"
+
+
+def pause(ledger: Ledger, composer: Composer) -> None:
+    """Show how far a sweep that was stopped has come, and how to go on with it."""
+    if any(trial.finished for trial in ledger.trials):
+        show_leaderboard(ledger, {})
+    print(f"go on with:  {command_to_go_on(composer)}", flush=True)
 
 
 def conclude(ledger: Ledger, space: Space, composer: Composer) -> None:
@@ -35,8 +40,7 @@ def conclude(ledger: Ledger, space: Space, composer: Composer) -> None:
     shares = importances(ledger, space.dimensions)
     show_leaderboard(ledger, shares)
     print(f"leaderboard: {ledger.directory / CSV}")
-    if find_spec("matplotlib") is not None:
-        print(f"report:      {write_report(ledger, space.dimensions, shares)}")
+    print(f"report:      {write_report(ledger, space.dimensions, shares)}")
     print(f"best trial:  {ledger.path(best)}")
     command = command_line(best, composer)
     write_best(best, composer, ledger.directory)

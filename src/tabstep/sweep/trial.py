@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tabstep.errors import UserError
 from tabstep.log_lines import number
 from tabstep.sweep.ledger import POINTER, PROGRESS, Direction, Ledger, Trial, finite, read_json, read_sweep
+from tabstep.sweep.options import USUAL_EPOCHS
 from tabstep.system.atomic_write import write_durably
 from tabstep.training.stopping import Row, is_better
 
@@ -62,7 +63,8 @@ def attach(directory: Path, classifier: Classifier, checkpointer: Checkpointer, 
         raise UserError(f"{file}: cannot be read: {error}: the sweep that made it writes it anew") from error
     judge = None
     if pointer.pruner != "none":
-        judge = PruningRule(pointer, read_sweep(directory / pointer.sweep), checkpointer.stop_rule.max_epochs)
+        max_epochs = checkpointer.stop_rule.max_epochs or USUAL_EPOCHS
+        judge = PruningRule(pointer, read_sweep(directory / pointer.sweep), max_epochs)
         checkpointer.stop_rule = replace(checkpointer.stop_rule, judge=judge)
     if reports:
         classifier.epoch_listeners.append(lambda _row: _report(directory, pointer, classifier.progress.history, judge))

@@ -1,4 +1,4 @@
-"""Whether a sweep can be run at all: every mistake that can be known is found before the first trial."""
+"""Validation of a sweep before its first trial: every mistake that can be known by then."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ MOST_JOBS, MOST_OPTIONS = 8, 24
 FREE = (
     "paths",
     "logger",
+    "report",
     "launch",
     "resume",
     "tags",

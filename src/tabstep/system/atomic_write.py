@@ -1,4 +1,4 @@
-"""Files that are either whole or as they were before, whatever is killed."""
+"""Atomic, durable file writes: after a crash a file is whole or as it was before."""
 
 from __future__ import annotations
 

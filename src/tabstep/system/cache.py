@@ -1,4 +1,4 @@
-"""Files that are built once and shared: complete or absent, whatever is killed, and built by one process at a time."""
+"""A cache of files on disk: an entry is complete or absent, and built by one process at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine does well: accelerator, devices and precision resolved before anything is built."""
+"""Accelerator, devices and precision, resolved for this machine before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: each exception becomes what a person reads on stderr, and the exit code."""
+"""Exit codes and error lines: what each exception becomes on stderr and for the caller of the process."""
 
 from __future__ import annotations
 

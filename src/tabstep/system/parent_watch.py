@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, also when that one is killed and cannot say so."""
+"""Processes that end with their parent, also when that one is killed and cannot say so."""
 
 from __future__ import annotations
 

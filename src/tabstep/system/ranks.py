@@ -1,4 +1,4 @@
-"""Several processes of one run: always started by torchrun, by the user or by ourselves.
+"""Distributed ranks: the processes of one run, started by torchrun, by the user or by ourselves.
 
 Our own children get the composed configuration as a file, never the command line: composing it again in each rank
 could give each of them another output directory, or in a sweep other hyperparameters.

@@ -1,4 +1,4 @@
-"""Text that others wrote, made harmless where it is shown: on a terminal and in a spreadsheet."""
+"""Sanitizes text that others wrote for a terminal, an HTML page and a spreadsheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A generated table to train on when there is no other: hard in the ways of real ones, with a known best score."""
+"""The built-in table: generated, hard in the ways of real ones, with a known best score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every Arrow type means to a classifier: a number, a category, or a clear refusal."""
+"""Parquet (Arrow) types: which make a number, which a category, and which are refused."""
 
 from __future__ import annotations
 

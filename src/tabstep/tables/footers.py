@@ -1,4 +1,4 @@
-"""What a parquet file's footer says: its columns, its rows, and what the file system says of the file."""
+"""Parquet footers: a file's columns, its rows, and what the file system says of the file."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""From a table's Arrow types and what the user declared to a Schema, with the reason for each column's role."""
+"""Infers the schema: each column's role from its Arrow type and what the user declared, with the reason."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tabstep.config.grammar import quoted
-from tabstep.config.settings import SchemaSettings
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import Schema, Task
 from tabstep.system.sanitize import printable
 from tabstep.tables.columns import is_text, meaning, value_type
+from tabstep.tables.describe import ColumnFacts
 from tabstep.tables.source import TypedTable
 
 Role = Literal["id", "label", "numeric", "categorical", "left out"]
@@ -30,16 +30,31 @@ _ROWS_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What the user says of the columns; None is inferred. ``classes`` are the labels in the order of the outputs."""
+
+    id: str | None = None
+    label: str | list[str] | None = None
+    numeric: list[str] | None = None
+    categorical: list[str] | None = None
+    drop: Sequence[str] = ()
+    parse: Mapping[str, str] = field(default_factory=dict)
+    task: Task | Literal["auto"] = "auto"
+    classes: list[str | int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table that is shown before training."""
+    """One line of the table that is shown before training, or with a proposal, which knows what the column holds."""
 
     column: str
     type: str
     role: Role
     why: str
+    facts: ColumnFacts | None = None
 
 
-def infer_schema(source: TypedTable, settings: SchemaSettings) -> tuple[Schema, Task | None, list[Row]]:
+def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | None, list[Row]]:
     """Return the schema, the task where it is declared or follows from several labels, and a row for each column.
 
     A declared role wins. ``numeric`` or ``categorical`` given as a list is exact; where only one of them is given, the
@@ -54,29 +69,29 @@ def infer_schema(source: TypedTable, settings: SchemaSettings) -> tuple[Schema, 
     >>> from tabstep.tables.source import open_source
     >>> path = tempfile.mkdtemp() + "/train.parquet"
     >>> pq.write_table(pa.table({"age": [1, 2], "job": ["a", "b"], "target": [0, 1]}), path)
-    >>> nothing = dict(id=None, label=None, numeric=None, categorical=None, drop=[], task="auto", classes=None)
-    >>> infer_schema(open_source(path, split="train"), SchemaSettings(**nothing))[0]
-    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None)
+    >>> infer_schema(open_source(path, split="train"), Declared())[0]
+    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None, parse=())
     """
     types = dict(zip(source.arrow_schema.names, source.arrow_schema.types, strict=True))
-    roles = _declared(source, settings, types)
-    _refuse_conflicts(source, settings)
-    label = _label(settings, types, roles)
-    found_id = None if settings.id is not None else _infer_id(source, types, roles)
+    roles = _declared(source, stated, types)
+    _refuse_conflicts(source, stated)
+    label = _label(stated, types, roles)
+    found_id = None if stated.id is not None else _infer_id(source, types, roles)
     if found_id is not None:
         roles[found_id] = ("id", "its name, and every value differs")
-    roles |= _rest(settings, types, roles)
+    roles |= _rest(stated, types, roles)
     by_role: dict[Role, list[str]] = {"numeric": [], "categorical": []}
     for name, (role, _) in roles.items():
         by_role.setdefault(role, []).append(name)
     schema = Schema(
-        id=settings.id if settings.id is not None else found_id,
+        id=stated.id if stated.id is not None else found_id,
         label=label,
-        numeric=_in_order(settings.numeric, by_role["numeric"]),
-        categorical=_in_order(settings.categorical, by_role["categorical"]),
+        numeric=_in_order(stated.numeric, by_role["numeric"]),
+        categorical=_in_order(stated.categorical, by_role["categorical"]),
+        parse=tuple(stated.parse.items()),
     )
     rows = [Row(column=name, type=str(types[name]), role=roles[name][0], why=roles[name][1]) for name in types]
-    return schema, _task(settings, label), rows
+    return schema, _task(stated, label), rows
 
 
 _Roles = dict[str, tuple[Role, str]]
@@ -86,18 +101,18 @@ def _in_order(declared: list[str] | None, found: Sequence[str]) -> tuple[str, ..
     return tuple(found if declared is None else declared)
 
 
-def _label_list(settings: SchemaSettings) -> list[str]:
-    return [settings.label] if isinstance(settings.label, str) else list(settings.label or [])
+def _label_list(stated: Declared) -> list[str]:
+    return [stated.label] if isinstance(stated.label, str) else list(stated.label or [])
 
 
-def _declared(source: TypedTable, settings: SchemaSettings, types: dict[str, pa.DataType]) -> _Roles:
+def _declared(source: TypedTable, stated: Declared, types: dict[str, pa.DataType]) -> _Roles:
     """Return the declared roles, in the order of the table, once every name and type has been checked."""
     lists: list[tuple[str, Role, list[str]]] = [
-        ("id", "id", [] if settings.id is None else [settings.id]),
-        ("label", "label", _label_list(settings)),
-        ("numeric", "numeric", settings.numeric or []),
-        ("categorical", "categorical", settings.categorical or []),
-        ("drop", "left out", settings.drop),
+        ("id", "id", [] if stated.id is None else [stated.id]),
+        ("label", "label", _label_list(stated)),
+        ("numeric", "numeric", stated.numeric or []),
+        ("categorical", "categorical", stated.categorical or []),
+        ("drop", "left out", stated.drop),
     ]
     declared: _Roles = {}
     problems: list[str] = []
@@ -118,11 +133,11 @@ def _declared(source: TypedTable, settings: SchemaSettings, types: dict[str, pa.
     return {name: declared[name] for name in types if name in declared}
 
 
-def _refuse_conflicts(source: TypedTable, settings: SchemaSettings) -> None:
+def _refuse_conflicts(source: TypedTable, stated: Declared) -> None:
     """Raise for columns that differ between files, unless they are dropped or the declared features are exact."""
-    if settings.numeric is not None and settings.categorical is not None:
+    if stated.numeric is not None and stated.categorical is not None:
         return
-    names = [name for name in source.conflicts if name not in settings.drop]
+    names = [name for name in source.conflicts if name not in stated.drop]
     if names:
         problems = [f"{source.where}: column {name!r} {source.conflicts[name]}" for name in names]
         problems[-1] += f", or leave out what differs with 'schema.drop=[{_override_list(names)}]'"
@@ -144,8 +159,8 @@ def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
     return []
 
 
-def _label(settings: SchemaSettings, types: dict[str, pa.DataType], roles: _Roles) -> tuple[str, ...]:
-    declared = _label_list(settings)
+def _label(stated: Declared, types: dict[str, pa.DataType], roles: _Roles) -> tuple[str, ...]:
+    declared = _label_list(stated)
     if declared:
         return tuple(declared)
     known = [name for name in types if name.lower() in LABEL_NAMES and name not in roles]
@@ -176,11 +191,11 @@ def _all_distinct(array: pa.Array) -> bool:
     return array.null_count == 0 and len(array) > 1 and pc.count_distinct(array).as_py() == len(array)
 
 
-def _rest(settings: SchemaSettings, types: dict[str, pa.DataType], roles: _Roles) -> _Roles:
+def _rest(stated: Declared, types: dict[str, pa.DataType], roles: _Roles) -> _Roles:
     """Return the roles of the columns that nothing has claimed."""
     rest: _Roles = {}
     refused: dict[str, str] = {}
-    exact = {"numeric": settings.numeric is not None, "categorical": settings.categorical is not None}
+    exact = {"numeric": stated.numeric is not None, "categorical": stated.categorical is not None}
     for name, dtype in types.items():
         if name in roles:
             continue
@@ -216,12 +231,12 @@ def _override_list(names: Iterable[str]) -> str:
     return ",".join(name if _PLAIN.fullmatch(name) else quoted(name, '"') for name in names)
 
 
-def _task(settings: SchemaSettings, label: tuple[str, ...]) -> Task | None:
-    if settings.task == "auto":
+def _task(stated: Declared, label: tuple[str, ...]) -> Task | None:
+    if stated.task == "auto":
         return "multilabel" if len(label) > 1 else None
-    if len(label) > 1 and settings.task != "multilabel":
-        raise UserError(f"schema.task: {settings.task} has one label column, and schema.label names {len(label)}")
-    return settings.task
+    if len(label) > 1 and stated.task != "multilabel":
+        raise UserError(f"schema.task: {stated.task} has one label column, and schema.label names {len(label)}")
+    return stated.task
 
 
 def schema_table(rows: Sequence[Row]) -> Table:
@@ -240,3 +255,24 @@ def schema_table(rows: Sequence[Row]) -> Table:
             if count > few:
                 table.add_row("…", "", role, f"and {count - few} more")
     return table
+
+
+def values_table(rows: Sequence[Row]) -> Table:
+    """Return what the columns hold as a table for the terminal; of a very wide table, the first columns."""
+    table = Table(title="Values", title_justify="left")
+    table.add_column("column", overflow="ellipsis", max_width=24)
+    table.add_column("missing", justify="right", no_wrap=True)
+    table.add_column("distinct", justify="right", no_wrap=True)
+    table.add_column("examples", overflow="ellipsis", no_wrap=True, max_width=36)
+    described = [row for row in rows if row.facts is not None]
+    for row in described[:_ROWS_SHOWN]:
+        assert row.facts is not None
+        table.add_row(*(Text(printable(cell)) for cell in (row.column, *_cells(row.facts))))
+    if len(described) > _ROWS_SHOWN:
+        table.add_row("…", "", "", f"and {len(described) - _ROWS_SHOWN} more")
+    return table
+
+
+def _cells(facts: ColumnFacts) -> tuple[str, str, str]:
+    missing = f"{100 * facts.missing:.3g} %" if facts.missing else ""
+    return missing, f"{'over ' if facts.more else ''}{facts.distinct:,}", ", ".join(facts.examples)

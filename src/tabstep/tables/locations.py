@@ -1,4 +1,4 @@
-"""From a path, a directory, a glob or an ``s3://`` address to the list of files it stands for."""
+"""File discovery: a path, directory, glob or ``s3://`` address becomes a list of files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from pyarrow import ArrowException, fs
 
-from tabstep.errors import RetryError, UserError, nearest
+from tabstep.config.local_tables import near_path
+from tabstep.errors import RetryError, UserError
 from tabstep.system.exits import of_the_machine
 
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
+CSV_SUFFIXES: Final = tuple(f".{name}{packed}" for name in ("csv", "tsv", "txt") for packed in ("", ".gz", ".zst"))
 _URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
 _PARQUET: Final = b"PAR1"
 _MAGIC: Final = re.compile(r"[*?\[]")
@@ -113,15 +114,28 @@ def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
     if kind == fs.FileType.File:
         raise UserError(f"{where}: {location} is a file, a directory is due: set data.train to it instead")
     if kind == fs.FileType.NotFound:
-        raise UserError(f"{where}: no such directory: {location}{_near_path(path)}")
+        raise UserError(f"{where}: no such directory: {location}{near_path(path)}")
     found = _list(filesystem, path, where, recursive=False)
     return {info.base_name: info for info in found if not _hidden(info.base_name)}
 
 
-def find_files(location: str, *, where: str) -> Location:
+def is_csv(location: str, *, where: str) -> bool:
+    """Whether a location stands for CSV: a name that ends so, or a directory with CSV and no parquet in it."""
+    filesystem, path = open_filesystem(location)
+    if path.lower().endswith(CSV_SUFFIXES):
+        return True
+    if path.lower().endswith(PARQUET_SUFFIXES) or _file_type(filesystem, path, where) != fs.FileType.Directory:
+        return False
+    names = [info.path for info in _list(filesystem, path, where, recursive=True) if not _hidden(info.base_name)]
+    return any(name.lower().endswith(CSV_SUFFIXES) for name in names) and not any(
+        name.lower().endswith(PARQUET_SUFFIXES) for name in names
+    )
+
+
+def find_files(location: str, *, where: str, suffixes: tuple[str, ...] = PARQUET_SUFFIXES) -> Location:
     """Return the files of a file, a directory (and the directories below it) or a glob.
 
-    In a directory names that end in .parquet, .parq or .pq count, in small or capital letters, and parquet files whose
+    In a directory names that end in one of ``suffixes`` count, in small or capital letters, and parquet files whose
     names have no ending, as ``part-00001``; hidden names (``.`` or ``_`` first) do not.
 
     Raises:
@@ -136,10 +150,10 @@ def find_files(location: str, *, where: str) -> Location:
     if kind == fs.FileType.File:
         return Location(filesystem=filesystem, base=os.path.dirname(path), paths=(path,))
     if kind == fs.FileType.Directory:
-        return _in_directory(filesystem, path, location, where)
+        return _in_directory(filesystem, path, location, where, suffixes)
     if _MAGIC.search(path):
         return _by_glob(filesystem, path, location, where)
-    raise UserError(f"{where}: no such file or directory: {location}{_near_path(path)}")
+    raise UserError(f"{where}: no such file or directory: {location}{near_path(path)}")
 
 
 def is_directory(location: str, *, where: str) -> bool:
@@ -163,12 +177,6 @@ def _unreadable(what: str, error: Exception) -> UserError | RetryError:
     return UserError(f"{what}: {first_line(error)}")
 
 
-def _near_path(path: str) -> str:
-    parent = Path(path).parent
-    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() and os.access(parent, os.R_OK) else []
-    return f": {nearest(Path(path).name, names)}" if names else ""
-
-
 def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) -> list[fs.FileInfo]:
     try:
         infos: list[fs.FileInfo] = filesystem.get_file_info(
@@ -187,22 +195,24 @@ def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/") if part)
 
 
-def _in_directory(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
+def _in_directory(
+    filesystem: fs.FileSystem, path: str, location: str, where: str, suffixes: tuple[str, ...]
+) -> Location:
     base = path.rstrip("/")
     infos = _list(filesystem, base, where, recursive=True)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
-    paths = sorted(file for file in seen if _is_parquet(filesystem, file))
+    paths = sorted(file for file in seen if _belongs(filesystem, file, suffixes))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
     return _without_links(Location(filesystem=filesystem, base=base, paths=tuple(paths)), where)
 
 
-def _is_parquet(filesystem: fs.FileSystem, path: str) -> bool:
-    """Whether a name says that a file is parquet, or its first bytes where the name says nothing."""
+def _belongs(filesystem: fs.FileSystem, path: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a name says that a file is of the form; parquet, also its first bytes where the name says nothing."""
     name = os.path.basename(path).lower()
-    if "." in name:
-        return name.endswith(PARQUET_SUFFIXES)
+    if "." in name or suffixes != PARQUET_SUFFIXES:
+        return name.endswith(suffixes)
     try:
         with filesystem.open_input_file(path) as file:
             return bool(file.read(len(_PARQUET)) == _PARQUET)

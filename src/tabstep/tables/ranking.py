@@ -1,4 +1,4 @@
-"""How well a score ranks the positive rows first."""
+"""AUROC of one score, for the checks and the built-in table: how well it ranks the positive rows first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of one record batch by name, as numbers or as text, with errors that name the column."""
+"""Columns of one Arrow record batch by name, as numbers or as text, with errors that name the column."""
 
 from __future__ import annotations
 

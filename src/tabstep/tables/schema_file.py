@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tabstep.config.settings import SchemaSettings
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
-from tabstep.tables.csv import CSV_SUFFIXES, CsvTable
-from tabstep.tables.infer_schema import Row, infer_schema
-from tabstep.tables.source import TypedTable, open_source
+from tabstep.tables.columns import meaning
+from tabstep.tables.describe import ColumnFacts, describe
+from tabstep.tables.infer_schema import Declared, Row, infer_schema
+from tabstep.tables.readers import open_rows
+from tabstep.tables.source import TypedTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # What PyYAML refuses in a document or reads as the end of a line.
 _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def open_table(location: str, *, where: str) -> TypedTable:
-    """Open parquet (a file, a directory, a glob) or a CSV file, by the name's ending."""
-    if location.lower().endswith(CSV_SUFFIXES):
-        return CsvTable(location, where=where)
-    return open_source(location, split=where)
-
-
 def write_schema_file(
-    location: str, name: str, directory: str | Path, settings: SchemaSettings, *, overwrite: bool = False
+    location: str, name: str, directory: str | Path, stated: Declared, *, overwrite: bool = False
 ) -> tuple[Path, list[Row]]:
     """Write ``directory/name.yaml`` from the table at ``location``; return its path and the rows to show.
 
-    ``settings`` holds what the user has declared already; the rest is inferred.
+    ``stated`` holds what the user has declared already; the rest is inferred.
 
     Raises:
         UserError: the name cannot be a configuration option, the file exists, or inference fails.
@@ -44,12 +39,52 @@ def write_schema_file(
     path = Path(directory) / f"{name}.yaml"
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists already: choose another name, or replace it with --overwrite")
-    schema, task, rows = infer_schema(open_table(location, where=location), settings)
-    text = schema_yaml(schema, rows, task=task, classes=settings.classes)
+    table = open_rows(location, where=location)
+    schema, task, rows = infer_schema(table, stated)
+    schema, rows = proposed(schema, rows, describe(table, [row.column for row in rows if _has_text(table, row.column)]))
+    text = schema_yaml(schema, rows, task=task, classes=stated.classes)
     with writing(f"{path}: cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, text.encode())
     return path, rows
+
+
+def _has_text(table: TypedTable, column: str) -> bool:
+    """Tell whether the values of a column have a text; nested and binary ones have none."""
+    try:
+        meaning(table.arrow_schema.field(column).type)
+    except UserError:
+        return False
+    return True
+
+
+def proposed(schema: Schema, rows: Sequence[Row], facts: Mapping[str, ColumnFacts]) -> tuple[Schema, list[Row]]:
+    """Return the schema and the rows with what the values say: text of a format is read, unique text is no feature.
+
+    Roles that were declared stay, as does the label.
+    """
+    parse: dict[str, str] = {}
+    found_id = schema.id
+    result = []
+    for row in rows:
+        row = replace(row, facts=facts.get(row.column))
+        if row.facts is not None and row.role == "categorical" and row.why.startswith("type "):
+            if row.facts.form is not None:
+                parse[row.column] = row.facts.form
+                row = replace(row, role="numeric", why=f"text of the format {row.facts.form}: schema.parse reads it")
+            elif row.facts.unique and found_id is None:
+                found_id = row.column
+                row = replace(row, role="id", why="every value differs")
+            elif row.facts.unique:
+                row = replace(row, role="left out", why="every value differs, and there is an id")
+        result.append(row)
+    role = {row.column: row.role for row in result}
+    numeric = (*schema.numeric, *(name for name in schema.categorical if role[name] == "numeric"))
+    categorical = tuple(name for name in schema.categorical if role[name] == "categorical")
+    changed = replace(
+        schema, id=found_id, numeric=numeric, categorical=categorical, parse=(*schema.parse, *parse.items())
+    )
+    return changed, result
 
 
 def schema_yaml(schema: Schema, rows: Sequence[Row], *, task: Task | None, classes: list[str | int] | None) -> str:
@@ -62,9 +97,16 @@ def schema_yaml(schema: Schema, rows: Sequence[Row], *, task: Task | None, class
     lines.append(_block("numeric", schema.numeric, types))
     lines.append(_block("categorical", schema.categorical, types))
     lines.append(_block("drop", dropped, types))
+    lines.append(_parse_block(schema.parse))
     lines.append(f"task: {task or 'auto'}")
     lines.append(f"classes: {json.dumps(classes, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
+
+
+def _parse_block(parse: Sequence[tuple[str, str]]) -> str:
+    if not parse:
+        return "parse: {}"
+    return "\n".join(["parse:", *(f"  {_scalar(name)}: {_scalar(form)}" for name, form in parse)])
 
 
 def _block(key: str, names: Sequence[str], types: dict[str, str]) -> str:

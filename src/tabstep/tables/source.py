@@ -1,4 +1,4 @@
-"""One split of a table: parquet files that read as one stream of record batches with one schema."""
+"""One split as a stream of Arrow record batches with one schema, from any number of parquet files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tabstep.tables.columns import is_text, value_type
 from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.tables.locations import Location, find_files, read_error
+from tabstep.tables.parse_text import parsed, parsed_type
 from tabstep.tables.record_batch import bounded_rows
 
 _BUFFER_BYTES: Final = (2**14, 2**20)  # of one column's reader; all readers together stay below _ALL_BUFFERS
@@ -58,11 +59,14 @@ class ParquetSource:
         *,
         split: str,
         mask: np.ndarray | None = None,
+        parse: Mapping[str, str] | None = None,
     ) -> None:
         self.split = split
         self.where = where_of(split)
         self.files = tuple(footer.path for footer in footers)
-        self.arrow_schema, self.conflicts = unified_schema(footers)
+        schema, self.conflicts = unified_schema(footers)
+        self._parse = dict(parse or {})
+        self.arrow_schema = pa.schema([self._field_as_read(field) for field in schema])
         self._location = location
         self._footers = tuple(footers)
         self._contents = contents
@@ -87,7 +91,39 @@ class ParquetSource:
             whole = np.zeros(len(self._mask), dtype=bool)
             whole[np.flatnonzero(self._mask)[mask]] = True
             mask = whole
-        return ParquetSource(self._location, self._footers, self._contents, split=split, mask=mask)
+        return self._changed(split=split, mask=mask)
+
+    def reading(self, parse: Mapping[str, str]) -> ParquetSource:
+        """Return a source that reads the text of some columns by a format, see ``parse_text``.
+
+        Raises:
+            UserError: there is no such column, or no such format.
+        """
+        names = [*self.arrow_schema.names, *self.conflicts]
+        for name in parse:
+            if name not in names:
+                raise UserError(f"schema.parse: {self.where} has no column {name!r}: {nearest(name, names)}")
+        return self._changed(parse=parse)
+
+    def _changed(
+        self, *, split: str | None = None, mask: np.ndarray | None = None, parse: Mapping[str, str] | None = None
+    ) -> ParquetSource:
+        return ParquetSource(
+            self._location,
+            self._footers,
+            self._contents,
+            split=self.split if split is None else split,
+            mask=self._mask if mask is None else mask,
+            parse=self._parse if parse is None else parse,
+        )
+
+    def _field_as_read(self, field: pa.Field) -> pa.Field:
+        if field.name not in self._parse or not is_text(value_type(field.type)):
+            return field
+        try:
+            return field.with_type(parsed_type(self._parse[field.name]))
+        except UserError as error:
+            raise UserError(f"schema.parse: column {field.name!r}: {error}") from None
 
     def fingerprint(self) -> str:
         """Return a digest of what the files hold and of the subset, equal for a copy elsewhere or at another time.
@@ -101,6 +137,8 @@ class ParquetSource:
             digest.update(repr((footer.name, content)).encode())
         if self._mask is not None:
             digest.update(np.packbits(self._mask).tobytes())
+        if self._parse:
+            digest.update(repr(sorted(self._parse.items())).encode())
         return digest.hexdigest()
 
     def check_columns(self, columns: Sequence[str]) -> None:
@@ -149,7 +187,7 @@ class ParquetSource:
                     page_checksum_verification=True,
                 )
                 for batch in parquet.iter_batches(batch_size=rows, columns=stored):
-                    yield _conform(batch, schema, dict(footer.partition))
+                    yield _conform(batch, schema, dict(footer.partition), self._parse)
                     done += batch.num_rows
             self._contents.check_unchanged(footer.path)
         except (pa.ArrowException, OSError) as error:
@@ -190,7 +228,9 @@ def _masked(batches: Iterator[pa.RecordBatch], mask: np.ndarray | None) -> Itera
         start = stop
 
 
-def _conform(batch: pa.RecordBatch, schema: pa.Schema, partition: dict[str, str | None]) -> pa.RecordBatch:
+def _conform(
+    batch: pa.RecordBatch, schema: pa.Schema, partition: Mapping[str, str | None], parse: Mapping[str, str]
+) -> pa.RecordBatch:
     """Return the columns of ``schema``, in its order and types; a partition key's value fills its column."""
     _check_text(batch)
     index = {name: position for position, name in enumerate(batch.schema.names)}
@@ -200,6 +240,8 @@ def _conform(batch: pa.RecordBatch, schema: pa.Schema, partition: dict[str, str 
             array = batch.column(index[field.name])
         else:
             array = pa.repeat(pa.scalar(partition.get(field.name), pa.string()), batch.num_rows)
+        if field.name in parse:
+            array = parsed(array, parse[field.name], field.name)
         arrays.append(array if array.type == field.type else _cast(array, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -1,41 +1,35 @@
-"""Cut one parquet or CSV table into train, val and test parquet."""
+"""``tabstep split``: cuts one table into train, val and test parquet."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tabstep.errors import UserError
 from tabstep.schema import SPLITS, Split
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
-from tabstep.tables.schema_file import open_table
+from tabstep.tables.readers import open_rows
+from tabstep.tables.row_groups import RowGroupWriter
 from tabstep.tables.source import TypedTable
-from tabstep.tables.splits import class_codes, draw
-
-_ROW_GROUP_BYTES: Final = 2**26
-_ROW_GROUP_ROWS: Final = 2**17
+from tabstep.tables.splits import Cut, cut_rows
 
 
 def split_table(
     location: str,
     out_dir: str | Path,
     *,
-    label: str | None,
+    cut: Cut,
     val_share: float = 0.16,
     test_share: float = 0.2,
-    seed: int = 0,
     overwrite: bool = False,
 ) -> dict[Split, int]:
     """Write ``out_dir/{train,val,test}/{split}.parquet`` and return the rows of each.
 
-    The draw is seeded, and stratified by ``label`` where it is given. Parquet is streamed twice with bounded memory;
-    CSV is read whole. Rows keep their order, and pages carry checksums.
+    The table is streamed with bounded memory. Rows keep their order, and pages carry checksums.
 
     Raises:
         UserError: shares that leave a split without rows, a file that exists, or a table that cannot be read.
@@ -49,9 +43,8 @@ def split_table(
     existing = [str(path) for path in paths.values() if path.exists()]
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: exists already: choose another directory, or replace it with --overwrite")
-    table = open_table(location, where=location)
-    codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else class_codes(table, label)[0]
-    part = draw(codes, [val_share, test_share], seed)
+    table = open_rows(location, where=location)
+    part = cut_rows(table, cut, [val_share, test_share])
     numbers = {"train": 0, "val": 1, "test": 2}
     counts = {split: int(np.count_nonzero(part == numbers[split])) for split in wanted}
     for split, count in counts.items():
@@ -65,7 +58,8 @@ def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
     with writing(f"{next(iter(paths)).parent.parent}: cannot be written"), ExitStack() as stack:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        writers = {path: _Writer(stack.enter_context(publishing(path)), table.arrow_schema) for path in reversed(paths)}
+        files = {path: stack.enter_context(publishing(path)) for path in reversed(paths)}
+        writers = {path: RowGroupWriter(file, table.arrow_schema) for path, file in files.items()}
         start = 0
         for batch in table.batches(table.arrow_schema.names):
             here = part[start : start + batch.num_rows]
@@ -74,27 +68,3 @@ def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
             start += batch.num_rows
         for writer in writers.values():
             writer.close()
-
-
-class _Writer:
-    """One parquet file whose row groups are filled up, however small the batches are."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True)
-        self._batches: list[pa.RecordBatch] = []
-        self._schema = schema
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        self._batches.append(batch)
-        rows = sum(held.num_rows for held in self._batches)
-        if rows >= _ROW_GROUP_ROWS or sum(held.nbytes for held in self._batches) >= _ROW_GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches, schema=self._schema))
-            self._batches = []
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()

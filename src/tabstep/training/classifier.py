@@ -1,4 +1,4 @@
-"""The per-batch step: forward, loss on logits, backward through the Trainer, metrics once an epoch."""
+"""The LightningModule: training step, loss on logits, gradient clipping, metrics once an epoch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tabstep.errors import UserError
+from tabstep.models.probabilities import pooled
 from tabstep.schema import Task
 from tabstep.training import guards
 from tabstep.training.datamodule import Batch, TrainLoader
@@ -41,14 +42,14 @@ class StepOptions:
     """How a step is taken: clipping, guards and averaging.
 
     ``plateau_monitor`` is the key that a ReduceLROnPlateau follows. ``max_epochs`` is used for the estimate of the
-    time that is left alone.
+    time that is left alone, which is not known where it is None.
     """
 
     seed: int
     batch_size: int
-    max_epochs: int
-    max_norm: float | None = None
-    max_grad_norm: float | None = None
+    max_epochs: int | None = None
+    gradient_clip_val: float | None = None
+    fail_above_grad_norm: float | None = None
     ema_decay: float | None = None
     plateau_monitor: str = "val_loss"
 
@@ -148,8 +149,7 @@ class Classifier(L.LightningModule):
         self.last_loss = loss_sum.detach() / weight
         self._watch.add(self.last_loss)
         self._check_finite(batch)
-        scored = logits.detach()
-        self.scores["train"].add(scored if scored.ndim == 2 else scored.mean(dim=1), batch.y, loss_sum, weight)
+        self.scores["train"].add(pooled(logits.detach(), self.target.task), batch.y, loss_sum, weight)
         self._rows += len(batch.y)
         self.progress.batch = self.epoch_batch + 1
         if not self._sums_window:
@@ -184,7 +184,7 @@ class Classifier(L.LightningModule):
         cause = "" if batch is None else self._explain(batch) + "; "
         raise UserError(
             f"training: the loss is {value} at epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1 - late}: "
-            f"{cause}lower optimizer.lr (now {self._lr:g}) or set trainer.max_norm"
+            f"{cause}lower optimizer.lr (now {self._lr:g}) or set trainer.gradient_clip_val"
         )
 
     def _explain(self, batch: Batch) -> str:
@@ -200,7 +200,7 @@ class Classifier(L.LightningModule):
         if self._sums_window:
             torch._foreach_mul_(gradients, self._window_factor())
         options = self.options
-        if options.max_norm is None and options.max_grad_norm is None:
+        if options.gradient_clip_val is None and options.fail_above_grad_norm is None:
             return
         norm = torch.nn.utils.get_total_norm(gradients)
         # A look at the norm waits for the device, so on a GPU the guard rests on the loss instead; a GradScaler finds
@@ -208,9 +208,9 @@ class Classifier(L.LightningModule):
         if self.device.type == "cpu" and self.trainer.precision != "16-mixed":
             where = f"epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1}"
             self._check_gradients(norm, where)
-            guards.check_gradient_norm(float(norm), options.max_grad_norm or math.inf, where, self._lr)
-        if options.max_norm is not None:
-            torch._foreach_mul_(gradients, (options.max_norm / (norm + 1e-6)).clamp(max=1.0))
+            guards.check_gradient_norm(float(norm), options.fail_above_grad_norm or math.inf, where, self._lr)
+        if options.gradient_clip_val is not None:
+            torch._foreach_mul_(gradients, (options.gradient_clip_val / (norm + 1e-6)).clamp(max=1.0))
 
     def _check_gradients(self, norm: Tensor, where: str) -> None:
         """Refuse NaN gradients of a finite loss: clipping would spread them to all weights."""
@@ -249,11 +249,11 @@ class Classifier(L.LightningModule):
             if not bool(torch.isfinite(parameter).all()):
                 raise UserError(
                     f"training: the weights {name} are not finite after step {self.progress.step}: "
-                    f"lower optimizer.lr (now {self._lr:g}) or set trainer.max_norm"
+                    f"lower optimizer.lr (now {self._lr:g}) or set trainer.gradient_clip_val"
                 )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self.eval_model(batch.x_num, batch.x_cat)
+        logits = pooled(self.eval_model(batch.x_num, batch.x_cat), self.target.task)
         losses, weights = self.loss(logits, batch.y)
         self.scores["val"].add(logits, batch.y, (losses * weights).sum(), weights.sum())
 
@@ -277,7 +277,7 @@ class Classifier(L.LightningModule):
     def _epoch_row(self) -> Row:
         train = {f"train_{key}": value for key, value in self.scores["train"].compute().items()}
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        epochs_left = self.options.max_epochs - self.progress.epoch - 1
+        epochs_left = (self.options.max_epochs or math.nan) - self.progress.epoch - 1
         share = (self.epoch_batches - self.first_batch) / self.epoch_batches
         rows_per_s = self._rows * self.trainer.world_size / max(self._train_seconds, 1e-9)
         timing = {"rows_per_s": rows_per_s, "eta_s": epochs_left * seconds / share, "seconds": seconds}

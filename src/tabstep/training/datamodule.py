@@ -1,7 +1,8 @@
-"""Encoded tables to ready batches: by index from contiguous arrays, never row by row."""
+"""The LightningDataModule: where encoded tables are cut into batches, by index and never row by row."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.schema import Split
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.training.epoch_order import EpochOrder
+
+BATCH_SIZES = {32: 2_800, 64: 4_500, 128: 6_400, 256: 32_000, 512: 108_000, 1024: math.inf}
+"""Rows of a batch, and the number of train rows from which on it is the next one."""
 
 
 class Batch(NamedTuple):
@@ -40,6 +44,17 @@ def num_batches(num_rows: int, batch_size: int, world_size: int = 1) -> int:
     """
     full, tail = divmod(num_rows, batch_size)
     return max(1, full + (tail >= min(batch_size, 2 * world_size)))
+
+
+def auto_batch_size(num_rows: int) -> int:
+    """Return the rows of a training batch for a table of so many: an epoch of a small one needs enough steps.
+
+    The ladder of TabM's authors (Gorishniy et al. 2024, arXiv:2410.24210).
+
+    >>> [auto_batch_size(rows) for rows in (100, 3_000, 26_000, 10_000_000)]
+    [32, 64, 256, 1024]
+    """
+    return next(size for size, below in BATCH_SIZES.items() if num_rows < below)
 
 
 class TrainLoader:
@@ -110,7 +125,6 @@ class Batching:
     eval_batch_size: int
     shuffle_window: int
     seed: int
-    limit_batches: int | None = None
 
 
 class TableDataModule(L.LightningDataModule):
@@ -125,15 +139,7 @@ class TableDataModule(L.LightningDataModule):
         self.batching = batching
         self.start_batch = 0
         self._device_share = device_share
-        self._tensors = {split: self._limited(split, as_tensors(table)) for split, table in tables.items()}
-
-    def _limited(self, split: Split, tensors: Batch) -> Batch:
-        """Keep the rows of the first ``limit_batches`` batches: the same in each epoch, so that they can be overfit."""
-        limit, batching = self.batching.limit_batches, self.batching
-        if limit is None:
-            return tensors
-        rows = limit * (batching.batch_size if split == "train" else batching.eval_batch_size)
-        return Batch(*(tensor[:rows] for tensor in tensors))
+        self._tensors = {split: as_tensors(table) for split, table in tables.items()}
 
     def setup(self, stage: str) -> None:
         """Move the tables to the GPU once if they fit into ``device_share`` of its free memory."""

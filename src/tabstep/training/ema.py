@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, which generalizes better than the last step's."""
+"""An exponential moving average (EMA) of a model's weights, which generalizes better than the last step's."""
 
 from __future__ import annotations
 

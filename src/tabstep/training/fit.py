@@ -1,4 +1,4 @@
-"""The run: fit from the start or from a checkpoint until a rule ends it. Takes built objects, no configuration."""
+"""Fits a classifier, anew or from a checkpoint, until a stop rule ends it; picks the best epoch's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks for the classic mistakes of a training loop: each names the cause and the remedy."""
+"""Guards against the classic mistakes of a training loop: each names the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def check_gradient_norm(norm: float, limit: float, where: str, lr: float) -> Non
     """Refuse an exploding gradient before it reaches the weights."""
     if norm > limit:
         raise UserError(
-            f"training: the gradient norm is {norm:.3g} at {where}, above callbacks.max_grad_norm={limit:g}: "
-            f"lower optimizer.lr (now {lr:g}), or raise callbacks.max_grad_norm if you expect it"
+            f"training: the gradient norm is {norm:.3g} at {where}, above callbacks.fail_above_grad_norm={limit:g}: "
+            f"lower optimizer.lr (now {lr:g}), or raise callbacks.fail_above_grad_norm if you expect it"
         )
 
 

@@ -5,12 +5,169 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.adamw import adamw
 
 from tabstep.errors import UserError, nearest
 
 FUSED_DEVICES = frozenset({"cpu", "cuda"})
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of Muon's quintic: they take every singular value to about 1 in five steps, none of them exactly."""
+BLOCK_ROWS = 64
+"""Rows of a hidden matrix that are orthogonalized together: a quarter of the cost of 256, and no worse."""
+
+
+class Muon(Optimizer):
+    """Muon for the groups that are marked ``hidden``, AdamW for all others: one optimizer, one state.
+
+    Muon replaces the gradient's momentum ``M = U S V'`` by about ``U V'``, so that all directions of a matrix learn at
+    one pace: Jordan et al. 2024 (kellerjordan.github.io/posts/muon), with Nesterov momentum, decoupled decay and the
+    factor ``sqrt(max(1, rows / columns))``, as ``torch.optim.Muon`` of torch 2.13. Two changes, both for the CPU.
+    torch's class computes in bfloat16, which takes 30 times longer than float32 on processors without it; and the rows
+    of a matrix are orthogonalized ``block_rows`` at a time, scaled to the norm that the update of the whole would have.
+
+    Args:
+        groups: parameter groups with ``hidden``; a hidden one holds matrices and its own ``lr``.
+        block_rows: what divides a matrix's rows cuts it; None takes every matrix whole.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        lr: float,
+        betas: Sequence[float],
+        momentum: float,
+        block_rows: int | None = BLOCK_ROWS,
+        fused: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "betas": (betas[0], betas[1]), "momentum": momentum, "weight_decay": 0.0, "fused": fused}
+        super().__init__(groups, defaults)
+        self._block_rows = block_rows
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                (self._step_hidden if group["hidden"] else self._step_adamw)(group, parameters)
+        return loss
+
+    def _step_hidden(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+        updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for parameter in parameters:
+            update = self._momentum(parameter, group["momentum"])
+            blocks = update.view(-1, block_size(len(update), self._block_rows), update.shape[1])
+            updates.setdefault(blocks.shape[1:], []).append((parameter, blocks))
+        for same_shape in updates.values():
+            made = orthogonalize(torch.cat([blocks for _, blocks in same_shape]))
+            parts = made.split([len(blocks) for _, blocks in same_shape])
+            for (parameter, _), part in zip(same_shape, parts, strict=True):
+                scale = update_scale(parameter.shape, part.shape[1])
+                parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        """Take the gradient into the average and return Nesterov's look ahead."""
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        average: Tensor = state["momentum"]
+        average.lerp_(parameter.grad, 1.0 - momentum)
+        return parameter.grad.lerp(average, momentum)
+
+    def _step_adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        states = [self._adamw_state(parameter, group["fused"]) for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True if group["fused"] else None,  # None lets torch take one loop over all tensors on a GPU
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def _adamw_state(self, parameter: Tensor, fused: bool) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device if fused else None)  # fused counts on the device
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Return about ``U V'`` of matrices ``U S V'``, in the same shape ``(n, rows, columns)``, by Newton-Schulz steps.
+
+    A step is ``x <- p(x x') x``. The polynomials commute, so that they are multiplied up in the square of the shorter
+    side and meet ``x`` once: a fifth of the work on a matrix much wider than high.
+
+    >>> torch.linalg.svdvals(orthogonalize(torch.diag(torch.tensor([3.0, 1.0, 0.2]))[None])).sub(1).abs().max() < 0.35
+    tensor(True)
+    """
+    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+    x = wide / wide.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    a, b, c = NEWTON_SCHULZ
+    gram, product = x @ x.mT, None
+    for step in range(steps):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if step + 1 < steps:
+            gram = polynomial @ gram @ polynomial
+    made = x if product is None else product @ x
+    return made.mT if wide is not matrices else made
+
+
+def block_size(rows: int, most: int | None) -> int:
+    """Return the largest divisor of ``rows`` up to ``most``; all rows where it would be less than half of that.
+
+    >>> block_size(256, 64), block_size(192, 64), block_size(100, 64), block_size(97, 64), block_size(97, None)
+    (64, 64, 50, 97, 97)
+    """
+    if most is None or rows <= most:
+        return rows
+    best = next(size for size in range(most, 0, -1) if rows % size == 0)
+    return best if 2 * best >= most else rows
+
+
+def update_scale(shape: torch.Size, block_rows: int) -> float:
+    """Return the factor of a step whose matrix was orthogonalized ``block_rows`` at a time.
+
+    ``sqrt(max(1, rows / columns))``, and the norm of the orthogonal whole over that of its orthogonal blocks.
+
+    >>> update_scale(torch.Size([256, 64]), 256), update_scale(torch.Size([256, 256]), 64)
+    (2.0, 1.0)
+    """
+    rows, columns = shape
+    whole, blocks = min(rows, columns), min(block_rows, columns) * rows / block_rows
+    return float(max(1.0, rows / columns) ** 0.5 * (whole / blocks) ** 0.5)
+
+
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of the linear layers but the output layer's: that called ``head``, else the last one.
+
+    >>> [tuple(weight.shape) for weight in hidden_matrices(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))]
+    [(3, 2)]
+    """
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
+    head = [name for name in layers if name.split(".")[0] == "head"] if hasattr(module, "head") else list(layers)[-1:]
+    return [layer.weight for name, layer in layers.items() if name not in head and layer.weight.requires_grad]
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -31,19 +188,18 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def build_optimizer(name: str, module: nn.Module, *, fused: bool | None = None, **options: Any) -> Optimizer:
-    """Build ``adamw`` (lr, weight_decay, betas) or ``sgd`` (lr, weight_decay, momentum, nesterov).
+    """Build ``muon`` (lr, hidden_lr, weight_decay, hidden_weight_decay, betas, momentum), ``adamw`` or ``sgd``.
 
-    ``fused`` runs one kernel over all parameters; None takes it wherever all of them lie on one device that has it.
-    Build the optimizer after the module was moved to its device.
+    ``adamw`` takes lr, weight_decay and betas; ``sgd`` lr, weight_decay, momentum and nesterov. ``fused`` runs one
+    kernel over all parameters; None takes it wherever all of them lie on one device that has it. Build the optimizer
+    after the module was moved to its device.
 
     >>> type(build_optimizer("adamw", nn.Linear(2, 1), lr=1e-3, weight_decay=1e-4, betas=[0.9, 0.999])).__name__
     'AdamW'
     """
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer.name: no optimizer is called {name!r}; {nearest(name, OPTIMIZERS)}")
-    weight_decay = options.pop("weight_decay", 0.0)
-    groups = parameter_groups(module, weight_decay)
-    return OPTIMIZERS[name](groups, fused=_can_fuse(module) if fused is None else fused, **options)
+    return OPTIMIZERS[name](module, fused=_can_fuse(module) if fused is None else fused, **options)
 
 
 def _can_fuse(module: nn.Module) -> bool:
@@ -52,8 +208,25 @@ def _can_fuse(module: nn.Module) -> bool:
     return len(devices) == 1 and devices <= FUSED_DEVICES and all(p.is_floating_point() for p in parameters)
 
 
-def _adamw(groups: list[dict[str, Any]], *, betas: Sequence[float], **options: Any) -> Optimizer:
-    return AdamW(groups, betas=(betas[0], betas[1]), **options)
+def _adamw(module: nn.Module, *, betas: Sequence[float], weight_decay: float, **options: Any) -> Optimizer:
+    return AdamW(parameter_groups(module, weight_decay), betas=(betas[0], betas[1]), **options)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": _adamw, "sgd": SGD}
+def _sgd(module: nn.Module, *, weight_decay: float, **options: Any) -> Optimizer:
+    return SGD(parameter_groups(module, weight_decay), **options)
+
+
+def _muon(
+    module: nn.Module, *, weight_decay: float, hidden_lr: float, hidden_weight_decay: float, **options: Any
+) -> Optimizer:
+    hidden = hidden_matrices(module)
+    mine = {id(parameter) for parameter in hidden}
+    groups = [
+        {**group, "params": [p for p in group["params"] if id(p) not in mine], "hidden": False}
+        for group in parameter_groups(module, weight_decay)
+    ]
+    groups.append({"params": hidden, "lr": hidden_lr, "weight_decay": hidden_weight_decay, "hidden": True})
+    return Muon([group for group in groups if group["params"]], **options)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"muon": _muon, "adamw": _adamw, "sgd": _sgd}

@@ -1,4 +1,4 @@
-"""Learning rate over time. All but ``plateau`` are a pure function of the number of optimizer steps taken."""
+"""Learning rate schedules. All but ``plateau`` are a pure function of the number of optimizer steps taken."""
 
 from __future__ import annotations
 
@@ -72,16 +72,17 @@ def one_cycle(total_steps: int, *, warmup: float, start_ratio: float, final_rati
 
 
 def build_scheduler(
-    name: str, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, **options: Any
+    name: str, optimizer: Optimizer, *, max_epochs: int | None, steps_per_epoch: int, **options: Any
 ) -> LRScheduler:
     """Build ``none``, ``cosine``, ``step`` or ``one_cycle`` (step it once an optimizer step) or ``plateau``.
 
-    ``plateau`` is a ``ReduceLROnPlateau``: step it once an epoch with the monitored loss. ``total_steps`` and
-    ``steps_per_epoch`` count optimizer steps. A scheduler's state is plain numbers.
+    ``plateau`` is a ``ReduceLROnPlateau``: step it once an epoch with the monitored loss. ``steps_per_epoch`` counts
+    optimizer steps; ``cosine`` and ``one_cycle`` span ``max_epochs``, which None has none of. A scheduler's state is
+    plain numbers.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-    >>> options = dict(total_steps=10, steps_per_epoch=5, warmup=0.0, final_ratio=0.0)
+    >>> options = dict(max_epochs=2, steps_per_epoch=5, warmup=0.0, final_ratio=0.0)
     >>> build_scheduler("cosine", optimizer, **options).get_last_lr()
     [0.5]
     """
@@ -90,13 +91,19 @@ def build_scheduler(
         return ReduceLROnPlateau(optimizer, mode="min", **options)
     factors: dict[str, Callable[[], Factor]] = {
         "none": lambda: constant(**options),
-        "cosine": lambda: cosine(total_steps, **options),
+        "cosine": lambda: cosine(_total_steps(max_epochs, steps_per_epoch), **options),
         "step": lambda: step_decay(steps_per_epoch, **options),
-        "one_cycle": lambda: one_cycle(total_steps, **options),
+        "one_cycle": lambda: one_cycle(_total_steps(max_epochs, steps_per_epoch), **options),
     }
     if name not in factors:
         raise UserError(f"scheduler.name: no scheduler is called {name!r}; {nearest(name, [*factors, 'plateau'])}")
     return LambdaLR(optimizer, factors[name]())
+
+
+def _total_steps(max_epochs: int | None, steps_per_epoch: int) -> int:
+    if max_epochs is None:
+        raise ValueError("a schedule that spans a run needs trainer.max_epochs")
+    return max_epochs * steps_per_epoch
 
 
 def _fall(done: float, start: float, end: float) -> float:

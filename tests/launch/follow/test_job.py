@@ -23,8 +23,9 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import RetryError, StoppedError, UserError
-from tabstep.launch.follow.job import attach, follow
+from tabstep.launch.follow.job import follow
 from tabstep.launch.follow.job_log import JobLog
+from tabstep.launch.follow.watch import attach
 from tabstep.log_lines import epoch_line
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +44,7 @@ STEPS = [
 
 def line(epoch: int) -> str:
     values = {"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.5, "val_loss": 0.5, "val_auroc": 0.75}
-    return epoch_line(values, rows_per_s=1000, eta_s=9)
+    return epoch_line(values)
 
 
 def description(steps: int, status: str = "InProgress", **more: Any) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def test_prices_that_cannot_be_read_are_told_before_the_job_is_waited_for(settin
 
 def test_unknown_job(settings: Settings, aws: str) -> None:
     with pytest.raises(UserError, match=rf"launch\.attach: job {NAME} in {REGION}: AWS refuses DescribeTrainingJob"):
-        attach(settings)
+        attach(settings, follow)
 
 
 def unreachable() -> Exception:
@@ -219,12 +220,45 @@ def unreachable() -> Exception:
 def test_lost_connection_is_waited_for(settings: Settings, s3: Any) -> None:
     put(s3, "model.tar.gz", archive({"a": b""}))
     said, _ = watch(settings, [description(1), unreachable(), unreachable(), FINISHED])
-    assert sum("the job is not affected" in text for text in said) == 1
+    assert sum(f"job {NAME} runs on" in text for text in said) == 1
 
 
 def test_connection_lost_for_good(settings: Settings, aws: str) -> None:
     with pytest.raises(RetryError, match=rf"(?s)cannot be reached.*launch\.attach={NAME}"):
         watch(settings, [description(1), unreachable()])
+
+
+def expired() -> Exception:
+    from botocore.exceptions import ClientError
+
+    answer = {"Error": {"Code": "ExpiredTokenException", "Message": "The security token is expired"}}
+    return ClientError(answer, "DescribeTrainingJob")
+
+
+def test_expired_token_is_no_end_of_the_job(settings: Settings, aws: str) -> None:
+    with pytest.raises(RetryError) as caught:
+        watch(settings, [description(1), expired()])
+    text = str(caught.value)
+    assert caught.value.exit_code == 75
+    assert "The security token is expired: sign in again" in text
+    assert f"python train.py launch=sagemaker launch.attach={NAME} launch.region={REGION}" in text
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "400", "RequestTimeout"])
+def test_model_that_cannot_be_fetched_now_is_fetched_later(
+    settings: Settings, s3: Any, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from botocore.exceptions import ClientError
+
+    def refused(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "Bad Request"}}, "HeadObject")
+
+    monkeypatch.setattr(s3, "download_file", refused)
+    make = boto3.client
+    monkeypatch.setattr(boto3, "client", lambda name, **more: s3 if name == "s3" else make(name, **more))
+    with pytest.raises(RetryError, match=rf"(?s)job {NAME} has ended\n  fetch it: .*launch\.attach={NAME}"):
+        watch(settings, [FINISHED])
 
 
 def test_log_that_may_not_be_read(settings: Settings, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from tabstep.log_lines import epoch_line
 
 
 def line(epoch: int) -> str:
-    return epoch_line({"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 0.5}, rows_per_s=1000, eta_s=9)
+    return epoch_line({"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 0.5})
 
 
 def test_several_instances_and_long_logs(log: Callable[..., None], aws: Any) -> None:

@@ -55,7 +55,7 @@ LOST = EndpointConnectionError(endpoint_url="https://x")
 def test_a_lost_connection_is_waited_for() -> None:
     value, said = follow([LOST, LOST, answer("InProgress"), answer("Completed", BestTrainingJob=BEST)])
     assert value == 0.25
-    assert sum("the jobs are not affected" in line for line in said) == 1
+    assert sum("try again; tuner t runs on" in line for line in said) == 1
     assert said[-1] == "again:       python train.py model=resnet optimizer.lr=0.1 seed=3"
 
 
@@ -68,6 +68,12 @@ def test_a_refusal_is_a_line() -> None:
     refused = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "DescribeX")
     with pytest.raises(UserError, match=r"launch\.attach: tuner t in eu-west-1: AWS refuses DescribeX: no: the policy"):
         follow([refused])
+
+
+def test_an_expired_token_is_no_end_of_the_tuner() -> None:
+    expired = ClientError({"Error": {"Code": "ExpiredTokenException", "Message": "expired"}}, "DescribeX")
+    with pytest.raises(RetryError, match=r"(?s)sign in again.*launch\.tuner=true launch\.attach=t launch\.region="):
+        follow([answer("InProgress"), expired])
 
 
 def test_the_services_reason_is_told() -> None:

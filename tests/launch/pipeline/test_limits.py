@@ -10,8 +10,7 @@ pytest.importorskip("sagemaker")
 from tests.launch.jobs import BUNDLE, ROLE
 
 from tabstep.errors import ProblemsError
-from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, check_pipeline
-from tabstep.launch.pipeline import step
+from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, check_pipeline, job
 from tabstep.launch.request import sdk
 
 LIMIT = 1024 * 1024  # of a definition: "Quotas for Amazon SageMaker Pipelines"
@@ -19,12 +18,12 @@ LIMIT = 1024 * 1024  # of a definition: "Quotas for Amazon SageMaker Pipelines"
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 def pipeline_of(session: Any, *names: str, name: str = "customers") -> Any:
-    paths = {key: f"s3://my-bucket/{key}" for key in ("input_path", "output_path", "checkpoint_path")}
+    paths: dict[str, Any] = {key: f"s3://my-bucket/{key}" for key in ("input_path", "output_path", "checkpoint_path")}
     builder = PyTorchTrainingStepBuilder(
         PytorchTrainingConfig(**paths, hyperparameters=["seed=1"]), ROLE, session, upload=False
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from tests.launch.conftest import BUCKET, REGION
 from tests.launch.jobs import BUNDLE, ROLE
 from tests.launch.request.test_render import same_as_golden
 
+from tabstep.config.compose import composed
+from tabstep.config.parse import parse
+from tabstep.container.hyperparameters import unpack
+from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
-from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder
-from tabstep.launch.pipeline import step
+from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, job
 from tabstep.launch.request import sdk
 
 sdk.sagemaker()
 with sdk.quiet():
     from sagemaker.processing import ProcessingOutput, ScriptProcessor
-    from sagemaker.workflow.parameters import ParameterInteger, ParameterString
+    from sagemaker.workflow.parameters import ParameterFloat, ParameterInteger, ParameterString
     from sagemaker.workflow.pipeline import Pipeline
     from sagemaker.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
     from sagemaker.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
@@ -45,8 +49,8 @@ PATHS: dict[str, Any] = {
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
-    monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def test_the_example_runs_as_it_stands(aws: str, tmp_path: Path, monkeypatch: py
     """But for the import lines and a role; the bundle is sent, and the pipeline is made by the service's own calls."""
     role = ROLE
     boto3.client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-    session = sdk.session(REGION, pipeline=True, bucket=BUCKET)
+    session = sdk.session(sdk.boto_session(REGION), BUCKET, pipeline=True)
     with sdk.quiet():
         processor = ScriptProcessor(
             image_uri="image", command=["python3"], role=role, instance_count=1, instance_type="ml.m5.large",
@@ -147,19 +151,51 @@ def test_each_split_at_a_place_of_its_own(session: Any, preprocessing_step: Any)
     assert uris["train"]["Get"].startswith("Steps.Preprocess.")
 
 
+def place(step: Mapping[str, Any]) -> list[Any]:
+    """The parts of the address of a step's checkpoints."""
+    arguments = step["Arguments"].get("TrainingJobDefinition", step["Arguments"])
+    parts: list[Any] = arguments["CheckpointConfig"]["S3Uri"]["Std:Join"]["Values"]
+    return parts
+
+
 def test_checkpoints_are_of_one_execution_unless_the_step_is_cached(session: Any) -> None:
+    cache = CacheConfig(enable_caching=True, expire_after="P30D")
     made = builder(session)
-    plain, cached = (
+    plain, cached, named = (
         made.create_step(),
-        made.create_step(cache_config=CacheConfig(enable_caching=True, expire_after="P30D")),
+        made.create_step(cache_config=cache),
+        made.create_step(name="Train", cache_config=cache),
     )
-    found = definition(session, plain, cached)
-    own = [each["Arguments"]["CheckpointConfig"]["S3Uri"] for each in found.values()]
-    assert own[0] == {
-        "Std:Join": {"On": "/", "Values": ["s3://my-bucket/checkpoints", {"Get": "Execution.PipelineExecutionId"}]}
-    }
-    assert own[1] == f"s3://my-bucket/checkpoints/{plain.name}"
+    found = definition(session, plain, cached, named)
+    base, digest = "s3://my-bucket/checkpoints", plain.name.rpartition("-")[2]
+    assert place(found[plain.name]) == [base, {"Get": "Execution.PipelineExecutionId"}, plain.name]
+    assert place(found[cached.name]) == [base, {"Get": "Execution.PipelineName"}, cached.name]
+    # a step that keeps its name while its configuration changes must not go on from what it was
+    assert place(found["Train"]) == [base, {"Get": "Execution.PipelineName"}, f"Train-{digest}"]
     assert found[cached.name]["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
+
+
+@pytest.mark.parametrize("cache", [None, CacheConfig(enable_caching=True, expire_after="P30D")])
+def test_no_two_steps_share_a_place_for_checkpoints_and_scores(session: Any, cache: Any) -> None:
+    """An equal second step would be given the first one's model, and another one would overwrite its scores."""
+    one, other = builder(session), builder(session, hyperparameters=["schema.label=y", "seed=2"])
+    steps = [
+        one.create_step(cache_config=cache),
+        one.create_step(cache_config=cache),
+        other.create_step(cache_config=cache),
+        one.create_tuning_step(["seed=1,2"], cache_config=cache),
+        one.create_tuning_step(["seed=1,2"], cache_config=cache),
+    ]
+    registered = [made.create_registration_step(step, "m") for made, step in ((one, steps[0]), (one, steps[1]))]
+    found = definition(session, *steps, *registered)
+    places = [str(place(found[step.name])) for step in steps]
+    assert len(set(places)) == len(steps)
+    scores = [
+        each["Arguments"]["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]
+        for each in found.values()
+        if each["Type"] == "RegisterModel"
+    ]
+    assert scores == [[*place(found[step.name]), "statistics.json"] for step in steps[:2]]
 
 
 def test_a_cached_step_has_no_time_and_no_name_of_a_job_in_it(session: Any) -> None:
@@ -187,6 +223,82 @@ def test_retry_policies(session: Any) -> None:
     assert (found["ExceptionType"], found["MaxAttempts"]) == (["SageMaker.CAPACITY_ERROR"], 3)
 
 
+def test_names_and_paths_of_the_users_own(session: Any) -> None:
+    """No path is needed; all lie in the bucket, without a date, which a cache would never find again."""
+    config = PytorchTrainingConfig(
+        hyperparameters=ModelHyperparameters(**HYPERPARAMETERS),
+        training_volume_size=50,
+        training_entry_point="mine.py",
+        settings={"bucket": "my-bucket"},
+    )
+    step = PyTorchTrainingStepBuilder(config, ROLE, session, upload=False).create_step(name="Train")
+    found = definition(session, step)["Train"]["Arguments"]
+    assert found["ResourceConfig"]["VolumeSizeInGB"] == 50
+    assert found["HyperParameters"]["sagemaker_program"] == '"mine.py"'
+    uris = [each["DataSource"]["S3DataSource"]["S3Uri"] for each in found["InputDataConfig"]]
+    assert uris == [f"s3://my-bucket/tabstep/input/{split}/" for split in ("train", "val", "test")]
+    assert found["OutputDataConfig"]["S3OutputPath"] == "s3://my-bucket/tabstep/output"
+    assert place({"Arguments": found})[0] == "s3://my-bucket/tabstep/checkpoints"
+    assert PytorchTrainingConfig(hyperparameters="example", volume_size=40, training_volume_size=40).volume_size == 40
+    with pytest.raises(ProblemsError, match="volume_size, training_volume_size: are two names of one thing"):
+        PytorchTrainingConfig(hyperparameters="example", volume_size=40, training_volume_size=50)
+
+
+def test_a_path_that_is_known_later_lends_its_bucket_to_nothing(session: Any) -> None:
+    made = builder(session, output_path=ParameterString("Out"), input_path=None, settings={"bucket": None})
+    step = made.create_step(name="Train")
+    uri = definition(session, step, parameters=[ParameterString("Out")])["Train"]["Arguments"]["HyperParameters"]
+    assert uri["sagemaker_submit_directory"].startswith('"s3://sagemaker-eu-west-1-123456789012/tabstep/bundles/')
+
+
+def test_variables_of_the_pipeline_as_hyperparameters(session: Any) -> None:
+    label, lr, count = (
+        ParameterString("Label", default_value="target"),
+        ParameterFloat("LR", default_value=0.01),
+        ParameterInteger("Epochs"),
+    )
+    given = ModelHyperparameters(**{**HYPERPARAMETERS, "label_name": label, "learning_rate": lr, "epochs": count})
+    by_key = {"schema.label": label, "optimizer.lr": lr, "trainer.max_epochs": count, "seed": 3}
+    for hyperparameters in (given, by_key):
+        made = builder(session, hyperparameters=hyperparameters)
+        trained, tuned = made.create_step(name="Train"), made.create_tuning_step(["model=mlp,resnet"], name="Tune")
+        found = definition(session, trained, tuned, parameters=[label, lr, count])
+        for values in (
+            found["Train"]["Arguments"]["HyperParameters"],
+            found["Tune"]["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"],
+        ):
+            assert values["schema.label"] == {"Get": "Parameters.Label"}
+            for key, name in (("optimizer.lr", "LR"), ("trainer.max_epochs", "Epochs")):
+                assert values[key] == {"Std:Join": {"On": "", "Values": [{"Get": f"Parameters.{name}"}]}}
+    sent = found["Train"]["Arguments"]["HyperParameters"]
+    assert sent["seed"] == "3"
+    # what the service puts in their place is read in the job as on a command line
+    texts = {"schema.label": "y", "optimizer.lr": "0.5", "trainer.max_epochs": "7"}
+    settings = parse(composed(unpack({**sent, **texts}), [config_dir()]))
+    assert (settings.schema.label, settings.optimizer.lr, settings.trainer.max_epochs) == ("y", 0.5, 7)
+    other = builder(session, hyperparameters={**by_key, "optimizer.lr": ParameterFloat("Other")}).create_step()
+    assert other.name != builder(session, hyperparameters=by_key).create_step().name
+
+
+def test_what_is_wrong_is_found_when_the_configuration_is_made() -> None:
+    """Without a role, a region or a source."""
+    with pytest.raises(ProblemsError) as caught:
+        PytorchTrainingConfig(
+            hyperparameters={"optimizer.lr": ParameterFloat("LR", default_value=-1.0)},
+            input_path="s3://my-bucket",
+            training_instance_type="ml.g5.12",
+            max_run=0,
+        )
+    assert [line.partition(":")[0] for line in caught.value.problems] == ["optimizer.lr", "launch.max_run"]
+    with pytest.raises(ProblemsError) as caught:
+        PytorchTrainingConfig(hyperparameters="example", input_path="s3://my-bucket", training_instance_type="ml.g5.12")
+    assert [line.partition(":")[0] for line in caught.value.problems] == ["launch.input_path", "launch.instance_type"]
+    with pytest.raises(ProblemsError, match=r"optimizer\.lrr: no such key"):
+        PytorchTrainingConfig(hyperparameters={"optimizer.lrr": ParameterFloat("LR")})
+    with pytest.raises(ProblemsError, match=r"optimizer\.lrr: no such key"):
+        PytorchTrainingConfig(hyperparameters=["optimizer.lrr=1"])
+
+
 def test_hyperparameters_may_be_an_experiment_or_overrides(session: Any) -> None:
     for given, sent in (("example", {"experiment": '"example"'}), (["seed=3"], {"seed": "3"})):
         found = definition(session, builder(session, hyperparameters=given).create_step(name="Train"))["Train"]
@@ -203,6 +315,11 @@ def test_other_settings_reach_the_request(session: Any) -> None:
     assert found["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120}
     assert found["Environment"] == {"A": "b"}
+    retried = builder(session, settings={"request": {"RetryStrategy": {"MaximumRetryAttempts": 3}}})
+    steps = retried.create_step(name="Train"), retried.create_tuning_step(["seed=1,2"], name="Tune")
+    arguments = [each["Arguments"] for each in definition(session, *steps).values()]
+    for each in (arguments[0], arguments[1]["TrainingJobDefinition"]):
+        assert each["RetryStrategy"] == {"MaximumRetryAttempts": 3}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +327,7 @@ def test_other_settings_reach_the_request(session: Any) -> None:
     [
         ({"hyperparameters": ()}, ["hyperparameters: are missing"]),
         (
-            {"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": None},
+            {"output_path": "s3://my-bucket", "spot": True, "checkpoint_path": "none"},
             ["launch.output_path", "launch.spot"],
         ),
         ({"checkpoint_path": "s3://my-bucket/model-artifacts/c"}, ["launch.checkpoint_path: lies inside"]),
@@ -232,8 +349,23 @@ def test_what_is_wrong_is_found_when_the_step_is_made(session: Any, changes: dic
 
 
 def test_a_model_without_checkpoints_is_registered_without_scores(session: Any) -> None:
-    made = builder(session, checkpoint_path=None)
+    made = builder(session, checkpoint_path="none")
     training_step = made.create_step(name="Train")
     found = definition(session, training_step, made.create_registration_step(training_step, "models"))
     [registered] = [each for each in found.values() if each["Type"] == "RegisterModel"]
     assert "ModelMetrics" not in registered["Arguments"]
+
+
+def test_an_image_without_patches_is_warned_of(session: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    made = builder(session)
+    step_ = made.create_step(name="Train")
+    capsys.readouterr()
+    registered = made.create_registration_step(step_, "models")
+    assert "patches" not in capsys.readouterr().err
+    [found] = [each["Arguments"] for each in definition(session, step_, registered).values() if "Model" in each["Type"]]
+    [container] = found["InferenceSpecification"]["Containers"]
+    assert "/autogluon:" in container["Image"]
+    assert container["Environment"]["SAGEMAKER_PROGRAM"] == "transform.py"
+    old = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
+    made.create_registration_step(step_, "models", image_uri=old)
+    assert f"warning: image_uri: {old} gets no security patches since 2026-06-30" in capsys.readouterr().err

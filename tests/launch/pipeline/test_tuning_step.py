@@ -7,14 +7,14 @@ import pytest
 pytest.importorskip("sagemaker")
 
 from tests.launch.jobs import BUNDLE
-from tests.launch.pipeline.test_pipeline import builder, definition
+from tests.launch.pipeline.test_pipeline import builder, definition, place
 
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.container.hyperparameters import unpack
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
-from tabstep.launch.pipeline import step
+from tabstep.launch import job
 from tabstep.launch.request import sdk
 
 sdk.sagemaker()
@@ -28,8 +28,8 @@ LR = "optimizer.lr=tag(log, interval(1e-4,1e-2))"
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(step, "build_bundle", lambda *_, **__: BUNDLE)
-    return sdk.session("eu-west-1", offline=True, pipeline=True, bucket="my-bucket")
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 
 def ranges(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -74,8 +74,9 @@ def test_ranges_of_ones_own(session: Any) -> None:
     job = found["TrainingJobDefinition"]
     training = builder(session).create_step(name="Train")
     alone = definition(session, training)["Train"]["Arguments"]
-    for key in ("InputDataConfig", "OutputDataConfig", "CheckpointConfig", "StoppingCondition", "RoleArn"):
+    for key in ("InputDataConfig", "OutputDataConfig", "StoppingCondition", "RoleArn"):
         assert job[key] == alone[key], key
+    assert [*place({"Arguments": alone})[:-1], made.name] == place({"Arguments": found})
     own = {"sagemaker_estimator_class_name", "sagemaker_estimator_module", "sagemaker_job_name"}
     assert {k: v for k, v in job["StaticHyperParameters"].items() if k not in own} == alone["HyperParameters"]
 
@@ -95,7 +96,7 @@ def test_a_cached_step_has_no_time_in_it_and_a_stable_name(session: Any) -> None
 
 def test_the_best_job_is_registered_with_its_scores(session: Any) -> None:
     output = ParameterString("Output", default_value="s3://my-bucket/out")
-    for path, place in (("s3://my-bucket/model-artifacts/", "s3://my-bucket/model-artifacts"), (output, output.expr)):
+    for path, above in (("s3://my-bucket/model-artifacts/", "s3://my-bucket/model-artifacts"), (output, output.expr)):
         made = builder(session, output_path=path)
         tuned = made.create_tuning_step([LR], name="Tune")
         registration = made.create_registration_step(tuned, "models")
@@ -103,7 +104,7 @@ def test_the_best_job_is_registered_with_its_scores(session: Any) -> None:
         [found] = [each["Arguments"] for each in steps.values() if each["Type"] == "RegisterModel"]
         best = {"Get": "Steps.Tune.BestTrainingJob.TrainingJobName"}
         [container] = found["InferenceSpecification"]["Containers"]
-        assert container["ModelDataUrl"] == {"Std:Join": {"On": "/", "Values": [place, best, "output/model.tar.gz"]}}
+        assert container["ModelDataUrl"] == {"Std:Join": {"On": "/", "Values": [above, best, "output/model.tar.gz"]}}
         uri = found["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]
         assert uri[-2:] == [best, "statistics.json"]
 

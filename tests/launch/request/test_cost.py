@@ -23,7 +23,8 @@ def test_ceiling_is_hours_times_price() -> None:
 def test_unknown_price_says_so() -> None:
     text = str(cost.ceiling(spec_of(settings_of()), {}))
     assert text.startswith("24.00 instance hours of ml.g5.12xlarge; its price in eu-west-1 is unknown: ")
-    assert text.endswith("add it to a file and set launch.prices")
+    assert "`python -m tabstep.launch.request.price_list`" in text
+    assert text.endswith("and set launch.prices")
 
 
 def test_refusal_above_the_budget() -> None:
@@ -37,12 +38,30 @@ def test_refusal_above_the_budget() -> None:
     assert refusal.startswith("launch.max_usd: 4 cannot be kept: 2.00 instance hours of ml.g5.12xlarge; its price in")
 
 
+def test_the_warm_pool_is_part_of_the_ceiling() -> None:
+    """It waits for a next job, and is paid for, whether there is one or not."""
+    prices = {"eu-west-1": {"ml.m5.xlarge": 0.23}}
+    spec = spec_of(settings_of(instance_type="ml.m5.xlarge", max_run=600, keep_alive=21600, instance_count=2))
+    found = cost.ceiling(spec, prices)
+    assert found.hours == pytest.approx(2 * 22200 / 3600)
+    assert found.usd == pytest.approx(2 * 22200 / 3600 * 0.23)
+    [refusal] = cost.over_budget(spec, 0.05, prices)
+    assert (
+        "the job could cost $2.84 (12.3333 instance hours, 12 of them in the warm pool of launch.keep_alive)" in refusal
+    )
+    assert "set launch.keep_alive=null," in refusal
+    [refusal] = cost.over_budget(spec, 2.8, prices)
+    seconds = int(refusal.partition("launch.max_run=")[2].partition(",")[0])
+    assert 2 * (seconds + 21600) / 3600 * 0.23 == pytest.approx(2.8, abs=0.001)
+
+
 def test_own_prices_win_over_the_built_in_ones(tmp_path: Path) -> None:
     file = tmp_path / "prices.yaml"
-    file.write_text("us-east-1: {ml.g5.xlarge: 1}\neu-west-1: {ml.g5.xlarge: 2.5}\n")
+    file.write_text("date: 2026-11-20\nus-east-1: {ml.g5.xlarge: 1}\neu-west-1: {ml.g5.xlarge: 2.5}\n")
     prices = cost.load_prices(str(file))
     assert (prices["us-east-1"]["ml.g5.xlarge"], prices["eu-west-1"]["ml.g5.xlarge"]) == (1, 2.5)
     assert prices["us-east-1"]["ml.g5.12xlarge"] == 7.09
+    assert "date" not in prices
 
 
 @pytest.mark.parametrize(
@@ -78,6 +97,8 @@ def test_billed_counts_each_instance() -> None:
     }
     bill = cost.billed(description, "eu-west-1", PRICES)
     assert (bill.hours, bill.usd) == (0.5, 4.0)
+    pool = {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": 900}
+    assert cost.billed({**description, "WarmPoolStatus": pool}, "eu-west-1", PRICES).usd == 8.0
     assert cost.spot_saving(description) == 0.75
     assert cost.spot_saving({**description, "EnableManagedSpotTraining": False}) is None
     assert cost.spot_saving({"EnableManagedSpotTraining": True}) is None

@@ -86,6 +86,12 @@ def test_request_has_only_what_was_asked_for() -> None:
     assert {"Validation Loss", "Validation F1 Score", "Validation AUC ROC"} <= set(names)
 
 
+def test_the_debuggers_hook_is_left_out_of_a_job_with_checkpoints() -> None:
+    """By the SDK, whatever is asked for: ``validate`` warns of it."""
+    assert "DebugHookConfig" not in render.request(spec_of(settings_of(debugger=True)))
+    assert "DebugHookConfig" in render.request(spec_of(settings_of(debugger=True, checkpoint_path="none")))
+
+
 def test_torchrun_is_asked_for_by_the_toolkits_keys() -> None:
     parameters = render.request(spec_of(settings_of("trainer=ddp", instance_count=2)))["HyperParameters"]
     assert parameters["sagemaker_torch_distributed_enabled"] == "true"
@@ -123,7 +129,7 @@ def test_telemetry_is_off_and_the_hook_for_exceptions_stays(monkeypatch: pytest.
     hook = sys.excepthook
     render.request(spec_of(settings_of()))
     assert sys.excepthook is hook
-    assert sdk.session("eu-west-1", offline=True).sagemaker_config["SageMaker"]["PythonSDK"]["Modules"][
+    assert sdk.session(sdk.offline_session("eu-west-1")).sagemaker_config["SageMaker"]["PythonSDK"]["Modules"][
         "TelemetryOptOut"
     ]
 

@@ -39,8 +39,8 @@ def test_quiet_gives_back_what_it_took(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_session_of_a_pipeline_takes_the_clients_of_another() -> None:
     pytest.importorskip("sagemaker")
-    given = sdk.session("eu-west-1", offline=True, bucket="my-bucket")
-    made = sdk.pipeline_session(given, bucket="other-bucket")
+    given = sdk.session(sdk.offline_session("eu-west-1"), "my-bucket")
+    made = sdk.session(given.boto_session, "other-bucket", pipeline=True, client=given.sagemaker_client)
     assert made.boto_session is given.boto_session
     assert made.sagemaker_client is given.sagemaker_client
     assert made.default_bucket() == "other-bucket"

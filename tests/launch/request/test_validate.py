@@ -38,7 +38,7 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     ((), {"role": "arn:aws:iam::12:role/x"}, "launch.role: expected the ARN of a role"),
     ((), {"role": "arn:aws:iam::123456789012:user/x"}, "launch.role: expected the ARN of a role"),
     ((), {"region": None}, "launch.region: is missing: set it, or AWS_REGION"),
-    ((), {"region": "eu-wst-1"}, "launch.region: no image account is known for 'eu-wst-1': did you mean 'eu-west-1'"),
+    ((), {"region": "eu-wst-1"}, "launch.region: no such region: 'eu-wst-1': did you mean 'eu-west-1'"),
     (
         (),
         {"region": "eu-wst-1", "image_uri": "x"},
@@ -53,7 +53,18 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     ((), {"spot": True, "keep_alive": 60}, "launch.keep_alive: a warm pool cannot hold spot capacity"),
     ((), {"subnets": ["s"]}, "launch.subnets, launch.security_group_ids: a VPC needs both"),
     ((), {"security_group_ids": ["s"]}, "launch.subnets, launch.security_group_ids: a VPC needs both"),
+    ((), {"max_run": 2_419_201}, "launch.max_run: 2419201 s, at most 2419200 .28 days. are allowed"),
     ((), {"network_isolation": True}, "launch.network_isolation: AWS's images lack hydra-core and lightning"),
+    (
+        (),
+        {"network_isolation": True, "image_uri": "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.13-cpu-x"},
+        "launch.network_isolation: AWS's images lack hydra-core and lightning",
+    ),
+    (
+        (),
+        {"image_uri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"},
+        "launch.image_uri: lies in us-east-1, and a job in eu-west-1 takes one of its own region only",
+    ),
     (
         (),
         {"ca_repository_arn": "arn:aws:codeartifact:eu-west-1:1:repository/r"},
@@ -118,6 +129,7 @@ def test_a_secret_among_the_hyperparameters() -> None:
         ((), {"instance_type": "ml.m5.xlarge", "volume_kms_key": "k"}),
         (("trainer=ddp_sim",), {"instance_type": "ml.m5.xlarge"}),
         ((), {"network_isolation": True, "image_uri": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"}),
+        ((), {"network_isolation": True, "image_uri": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch-own:1"}),
         (("trainer=ddp",), {"sharded": True, "instance_count": 2}),
         ((), {"spot": True}),
         ((), {"ca_repository_arn": f"{ARN}/my-domain/my.repo_1"}),
@@ -155,6 +167,7 @@ def test_sound_jobs(overrides: tuple[str, ...], launch: Launch) -> None:
             {"instance_type": "ml.m5.xlarge", "framework_version": "2.8.0", "py_version": "py312"},
             "launch.image_uri: PyTorch 2.8.0 gets no security patches since 2026-08-06",
         ),
+        ((), {"instance_type": "ml.m5.xlarge", "debugger": True}, "launch.debugger: has no effect, for the SDK leaves"),
         (
             (),
             {"instance_type": "ml.m5.xlarge", "framework_version": "2.8.0", "image_uri": "x"},

@@ -25,6 +25,7 @@ def answered(code: str, message: str = "Because.") -> Exception:
             "job a: AWS refuses CreateTrainingJob: Because: the policy for launching users",
         ),
         (answered("ExpiredTokenException"), EXIT_USER, "sign in again"),
+        (answered("400", "Bad Request"), EXIT_USER, "Bad Request (as for a token that has expired): sign in again"),
         (answered("ResourceInUse"), EXIT_USER, "set launch.job_name to another one, or null"),
         (answered("ResourceLimitExceeded"), EXIT_USER, "Service Quotas"),
         (answered("ValidationException", "bad"), EXIT_USER, "job a: AWS refuses CreateTrainingJob: bad"),

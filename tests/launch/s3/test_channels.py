@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.launch.conftest import BUCKET
+from tests.launch.jobs import settings_of
 
 pytest.importorskip("moto")
 
@@ -14,7 +16,7 @@ from tabstep.errors import ProblemsError, UserError
 from tabstep.launch.s3 import channels
 from tabstep.launch.s3.channels import check_channels
 
-WANTED = {"schema.label": ["churned"], "schema.numeric": ["age"]}
+WANTED = settings_of("schema.label=churned", "schema.numeric=[age]").schema
 
 
 def put(s3: Any, key: str, *names: str) -> None:
@@ -49,7 +51,7 @@ def test_missing_columns_and_tables_are_named_at_once(s3: Any) -> None:
 
 def test_directories_are_columns_of_a_hive_table(s3: Any) -> None:
     put(s3, "t/train/day=1/a.parquet", "age", "churned")
-    wanted = {**WANTED, "schema.categorical": ["day"]}
+    wanted = replace(WANTED, categorical=["day"])
     check_channels(uris(train="t/train/"), wanted, s3, hive=True)
     with pytest.raises(ProblemsError, match="train has no column 'day'"):
         check_channels(uris(train="t/train/"), wanted, s3)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import pytest
 from tests.launch.conftest import BUCKET
 from tests.launch.jobs import archive
 
+from tabstep.container.archives import objective
 from tabstep.errors import UserError
-from tabstep.launch.s3.download import download, objective, place_results
+from tabstep.launch.s3.download import download, fetch_channels
 
 ARTIFACT = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
 MODEL = {"manifest.json": b"{}"}
@@ -41,25 +41,6 @@ def test_a_job_without_results_has_a_model(s3: Any, tmp_path: Path) -> None:
     assert objective(tmp_path / "run", "val_auroc") is None
 
 
-@pytest.mark.parametrize("names", [("algo-1", "algo-2"), ("127.0.0.1", "127.0.0.2"), ("algo-2", "algo-10")])
-def test_results_of_several_instances(names: tuple[str, str], tmp_path: Path) -> None:
-    first, second = names
-    contents = {
-        f"{first}/report.json": json.dumps({"val_auroc": 0.5, "test_auroc": None}).encode(),
-        f"{first}/predictions/test.parquet": b"1",
-        f"{first}/.hydra/config.yaml": b"",
-        f"{first}/train.log": b"",
-        f"{second}/.hydra/config.yaml": b"",
-    }
-    file = tmp_path / "output.tar.gz"
-    file.write_bytes(archive(contents))
-    output = tmp_path / "run"
-    output.mkdir()
-    place_results(file, output, lambda _: None)
-    assert files(output) == ["predictions/test.parquet", "report.json"]
-    assert (objective(output, "val_auroc"), objective(output, "test_auroc")) == (0.5, None)
-
-
 @pytest.mark.parametrize(
     "data",
     [b"no archive", archive({"../evil": b"x"}), archive({"a": b"x" * 9999})[:-40]],
@@ -76,3 +57,31 @@ def test_damaged_archive(data: bytes, s3: Any, tmp_path: Path) -> None:
 def test_missing_artifact(s3: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{ARTIFACT}: is not there"):
         download(ARTIFACT, s3, tmp_path / "run", tmp_path / "run" / "model", lambda _: None)
+
+
+def channel(name: str, uri: str) -> dict[str, Any]:
+    return {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
+
+
+def test_channels_on_s3_are_fetched(s3: Any, tmp_path: Path) -> None:
+    for key in ("t/train/day=1/a.parquet", "t/train2/b.parquet", "val.parquet", "t/train/"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
+    inputs = [channel("train", f"s3://{BUCKET}/t/train/"), channel("val", f"s3://{BUCKET}/val.parquet")]
+    found = fetch_channels({"InputDataConfig": [*inputs, channel("test", "s3://b/x")]}, tmp_path, without={"test": {}})
+    assert found == {
+        "train": {"day=1/a.parquet": tmp_path / "train" / "day=1" / "a.parquet"},
+        "val": {"val.parquet": tmp_path / "val" / "val.parquet"},
+    }
+    assert found["train"]["day=1/a.parquet"].read_text() == "t/train/day=1/a.parquet"
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        (f"s3://{BUCKET}/none/", f"^s3://{BUCKET}/none/: there is nothing to read"),
+        ("s3://no-such-bucket/t/", "^s3://no-such-bucket/t/: AWS refuses ListObjectsV2: .*: create it"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_line(uri: str, reason: str, s3: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=reason):
+        fetch_channels({"InputDataConfig": [channel("train", uri)]}, tmp_path, without={})

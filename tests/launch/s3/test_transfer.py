@@ -11,10 +11,11 @@ from tabstep.launch.s3 import transfer
 def test_progress_says_share_and_speed() -> None:
     said: list[str] = []
     progress = transfer.Progress(4_000_000, said.append, seconds=0.0)
-    progress.add(1_000_000, fresh=False)
     progress.add(1_000_000)
-    assert said[0].startswith("1.0 of 4.0 MB (25%), 0.0 MB/s")
-    assert said[1].startswith("2.0 of 4.0 MB (50%)")
+    progress.add(1_000_000)
+    assert said[0].startswith("1.0 of 4.0 MB (25%), ")
+    assert said[1].startswith("2.0 of 4.0 MB (50%), ")
+    assert said[1].endswith(" MB/s")
 
 
 def test_bytes_are_sent_once(s3: Any) -> None:

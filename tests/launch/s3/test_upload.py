@@ -43,6 +43,7 @@ class Recorded:
     def __init__(self, client: Any, *, fail: str = "", after: int = 0) -> None:
         self._client, self._fail, self._after = client, fail, after
         self.calls: list[str] = []
+        self.checksums: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
@@ -51,6 +52,8 @@ class Recorded:
 
         def call(**arguments: Any) -> Any:
             self.calls.append(name)
+            if name == "upload_part":
+                self.checksums.add(arguments["ChecksumAlgorithm"])
             if name == self._fail and self.calls.count(name) > self._after:
                 raise ConnectionError("the cable was pulled")
             return found(**arguments)
@@ -74,7 +77,7 @@ def test_splits_of_a_directory(tiny_data: Path) -> None:
         "val": ["val.parquet"],
         "test": ["test.parquet"],
     }
-    assert plan.splits["val"] == (tiny_data / "val" / "val.parquet",)
+    assert plan.locations["val"].paths == (str(tiny_data / "val" / "val.parquet"),)
     assert plan.channels == {}
     assert plan.size == sum(path.stat().st_size for path in tiny_data.rglob("*.parquet"))
 
@@ -178,38 +181,48 @@ def test_what_a_run_does_not_read_may_lie_there(s3: Any, tiny_data: Path) -> Non
     assert len(keys(s3)) == 7
 
 
-def test_large_file_goes_on_where_it_stopped(s3: Any, parts: Path) -> None:
+def test_large_file_is_sent_in_parts_and_checked_by_the_service(s3: Any, parts: Path) -> None:
     plan = planned(f"data.train={parts}")
-    broken = Recorded(s3, fail="upload_part", after=1)
-    with pytest.raises(ConnectionError):
-        upload.upload(plan, channels(plan), broken, lambda _: None)
-    assert keys(s3) == {}
-    again = Recorded(s3)
-    upload.upload(plan, channels(plan), again, lambda _: None)
-    assert again.calls.count("upload_part") == 2
-    assert "create_multipart_upload" not in again.calls
+    said: list[str] = []
+    first, last = Recorded(s3), Recorded(s3)
+    upload.upload(plan, channels(plan), first, said.append)
+    assert first.calls.count("upload_part") == 3
+    assert first.checksums == {"SHA256"}
     assert s3.get_object(Bucket=BUCKET, Key="in/train/train.parquet")["Body"].read() == parts.read_bytes()
-    last = Recorded(s3)
-    upload.upload(plan, channels(plan), last, lambda _: None)
+    upload.upload(plan, channels(plan), last, said.append)
     assert set(last.calls) == {"head_object"}
 
 
-def test_parts_of_another_file_are_not_taken(s3: Any, parts: Path) -> None:
+def test_what_was_cut_off_leaves_nothing_and_is_sent_again(s3: Any, parts: Path) -> None:
     plan = planned(f"data.train={parts}")
     with pytest.raises(ConnectionError):
-        upload.upload(plan, channels(plan), Recorded(s3, fail="upload_part", after=2), lambda _: None)
-    parts.write_bytes(parts.read_bytes()[::-1])
-    plan = planned(f"data.train={parts}")
+        upload.upload(plan, channels(plan), Recorded(s3, fail="upload_part", after=1), lambda _: None)
+    assert keys(s3) == {}
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)  # parts without a file would be paid for
     upload.upload(plan, channels(plan), s3, lambda _: None)
     assert s3.get_object(Bucket=BUCKET, Key="in/train/train.parquet")["Body"].read() == parts.read_bytes()
 
 
-def test_file_that_changes_meanwhile(s3: Any, parts: Path) -> None:
+def test_files_that_were_sent_before_a_failure_are_not_sent_again(s3: Any, parts: Path, tiny_data: Path) -> None:
+    plan = planned(f"data.train={parts}", f"data.val={tiny_data}/val", f"data.test={tiny_data}/test")
+    with pytest.raises(ConnectionError):
+        upload.upload(plan, channels(plan), Recorded(s3, fail="upload_part"), lambda _: None)
+    there = set(keys(s3))
+    again = Recorded(s3)
+    upload.upload(plan, channels(plan), again, lambda _: None)
+    assert again.calls.count("put_object") == 2 - len(there)
+    assert len(keys(s3)) == 3
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "other"])
+def test_file_that_changes_meanwhile(s3: Any, parts: Path, change: str) -> None:
     plan = planned(f"data.train={parts}")
-    parts.write_bytes(b"shorter")
+    content = parts.read_bytes()
+    parts.write_bytes({"shorter": content[:9], "longer": content + b"x", "other": content[:-1] + b"?"}[change])
     with pytest.raises(UserError, match="changed while it was sent"):
         upload.upload(plan, channels(plan), s3, lambda _: None)
     assert keys(s3) == {}
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=BUCKET)
 
 
 def test_refusals(s3: Any, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,12 @@ def contents(packed: Bundle) -> dict[str, str]:
     return found
 
 
+def test_a_job_without_a_network_installs_nothing(project: Path) -> None:
+    (project / "requirements.txt").write_text("plugin==1.0\n")
+    assert "plugin==1.0" in contents(build_bundle(project))["requirements.txt"]
+    assert "requirements.txt" not in contents(build_bundle(project, installs=False))
+
+
 def test_the_checkout_is_sent_without_what_is_not_source() -> None:
     packed = build_bundle()
     names = contents(packed)
@@ -107,6 +113,34 @@ def test_the_tags_say_what_was_sent(project: Path) -> None:
     assert build_bundle(project).changed == ("new.py", "plugin.py")
     assert build_bundle(project).tags() != packed.tags()
     assert "plugin.py (changed)" in packed.listing()
+
+
+def test_a_file_that_is_gone_is_a_change(project: Path) -> None:
+    """Deleted, deleted in the index, and moved: the commit does not say what is sent."""
+    (project / "conf/local/default.yaml").unlink()  # which no commit has
+    git(project, "mv", "plugin.py", "moved.py")
+    moved = build_bundle(project)
+    assert (moved.changed, moved.deleted) == (("moved.py",), ("plugin.py",))
+    git(project, "mv", "moved.py", "plugin.py")
+    assert build_bundle(project).tags()["tabstep:changes"] == "none"
+    (project / "plugin.py").unlink()
+    deleted = build_bundle(project)
+    assert "plugin.py" not in deleted.files
+    assert (deleted.changed, deleted.deleted) == ((), ("plugin.py",))
+    assert deleted.tags()["tabstep:changes"] not in ("none", moved.tags()["tabstep:changes"])
+    assert "plugin.py (deleted)" in deleted.listing()
+    git(project, "rm", "-q", "--cached", "plugin.py")
+    assert build_bundle(project).tags() == deleted.tags()
+
+
+def test_a_secret_of_this_machine_is_refused_with_a_remedy_that_helps(project: Path) -> None:
+    (project / "conf/local/default.yaml").write_text("db:\n  password: hunter22\n")
+    with pytest.raises(UserError) as caught:
+        build_bundle(project)
+    line = str(caught.value)
+    assert line.startswith("launch.source_dir: conf/local/default.yaml:2 looks like a secret (password): take it out")
+    assert ".gitignore" not in line, "it is sent although git ignores it"
+    assert "hunter" not in line
 
 
 def test_a_secret_is_refused(project: Path) -> None:

@@ -14,7 +14,7 @@ SECRETS = {  # written in two parts, for this file is a source file too
     "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----",
     "a GitHub token": "ghp_" + "a1B2" * 9,
     "a GitLab token": "glpat-" + "a1B2" * 5,
-    "a Hugging Face token": "hf_" + "a1B2c" * 6 + "abcd",
+    "a Hugging Face token": "hf_" + "a1B2c" * 8,
     "a Slack token": "xoxb-" + "1234567890-abcdefghijkl",
     "an API key": "sk-proj-" + "a1B2" * 10,
     "a password in an address": "https://me:" + "hunter22@packages.example.com/simple",
@@ -40,6 +40,32 @@ def test_a_file_of_secrets_is_known_by_its_name(name: str) -> None:
 def test_what_only_resembles_a_secret_is_sent(text: str) -> None:
     assert list(found_secrets("conf/x.yaml", text.encode())) == []
     assert list(found_secrets(".env.example", text.encode())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("conf/local/default.yaml", "hf_token: " + "abcdef"),
+        ("conf/local/default.yaml", "db: {user: me, password: " + "'correct horse'}"),
+        ("conf/x.yaml", 'DB_PASSWORD = "' + 'hunter22"'),
+        ("conf/x.yaml", "password: " + "12345678"),
+        ("conf/x.json", '"api_key": "' + 'abcdef"'),
+        ("setup.cfg", "password=" + "hunter22"),
+    ],
+)
+def test_a_key_with_the_name_of_a_secret_is_one_in_a_file_of_keys(name: str, line: str) -> None:
+    (problem,) = found_secrets(name, f"a: 1\n{line}\n".encode())
+    assert problem.startswith(f"{name}:2 looks like a secret (")
+    assert list(found_secrets("src/x.py", line.encode())) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["# password: set it there", "token: ${oc.env:TOKEN}", "password: null", "tokens: 2048", "secret: arn:aws:x",
+     "password:", "passwords: no", "monkey: banana"],
+)  # fmt: skip
+def test_a_key_that_refers_to_a_secret_is_none(line: str) -> None:
+    assert list(found_secrets("conf/x.yaml", line.encode())) == []
 
 
 def test_no_source_file_is_refused() -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +15,13 @@ from typing import Any
 
 import pytest
 from tests.launch.conftest import BUCKET, client
+from tests.launch.jobs import archive
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
 from tabstep.errors import UserError
-from tabstep.launch import dispatch
+from tabstep.launch import job
+from tabstep.launch.s3.aws_errors import CredentialsError
 from tabstep.launch.source.bundle import Bundle, build_bundle
 from tabstep.launch.sweeps import trials
 from tabstep.sweep.ledger import read_sweep
@@ -77,17 +78,7 @@ def pretend(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
     report = {"val_auroc": float(given["model.width"]) / 100 + float(given["seed"]) / 1000, "epochs": 2}
     artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]
     output = artifact.replace("model.tar.gz", "output.tar.gz")
-    return {artifact: tar({"weights": b"w"}), output: tar({"report.json": json.dumps(report).encode()})}
-
-
-def tar(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return {artifact: archive({"weights": b"w"}), output: archive({"report.json": json.dumps(report).encode()})}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +97,7 @@ def service(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path:
         return runner
 
     monkeypatch.setattr(trials, "job_runner", made)
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():
@@ -162,6 +153,21 @@ def test_a_job_for_each_trial(service: Service, sweep: Sweep) -> None:
     assert Path("s/3/model/weights").read_bytes() == b"w"
 
 
+def test_no_two_trials_share_a_place_for_checkpoints(service: Service, sweep: Sweep) -> None:
+    """One that was given stands above those of all trials."""
+    run, places = service.run, {}
+
+    def keeping(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
+        places[request["TrainingJobName"]] = request["CheckpointConfig"]["S3Uri"]
+        return run(request)
+
+    service.run = keeping
+    assert sweep("seed=1,2", "model.width=8", f"launch.checkpoint_path=s3://{BUCKET}/c/") == 0
+    assert places == {name: f"s3://{BUCKET}/c/{name}" for name in service.done}
+    assert len(places) == 2
+
+
+@pytest.mark.slow
 def test_a_job_gets_what_the_option_of_the_search_sets(service: Service, sweep: Sweep) -> None:
     option = Path("conf/hparams_search/mine.yaml")
     option.parent.mkdir(parents=True)
@@ -176,6 +182,7 @@ def test_a_job_gets_what_the_option_of_the_search_sets(service: Service, sweep: 
         assert not any(text.startswith(("hparams_search", "hydra")) for text in overrides)
 
 
+@pytest.mark.slow
 def test_at_most_so_many_at_a_time(service: Service, sweep: Sweep) -> None:
     most = 0
     tick = service.tick
@@ -190,6 +197,7 @@ def test_at_most_so_many_at_a_time(service: Service, sweep: Sweep) -> None:
     assert (most, len(service.done)) == (2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", [1, 2])
 def test_after_an_interruption_nothing_is_sent_twice(
     service: Service, sweep: Sweep, capsys: pytest.CaptureFixture[str], look: int
@@ -214,6 +222,7 @@ def test_every_override_is_checked_before_anything_is_sent(
     assert (service.done, list(new_jobs({}))) == ({}, [])
 
 
+@pytest.mark.slow
 def test_failed_job_is_recorded(service: Service, sweep: Sweep) -> None:
     class Failing(dict[str, str]):
         def __contains__(self, name: object) -> bool:
@@ -229,6 +238,7 @@ def test_failed_job_is_recorded(service: Service, sweep: Sweep) -> None:
     assert failed[0]["error"].endswith("AlgorithmError: training: the loss is nan")
 
 
+@pytest.mark.slow
 def test_job_without_capacity_is_sent_again(service: Service, sweep: Sweep) -> None:
     class Failing(dict[str, str]):
         def __contains__(self, name: object) -> bool:
@@ -275,6 +285,32 @@ def test_quota_is_waited_for(service: Service, sweep: Sweep, monkeypatch: pytest
     assert [row["state"] for row in board()] == ["complete"] * 2
 
 
+@pytest.mark.parametrize("step", ["describe", "download"])
+def test_expired_token_leaves_the_jobs_and_their_trials_as_they_are(
+    service: Service,
+    sweep: Sweep,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+) -> None:
+    real = getattr(trials, step)
+
+    def expired(*arguments: Any) -> Any:
+        if service.looks:
+            raise CredentialsError("job: AWS refuses DescribeTrainingJob: expired")
+        return real(*arguments)
+
+    monkeypatch.setattr(trials, step, expired)
+    assert sweep("model.width=8", "seed=1,2") == 75
+    said = capsys.readouterr().err
+    assert "jobs run on" in said
+    assert said.splitlines()[-1] == "job: AWS refuses DescribeTrainingJob: expired"
+    assert {trial.state for trial in read_sweep(Path("s")).trials} == {"running"}
+    monkeypatch.setattr(trials, step, real)
+    assert sweep("model.width=8", "seed=1,2") == 0
+    assert not any(name.endswith("-2") for name in service.done)
+
+
 def test_refusal_for_another_reason_ends_the_sweep(
     service: Service, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +323,7 @@ def test_refusal_for_another_reason_ends_the_sweep(
     assert {trial.state for trial in read_sweep(Path("s")).trials} == {"running"}
 
 
+@pytest.mark.slow
 def test_budget_of_the_sweep(service: Service, sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     Path("prices.yaml").write_text("eu-central-1:\n  ml.m5.xlarge: 0.3\n")
     assert sweep(*GRID, "hydra.launcher.max_usd=9") == 2
@@ -321,8 +358,8 @@ def test_jobs_choose_their_launcher(service: Service, tiny_data: Path, capsys: p
 
 def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path | bytes]]:
     """Return what runs a job in full with the real toolkit, its source and its tables taken from moto."""
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     def run(request: Mapping[str, Any]) -> dict[str, Path | bytes]:
         place = directory / request["TrainingJobName"]
@@ -330,7 +367,7 @@ def rehearsed(directory: Path) -> Callable[[Mapping[str, Any]], dict[str, Path |
         bucket, _, key = json.loads(request["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
         source = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         request = json.loads(json.dumps(request, default=str))  # a description has times, a request has none
-        channels = fetch(request, place / "fetched", without={})
+        channels = fetch_channels(request, place / "fetched", without={})
         outcome = run_request(request, source, channels, place)
         assert outcome.status == "Completed", outcome.failure
         artifact = backend_job(request["TrainingJobName"]).model_artifacts["S3ModelArtifacts"]

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from tests.launch.conftest import BUCKET, client
-from tests.launch.sweeps.test_trials import _logging_as_it_was, tar
+from tests.launch.jobs import archive
+from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
-from tabstep.launch import dispatch
+from tabstep.launch import job
 from tabstep.launch.follow import tuner as follow_tuner
+from tabstep.launch.request import sdk
 from tabstep.launch.source.bundle import Bundle, build_bundle
 from tabstep.launch.sweeps import tuning
 from tabstep.log_lines import METRIC_NAMES
@@ -85,7 +87,7 @@ class Tuner:
             (artifact.replace("model.tar.gz", "output.tar.gz"), {"report.json": json.dumps(report).encode()}),
         ):
             bucket, _, key = address.removeprefix("s3://").partition("/")
-            client("s3").put_object(Bucket=bucket, Key=key, Body=tar(files))
+            client("s3").put_object(Bucket=bucket, Key=key, Body=archive(files))
         metric = {"MetricName": METRIC_NAMES["val_auroc"], "Type": "Maximize", "Value": 0.9123457}
         return {
             "TrainingJobName": name,
@@ -116,20 +118,19 @@ def tuner(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         begin(job, **arguments)
         found.begin(job)
 
-    make = tuning.render.tuner
+    make = sdk.boto_session
 
-    def recorded(spec: Any, session: Any, late: Any = None) -> Any:
-        events = session.sagemaker_client.meta.events
-        name = "before-parameter-build.sagemaker.CreateHyperParameterTuningJob"
-        if session.boto_session.get_credentials().access_key == "testing":
-            events.register(name, lambda params, **_: found.requests.append(dict(params)))
-        return make(spec, session, late)
+    def recorded(region: str) -> Any:
+        session = make(region)
+        name = "before-send.sagemaker.CreateHyperParameterTuningJob"
+        session.events.register(name, lambda request, **_: found.requests.append(json.loads(request.body)))
+        return session
 
     monkeypatch.setattr(HyperParameterTuningJob, "__init__", began)
-    monkeypatch.setattr(tuning.render, "tuner", recorded)
+    monkeypatch.setattr(sdk, "boto_session", recorded)
     for module, name in ((tuning, "follow_tuner"), (follow_tuner, "follow_tuner")):
         monkeypatch.setattr(module, name, partial(follow_tuner.follow_tuner, sleep=found.tick))
-    monkeypatch.setattr(dispatch, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():
@@ -246,6 +247,8 @@ def test_budget_counts_all_jobs(tuner: Tuner, sweep: Sweep, capsys: pytest.Captu
     assert sweep(*SEARCH, "launch.prices=prices.yaml", "launch.max_usd=0.5") == 2
     line = "launch.max_usd: 3 jobs could cost $0.90 (3 instance hours), more than $0.5: set launch.max_run=2000"
     assert line in capsys.readouterr().err
+    assert sweep(*SEARCH, "launch.prices=prices.yaml", "launch.max_usd=0.5", "launch.keep_alive=3600") == 2
+    assert line in capsys.readouterr().err, "a tuner keeps no warm pool"
     budget = ["hydra/launcher=sagemaker", "hydra.launcher.max_usd=0.8", "launch.prices=prices.yaml"]
     assert sweep(*SEARCH, *budget) == 2
     assert "hydra.launcher.max_usd: 3 jobs could cost $0.90" in capsys.readouterr().err
@@ -300,8 +303,8 @@ def test_jobs_do_not_share_checkpoints_and_the_last_value_is_the_reports(
 ) -> None:
     """Two of a tuner's jobs run here on one checkpoint directory, as one place on S3; the second is interrupted."""
     pytest.importorskip("sagemaker_training")
-    from tabstep.launch.rehearsal.local_s3 import fetch
-    from tabstep.launch.rehearsal.service import run_request
+    from tabstep.emulator.service import run_request
+    from tabstep.launch.s3.download import fetch_channels
 
     slowly = ("trainer=cpu", "data.checks=off", "trainer.max_epochs=40", "data.batch_size=8")
     slowly += ("callbacks=no_early_stopping",)
@@ -318,7 +321,7 @@ def test_jobs_do_not_share_checkpoints_and_the_last_value_is_the_reports(
         job = job_request(request, f"t1-00{number}", values)
         bucket, _, key = json.loads(job["HyperParameters"]["sagemaker_submit_directory"])[5:].partition("/")
         source = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        channels = fetch(job, place / "fetched", without={})
+        channels = fetch_channels(job, place / "fetched", without={})
         outcome = run_request(job, source, channels, place, interrupt_after=3 if number else None)
         assert outcome.status == "Completed", outcome.failure
         report = json.loads((place / "algo-1" / "ml" / "output" / "data" / "report.json").read_text())

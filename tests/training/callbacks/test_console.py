@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tabstep.log_lines import batch_line, parse_line
+from tabstep.log_lines import batch_line, epoch_line, parse_line
 from tabstep.training.callbacks.console import ConsoleBar, ConsoleLines, build_console
 
 BATCHES = 6
@@ -89,8 +89,9 @@ def test_lines_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     module = TinyModule()
     fit(ConsoleLines(3), module)
     batch_lines = [batch_line(3, BATCHES, 0.4312), batch_line(6, BATCHES, 0.4312)]
-    epoch = "Epoch: {} | Train Loss: 0.2500 | Accuracy: 90.00 | Val Loss: nan | 1234 rows/s | ETA 0:01:01"
-    assert lines_of(capsys.readouterr().out) == [*batch_lines, epoch.format(1), *batch_lines, epoch.format(2)]
+    epoch = "Epoch: {} | Train Loss: 0.2500 | Accuracy: 90.00 | Val Loss: nan"
+    epochs = [[*batch_lines, epoch.format(number), "Speed | 1234 rows/s | ETA 0:01:01"] for number in (1, 2)]
+    assert lines_of(capsys.readouterr().out) == [*epochs[0], *epochs[1]]
     assert module.last_loss.reads == 4
 
 
@@ -98,13 +99,13 @@ def test_interval_of_zero_never_asks_for_the_loss(capsys: pytest.CaptureFixture[
     module = TinyModule()
     fit(ConsoleLines(0), module, epochs=1)
     assert module.last_loss.reads == 0
-    assert len(lines_of(capsys.readouterr().out)) == 1
+    assert len(lines_of(capsys.readouterr().out)) == 2
 
 
 def test_batches_are_counted_from_the_start_of_the_epoch_after_a_resume(capsys: pytest.CaptureFixture[str]) -> None:
     fit(ConsoleLines(4), TinyModule(start=2), epochs=1)
     read = [parse_line(line) for line in lines_of(capsys.readouterr().out)]
-    assert [(row["batch"], row["batches"]) for row in read[:-1]] == [(4, 8), (8, 8)]
+    assert [(row["batch"], row["batches"]) for row in read[:-2]] == [(4, 8), (8, 8)]
 
 
 @pytest.mark.parametrize("callback", [ConsoleLines(1), ConsoleBar(1)])
@@ -126,7 +127,7 @@ def test_each_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr("sys.stdout", Writes())
     fit(ConsoleLines(2), TinyModule())
-    assert len(written) == 8
+    assert len(written) == 10
     assert all(text.count("\n") == 1 and text.endswith("\n") for text in written)
 
 
@@ -151,9 +152,18 @@ def test_bar_shows_epoch_loss_speed_and_time_left_below_the_epoch_lines() -> Non
     for part in ("Epoch 1/2", "Epoch 2/2", "6/6", "Loss: 0.4312 | ", " rows/s | ETA 0:00:00"):
         assert part in text
     for epoch in (1, 2):
-        assert f"Epoch: {epoch} | Train Loss: 0.2500 | Accuracy: 90.00 | Val Loss: nan | 1234 rows/s" in text
+        assert f"Epoch: {epoch} | Train Loss: 0.2500 | Accuracy: 90.00 | Val Loss: nan" in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
     assert module.last_loss.reads == 4
+
+
+def test_a_narrow_terminal_splits_no_number() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=40, color_system=None, legacy_windows=False)
+    row = {"epoch": 12, "train_loss": 0.2458, "train_accuracy": 0.8952, "val_loss": 0.2511, "val_auroc": 0.9231}
+    ConsoleBar(0, console).report_epoch(row)
+    assert all(len(line) <= 40 for line in screen.getvalue().splitlines())
+    assert " ".join(screen.getvalue().split()) == epoch_line(row)
 
 
 def test_bar_gives_the_terminal_back_after_a_failure() -> None:
@@ -181,6 +191,10 @@ def test_bar_counts_the_batches_before_a_resume() -> None:
 )
 def test_choice(progress, is_terminal: bool, expected: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
-    callback = build_console(progress, 7)
+    (callback,) = build_console(progress, 7)
     assert type(callback) is expected
     assert callback.log_interval == 7
+
+
+def test_none_reports_nothing() -> None:
+    assert build_console("none", 7) == []

@@ -72,9 +72,9 @@ class JobLog:
 
         with refusals(f"log of {self._job}"):
             try:
-                found = self._client.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=f"{self._job}/")
+                answer = self._client.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=f"{self._job}/")
             except ClientError as error:
                 if code(error) == "ResourceNotFoundException":
                     return []
                 raise
-        return sorted(stream["logStreamName"] for stream in found["logStreams"])
+        return sorted(stream["logStreamName"] for stream in answer["logStreams"])

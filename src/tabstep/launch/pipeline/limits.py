@@ -1,4 +1,4 @@
-"""What the service limits in a pipeline as a whole: known when all of its steps are."""
+"""Validates a whole pipeline before it is sent: names of its steps, and the size of its definition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tabstep.errors import ProblemsError
+from tabstep.errors import raise_problems
 from tabstep.launch.request import limits, sdk
 
 # Source: github.com/aws-sagemaker-mlops/sagemaker-model-building-pipeline-definition-JSON-schema
@@ -23,10 +23,8 @@ def check_pipeline(pipeline: Any) -> None:
     """
     with sdk.quiet():
         definition = pipeline.definition()
-    problems = [f"pipeline{line}" for line in limits.violations(pipeline.name, "PipelineName")]
-    problems += _definition_problems(definition)
-    if problems:
-        raise ProblemsError(problems)
+    named = [f"pipeline{line}" for line in limits.violations(pipeline.name, "PipelineName")]
+    raise_problems([*named, *_definition_problems(definition)])
 
 
 def _definition_problems(definition: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a pipeline's author says of a model, by the names of feature lists, and the overrides that it stands for."""
+"""ModelHyperparameters: feature lists and a few settings of a pipeline's author, and the overrides they stand for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Final
+from typing import Any, Final
 
 from tabstep.config.grammar import written
-from tabstep.errors import ProblemsError, nearest
+from tabstep.errors import nearest, raise_problems
+from tabstep.launch.pipeline.variables import is_variable
 from tabstep.schema import Schema
 
 _LISTS: Final = ("full_field_list", "tab_field_list", "cat_field_list")
@@ -22,6 +23,7 @@ class ModelHyperparameters:
 
     ``full_field_list`` are the columns of the tables; ``tab_field_list`` are read as numbers and ``cat_field_list`` as
     categories. ``overrides`` are further settings, as on the command line: ``("model=resnet", "data.checks=warn")``.
+    Label, id and numbers may be variables of a pipeline.
 
     Raises:
         ProblemsError: names that do not fit together, one line each.
@@ -34,20 +36,18 @@ class ModelHyperparameters:
 'trainer.max_epochs=10']
     """
 
-    label_name: str
+    label_name: str | Any
     full_field_list: Sequence[str]
     tab_field_list: Sequence[str]
     cat_field_list: Sequence[str]
-    id_name: str | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    epochs: int | None = None
+    id_name: str | Any | None = None
+    learning_rate: float | Any | None = None
+    batch_size: int | Any | None = None
+    epochs: int | Any | None = None
     overrides: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
-            raise ProblemsError(problems)
+        raise_problems(self._problems())
 
     @property
     def schema(self) -> Schema:
@@ -60,7 +60,15 @@ class ModelHyperparameters:
         )
 
     def to_overrides(self) -> list[str]:
-        """Return what a command line would say."""
+        """Return what a command line would say of all but variables."""
+        known = {key: value for key, value in self._values().items() if not is_variable(value)}
+        return [f"{key}={written(value)}" for key, value in known.items()] + list(self.overrides)
+
+    def variables(self) -> dict[str, Any]:
+        """Return the variables of a pipeline by the keys that they set."""
+        return {key: value for key, value in self._values().items() if is_variable(value)}
+
+    def _values(self) -> dict[str, Any]:
         roles = {
             "schema.id": self.id_name,
             "schema.label": self.label_name,
@@ -70,7 +78,7 @@ class ModelHyperparameters:
             "data.batch_size": self.batch_size,
             "trainer.max_epochs": self.epochs,
         }
-        return [f"{key}={written(value)}" for key, value in roles.items() if value is not None] + list(self.overrides)
+        return {key: value for key, value in roles.items() if value is not None}
 
     def _problems(self) -> Iterator[str]:
         wrong = list(self._kind_problems())
@@ -82,16 +90,16 @@ class ModelHyperparameters:
             given = getattr(self, name)
             if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(x, str) for x in given):
                 yield f"{name}: expected a list of {'overrides' if name == 'overrides' else 'names'}, got {given!r}"
-        if not isinstance(self.label_name, str):
+        if not isinstance(self.label_name, str) and not is_variable(self.label_name):
             yield f"label_name: expected the name of a column, got {self.label_name!r}"
-        if not isinstance(self.id_name, str | None):
+        if not isinstance(self.id_name, str | None) and not is_variable(self.id_name):
             yield f"id_name: expected the name of a column or None, got {self.id_name!r}"
 
     def _number_problems(self) -> Iterator[str]:
         for name, kind in {"learning_rate": Real, "batch_size": Integral, "epochs": Integral}.items():
             value = getattr(self, name)
             is_number = isinstance(value, kind) and not isinstance(value, bool)
-            if value is not None and not (is_number and 0 < value < math.inf):
+            if value is not None and not is_variable(value) and not (is_number and 0 < value < math.inf):
                 expected = "a number" if kind is Real else "a whole number"
                 yield f"{name}: expected {expected} > 0, got {value!r}"
 
@@ -101,12 +109,13 @@ class ModelHyperparameters:
                 f"{name}: {field!r} stands {n} times" for field, n in Counter(getattr(self, name)).items() if n > 1
             )
         for name, named in {"id_name": self.id_name, "label_name": self.label_name}.items():
-            if named is not None and named not in self.full_field_list:
+            if isinstance(named, str) and named not in self.full_field_list:
                 yield f"{name}: {named!r} is not in full_field_list: {nearest(named, self.full_field_list)}"
         yield from self._feature_problems()
 
     def _feature_problems(self) -> Iterator[str]:
-        targets = {self.label_name: "the label", self.id_name: "the id"}
+        roles = ((self.label_name, "the label"), (self.id_name, "the id"))
+        targets = {name: role for name, role in roles if isinstance(name, str)}
         for name in ("tab_field_list", "cat_field_list"):
             for field in getattr(self, name):
                 if field in targets:
@@ -117,5 +126,5 @@ class ModelHyperparameters:
         yield from (f"tab_field_list, cat_field_list: {field!r} is in both: leave it in one" for field in sorted(both))
         if not self.tab_field_list and not self.cat_field_list:
             yield "tab_field_list, cat_field_list: both are empty: name at least one feature"
-        if self.id_name is not None and self.id_name == self.label_name:
+        if isinstance(self.id_name, str) and self.id_name == self.label_name:
             yield f"id_name, label_name: both are {self.id_name!r}"

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tabstep.errors import ProblemsError
-from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
+from tabstep.errors import raise_problems
 from tabstep.launch.pipeline.registration import Registration, register_step
-from tabstep.launch.pipeline.step import Step, job_overrides, prepare_step
+from tabstep.launch.pipeline.step import (
+    Hyperparameters,
+    Step,
+    check_step,
+    job_overrides,
+    job_variables,
+    prepare_step,
+)
 from tabstep.launch.pipeline.tuning_step import Search, prepare_tuning_step
 from tabstep.launch.request import render, sdk
 from tabstep.launch.request.job_spec import split_uri
@@ -26,21 +32,28 @@ class PytorchTrainingConfig:
 
     Paths, instance type and count may be parameters of the pipeline, and paths the output of an earlier step too. An
     input path that is known only then must not end in a slash; it may also be a mapping of the splits to places of
-    their own. ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, or a list of
-    overrides.
+    their own. A path that is None is made of the bucket: ``input``, ``output`` and ``checkpoints`` below
+    ``launch.prefix``; ``checkpoint_path="none"`` keeps no checkpoints.
+
+    ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, a list of overrides, or
+    values by key, ``{"optimizer.lr": 0.001}``. Those of the first and the last may be variables of the pipeline.
+    ``training_volume_size`` and ``training_entry_point`` are other names of ``volume_size`` and ``entry_point``.
 
     ``settings`` takes every other key of ``launch``: ``{"volume_kms_key": …, "torch": "2.12"}``.
 
     Raises:
-        ProblemsError: there are no hyperparameters.
+        ProblemsError: everything that is wrong with the job and does not hang on its role, region and source, one line
+            each.
     """
 
-    input_path: Address | Mapping[str, Address]
-    output_path: Address
-    checkpoint_path: Address | None
-    hyperparameters: ModelHyperparameters | str | Sequence[str]
+    hyperparameters: Hyperparameters
+    input_path: Address | Mapping[str, Address] | None = None
+    output_path: Address | None = None
+    checkpoint_path: Address | None = None
     training_instance_type: Address = "ml.g5.12xlarge"
     training_instance_count: Any = 1
+    training_volume_size: int | None = None
+    training_entry_point: str | None = None
     volume_size: int = 30
     entry_point: str = "train.py"
     source_dir: str | None = None
@@ -57,7 +70,16 @@ class PytorchTrainingConfig:
 
     def __post_init__(self) -> None:
         if not self.hyperparameters:
-            raise ProblemsError(["hyperparameters: are missing: a ModelHyperparameters, an experiment or overrides"])
+            raise_problems(
+                ["hyperparameters: are missing: a ModelHyperparameters, an experiment, overrides or values by key"]
+            )
+        raise_problems(
+            f"{name}, training_{name}: are two names of one thing, and differ: leave one out"
+            for name in ("volume_size", "entry_point")
+            if getattr(self, f"training_{name}") not in (None, getattr(self, name))
+            and getattr(self, name) != getattr(type(self), name)
+        )
+        check_step(self.to_overrides(), self.launch_settings())
 
     def to_overrides(self) -> list[str]:
         """Return the hyperparameters as a command line would say them."""
@@ -66,8 +88,8 @@ class PytorchTrainingConfig:
     def launch_settings(self) -> dict[str, Any]:
         """Return the values for conf/launch, pipeline variables among them."""
         named = {
-            "output_path": self.output_path,
-            "checkpoint_path": "none" if self.checkpoint_path is None else self.checkpoint_path,
+            "volume_size": self.volume_size if self.training_volume_size is None else self.training_volume_size,
+            "entry_point": self.training_entry_point or self.entry_point,
             "instance_type": self.training_instance_type,
             "instance_count": self.training_instance_count,
             "channels": list(self.channels),
@@ -75,10 +97,11 @@ class PytorchTrainingConfig:
             "tags": dict(self.tags),
         }
         same = (
-            "input_path", "volume_size", "entry_point", "source_dir", "framework_version", "py_version", "image_uri",
-            "max_run", "spot", "max_wait",
+            "input_path", "output_path", "checkpoint_path", "source_dir", "framework_version", "py_version",
+            "image_uri", "max_run", "spot", "max_wait",
         )  # fmt: skip
-        return {**named, **{name: getattr(self, name) for name in same}, **self.settings}
+        late = {f"hyperparameters.{key}": value for key, value in job_variables(self.hyperparameters).items()}
+        return {**named, **{name: getattr(self, name) for name in same}, **late, **self.settings}
 
 
 class PyTorchTrainingStepBuilder:
@@ -116,27 +139,21 @@ class PyTorchTrainingStepBuilder:
         Args:
             dependencies: steps that come before; one whose output is a path comes before by that already.
             name: of the step; None makes one of model and configuration.
-            cache_config: a ``CacheConfig``. With it the checkpoints lie at a place of the configuration, without it at
-                one of each execution, so that a repeated execution trains anew.
+            cache_config: a ``CacheConfig``. With it the checkpoints lie at a place of pipeline, step and configuration,
+                without it at one of execution and step, so that a repeated execution trains anew.
 
         Raises:
             ProblemsError: everything that is wrong with the job, one line each.
         """
-        step = prepare_step(self.config.to_overrides(), self._launch(), cached=cache_config is not None)
+        prepared = prepare_step(self.config.to_overrides(), self._launch())
+        step = self._placed(prepared, name, cached=cache_config is not None)
         session = self._sent(step, step.warnings)
-        chosen = self._unique(name or step.name)
-        self._made[chosen] = step
         with sdk.quiet():
             from sagemaker.workflow.steps import TrainingStep
 
+            render.lay_over(session, step.spec.request)
             arguments = render.estimator(step.spec, session, step.late).fit(inputs=render.inputs(step.spec, step.late))
-            return TrainingStep(
-                name=chosen,
-                step_args=arguments,
-                depends_on=list(dependencies) if dependencies else None,
-                cache_config=cache_config,
-                retry_policies=list(retry_policies) if retry_policies else None,
-            )
+            return TrainingStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 
     def create_tuning_step(
         self,
@@ -162,22 +179,17 @@ class PyTorchTrainingStepBuilder:
             UserError: everything that is wrong with the job or the ranges, one line each.
         """
         search = Search(ranges=ranges, sweeper=sweeper or {}, max_parallel=max_parallel)
-        made = prepare_tuning_step(self.config.to_overrides(), self._launch(), search, cached=cache_config is not None)
-        session = self._sent(made.step, made.warnings)
-        chosen = self._unique(name or made.name)
-        self._made[chosen] = made.step
-        self._tuned.add(chosen)
+        tuning = prepare_tuning_step(self.config.to_overrides(), self._launch(), search)
+        step = self._placed(tuning.step, name, cached=cache_config is not None)
+        session = self._sent(step, tuning.warnings)
+        self._tuned.add(step.name)
         with sdk.quiet():
             from sagemaker.workflow.steps import TuningStep
 
-            tuner = render.tuner(made.spec, session, made.step.late)
-            return TuningStep(
-                name=chosen,
-                step_args=tuner.fit(inputs=render.inputs(made.spec.job, made.step.late), job_name=made.spec.name),
-                depends_on=list(dependencies) if dependencies else None,
-                cache_config=cache_config,
-                retry_policies=list(retry_policies) if retry_policies else None,
-            )
+            render.lay_over(session, {"TrainingJobDefinition": step.spec.request})
+            tuner = render.tuner(tuning.spec, session, step.late)
+            arguments = tuner.fit(inputs=render.inputs(tuning.spec.job, step.late), job_name=tuning.spec.name)
+            return TuningStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 
     def create_registration_step(
         self, training_step: Any, model_package_group_name: str, *, name: str | None = None, **options: Any
@@ -206,12 +218,15 @@ class PyTorchTrainingStepBuilder:
 
     def _launch(self) -> dict[str, Any]:
         """Return the values for conf/launch, with what the builder was given."""
-        settings = self.config.launch_settings()
-        if self._role is not None:
-            settings["role"] = self._role
-        if self._given is not None:
-            settings["region"] = self._given.boto_region_name
-        return settings
+        role = {} if self._role is None else {"role": self._role}
+        region = {} if self._given is None else {"region": self._given.boto_region_name}
+        return {**self.config.launch_settings(), **role, **region}
+
+    def _placed(self, step: Step, name: str | None, *, cached: bool) -> Step:
+        """Give a step the name it was given, or one of its own, and checkpoints by that name."""
+        placed = step.placed(self._unique(name or step.name), cached=cached)
+        self._made[placed.name] = placed
+        return placed
 
     def _sent(self, step: Step, warnings: Sequence[str]) -> Any:
         """Put the source of a step to S3, and return the session that its job is made with."""
@@ -219,17 +234,24 @@ class PyTorchTrainingStepBuilder:
         for line in warnings:
             say(f"warning: {line}")
         if self._upload:
-            bucket, key = split_uri(step.spec.bundle_uri)
-            put_bytes(session.boto_session.client("s3"), step.bundle.data, bucket, key)
+            put_bytes(session.boto_session.client("s3"), step.bundle.data, *split_uri(step.spec.bundle_uri))
         return session
 
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)
-        if self._given is not None:
-            return sdk.pipeline_session(self._given, bucket=bucket)
-        return sdk.session(step.spec.region, pipeline=True, bucket=bucket)
+        boto = sdk.boto_session(step.spec.region) if self._given is None else self._given.boto_session
+        return sdk.session(boto, bucket, pipeline=True, client=getattr(self._given, "sagemaker_client", None))
 
     def _unique(self, name: str) -> str:
         if name not in self._made:
             return name
         return next(other for n in range(2, 10_000) if (other := f"{name}-{n}") not in self._made)
+
+
+def _options(dependencies: Sequence[Any] | None, cache_config: Any, policies: Sequence[Any] | None) -> dict[str, Any]:
+    """Return what every step of the SDK takes besides its request."""
+    return {
+        "depends_on": list(dependencies) if dependencies else None,
+        "cache_config": cache_config,
+        "retry_policies": list(policies) if policies else None,
+    }

@@ -1,4 +1,4 @@
-"""A job that a pipeline runs later: checked like one that is sent now, with stand-ins for what is not known."""
+"""A training step before the SDK has it: checked like a job that is sent now, with stand-ins for pipeline variables."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tabstep.config.compose import composed
+from tabstep.config.grammar import written
+from tabstep.config.overrides import check_overrides, group_options
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.container.hyperparameters import for_job, pack, spill
 from tabstep.container.statistics import FILE
-from tabstep.errors import ProblemsError
-from tabstep.launch.dispatch import checked_request, completed_spec
+from tabstep.errors import nearest, raise_problems
+from tabstep.launch.job import completed_spec, prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
+from tabstep.launch.pipeline.variables import default_of, is_variable, joined
 from tabstep.launch.request import sdk, validate
-from tabstep.launch.request.job_spec import JobSpec, Payload
+from tabstep.launch.request.check import ANY_ROLE, checked_request
+from tabstep.launch.request.images import region_of
+from tabstep.launch.request.job_spec import JobSpec, Payload, generated_root, split_uri
 from tabstep.launch.request.tuner_spec import TunerSpec
-from tabstep.launch.source.bundle import Bundle, build_bundle, checkout
-from tabstep.launch.source.requirements import job_packages
+from tabstep.launch.source.bundle import Bundle, checkout
+from tabstep.schema import SPLITS
 
 # Long ago: no time may enter a step, or its cache never hits.
 NO_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+_UNKNOWN: Final = "s3://known-when-it-runs"
+_VALUE: Final = "hyperparameters."
 _STAND_INS = {
-    "input_path": "s3://known-when-it-runs/input",
-    "output_path": "s3://known-when-it-runs/output",
-    "checkpoint_path": "s3://known-when-it-runs/checkpoints",
+    "input_path": f"{_UNKNOWN}/input",
+    "output_path": f"{_UNKNOWN}/output",
+    "checkpoint_path": f"{_UNKNOWN}/checkpoints",
     "instance_type": "ml.g5.12xlarge",
     "instance_count": 1,
 }
@@ -46,6 +52,28 @@ class Step:
     name: str  # the same for the same configuration
     warnings: tuple[str, ...]
 
+    def placed(self, name: str, *, cached: bool) -> Step:
+        """Return the step with checkpoints that are no other's.
+
+        A later execution must not find an earlier one's, unless it is the same step that is cached, and no two steps
+        of a pipeline share a place: the second would take on the first one's model, and both write their scores there.
+
+        Args:
+            name: the step's own among those of its pipeline.
+            cached: the place is one of the pipeline and the configuration instead of one of each execution, which a
+                cache would never find again.
+        """
+        if self.spec.checkpoint_path is None:
+            return replace(self, name=name)
+        from sagemaker.workflow.execution_variables import ExecutionVariables
+
+        digested = self.name.rpartition("-")[2]
+        own = name if digested in name else f"{name}-{digested}"
+        base = self.late.get("checkpoint_path", self.spec.checkpoint_path.rstrip("/"))
+        run = ExecutionVariables.PIPELINE_NAME if cached else ExecutionVariables.PIPELINE_EXECUTION_ID
+        place = joined(joined(base, run), own if cached else name)
+        return replace(self, name=name, late={**self.late, "checkpoint_path": place})
+
     def statistics_uri(self, tuned: Any = None) -> Any:
         """Return where the job's scores will lie; None without checkpoints, for only those are mirrored to S3.
 
@@ -55,27 +83,58 @@ class Step:
         if self.spec.checkpoint_path is None:
             return None
         place = self.late.get("checkpoint_path", self.spec.checkpoint_path)
-        return _joined(place if tuned is None else _joined(place, tuned), FILE)
+        return joined(place if tuned is None else joined(place, tuned), FILE)
 
     def model_uri(self, tuned: Any) -> Any:
         """Return where the artifact of one of a tuner's jobs will lie."""
         place = self.late.get("output_path", self.spec.output_path.rstrip("/"))
-        return _joined(_joined(place, tuned), "output/model.tar.gz")
+        return joined(joined(place, tuned), "output/model.tar.gz")
 
 
-def job_overrides(hyperparameters: ModelHyperparameters | str | Sequence[str]) -> list[str]:
-    """Return what a command line would say: of feature lists, of an experiment's name, or as it is.
+Hyperparameters = ModelHyperparameters | str | Sequence[str] | Mapping[str, Any]
 
-    >>> job_overrides("example"), job_overrides(["seed=1"])
-    (['experiment=example'], ['seed=1'])
+
+def job_overrides(hyperparameters: Hyperparameters) -> list[str]:
+    """Return what a command line would say: of feature lists, of an experiment's name, of values by key, or as it is.
+
+    >>> job_overrides("example"), job_overrides(["seed=1"]), job_overrides({"seed": 1})
+    (['experiment=example'], ['seed=1'], ['seed=1'])
     """
     if isinstance(hyperparameters, ModelHyperparameters):
         return hyperparameters.to_overrides()
+    if isinstance(hyperparameters, Mapping):
+        return [f"{key}={written(value)}" for key, value in hyperparameters.items() if not is_variable(value)]
     return [f"experiment={hyperparameters}"] if isinstance(hyperparameters, str) else list(hyperparameters)
 
 
-def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached: bool) -> Step:
-    """Check a job and pack its source.
+def job_variables(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """Return the hyperparameters that a pipeline sets when it runs, by key; each is read as on a command line."""
+    if isinstance(hyperparameters, ModelHyperparameters):
+        return hyperparameters.variables()
+    values = hyperparameters if isinstance(hyperparameters, Mapping) else {}
+    return {key: value for key, value in values.items() if is_variable(value)}
+
+
+def check_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> None:
+    """Check what can be known of a job without its role, its region and its source.
+
+    Raises:
+        ProblemsError: everything that is wrong, one line each.
+    """
+    known, late = apart(launch)
+    region = known.get("region") or region_of(known["image_uri"] or "") or "us-east-1"
+    known |= {"role": known.get("role") or ANY_ROLE, "region": region}
+    settings = step_settings(overrides, known)
+    remote = settings.launch
+    assert isinstance(remote, RemoteSettings)
+    channels: dict[str, str] = {name: uri for name in SPLITS if (uri := known.get(f"channels.{name}")) is not None}
+    payload = Payload(bundle_digest="0" * 64, hyperparameters={}, channels=channels)
+    spec = completed_spec(settings, remote, payload, region, NO_TIME)
+    checked_request(spec, [*validate.problems(spec, remote, settings.trainer), *_slash_problems(known, late)])
+
+
+def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
+    """Check a job and pack its source; its checkpoints have no place of their own yet, see ``Step.placed``.
 
     Args:
         launch: values for conf/launch, pipeline variables among them.
@@ -84,38 +143,35 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any], *, cached:
         ProblemsError: everything that is wrong, one line each.
     """
     known, late = apart(launch)
-    settings = step_settings(overrides, known)
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
-    hyperparameters, files = spill(pack(for_job(overrides)))
-    bundle = build_bundle(
-        None if remote.source_dir is None else Path(remote.source_dir),
-        entry_point=remote.entry_point,
-        extra_files=files,
-        packages=job_packages(settings),
-    )
-    channels = {name.removeprefix("channels."): uri for name, uri in known.items() if name.startswith("channels.")}
-    payload = Payload(
-        bundle_digest=bundle.digest, hyperparameters=hyperparameters, channels=channels, tags=bundle.tags()
-    )
-    spec = completed_spec(settings, remote, payload, NO_TIME)
-    _check(spec, settings, late)
-    name = f"PyTorchTraining-{digest(spec, late)[:8]}"
-    today = datetime.datetime.now(datetime.UTC).date()
+    job = prepare(step_settings(overrides, known), overrides, now=NO_TIME, problems=_slash_problems(known, late))
+    below = job.spec.channels if "input_path" in late else ()
     return Step(
-        spec=spec,
-        late={**late, **_late_channels(spec, late), **_checkpoints(spec, late, name if cached else None)},
-        bundle=bundle,
-        name=name,
-        warnings=tuple(validate.warnings(spec, remote, settings.trainer, today)),
+        spec=job.spec,
+        late={**late, **{f"channels.{split}": joined(late["input_path"], f"{split}/") for split in below}},
+        bundle=job.bundle,
+        name=f"PyTorchTraining-{digest(job.spec, late)[:8]}",
+        warnings=job.warnings,
     )
 
 
 def step_settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Settings:
-    """Compose as a command line would, then set what the configuration object says."""
-    config = composed(["launch=sagemaker", *overrides], [conf_dir()])
-    config["launch"] |= {name: value for name, value in known.items() if not name.startswith("channels.")}
-    return parse(config)
+    """Compose as a command line would, then set what the configuration object says.
+
+    Raises:
+        ProblemsError: what is wrong with it, one line each.
+    """
+    values = {name.removeprefix(_VALUE): value for name, value in known.items() if name.startswith(_VALUE)}
+    defaults = [f"{key}={written(value)}" for key, value in values.items() if value is not None]
+    groups = group_options([conf_dir()])
+    unknown = [f"{key}=null" for key, value in values.items() if value is None and key not in groups]
+    problems, _ = check_overrides([*overrides, *defaults, *unknown], [conf_dir()])
+    raise_problems(problems)
+    config = composed(["launch=sagemaker", *overrides, *defaults], [conf_dir()])
+    config["launch"] |= {name: value for name, value in known.items() if "." not in name}
+    config["data"] |= {split: known.get(f"channels.{split}") for split in SPLITS} | {"path": None}
+    settings = parse(config)
+    assert isinstance(settings.launch, RemoteSettings)
+    return replace(settings, launch=_with_places(settings.launch, own_input="input_path" not in known))
 
 
 def conf_dir() -> Path:
@@ -128,62 +184,40 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     values = dict(launch)
     if isinstance(values["input_path"], Mapping):
         values |= {f"channels.{split}": value for split, value in values.pop("input_path").items()}
-    late = {name: value for name, value in values.items() if _is_variable(value)}
-    wrong = [name for name in late if name not in _STAND_INS and not name.startswith("channels.")]
-    if wrong:
-        raise ProblemsError([f"{name}: has to be known now, and is a variable of the pipeline" for name in wrong])
+    late = {name: value for name, value in values.items() if is_variable(value)}
+    wrong = [name for name in late if name not in _STAND_INS and not name.startswith(("channels.", _VALUE))]
+    problems = [f"{name}: has to be known now, and is a variable of the pipeline" for name in wrong]
+    named = [name.removeprefix("channels.") for name in values if name.startswith("channels.")]
+    problems += [f"input_path: {name!r} is no split: {nearest(name, SPLITS)}" for name in named if name not in SPLITS]
+    raise_problems(problems)
     for name, value in late.items():
-        default = getattr(value, "default_value", None)
-        other = f"s3://known-when-it-runs/{name.replace('.', '/')}"
+        default = default_of(value)
+        other = None if name.startswith(_VALUE) else f"{_UNKNOWN}/{name.replace('.', '/')}"
         values[name] = _STAND_INS.get(name, other) if default is None else default
     return values, late
 
 
-def _check(spec: JobSpec, settings: Settings, late: Mapping[str, Any]) -> None:
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
-    found = validate.problems(spec, remote, settings.trainer)
-    if "input_path" in late and (spec.input_path or "").endswith("/"):
-        found.append("input_path: the parameter's default ends in a slash: leave it out, channels are joined with one")
-    _, refused = checked_request(spec, sound=not found)
-    if found or refused:
-        raise ProblemsError(list(dict.fromkeys([*found, *refused])))
+def _with_places(remote: RemoteSettings, *, own_input: bool) -> RemoteSettings:
+    """Fill in the paths that were not given, and the bucket; without a date, or a step's cache never hits."""
+    named = replace(remote, input_path=_known(remote.input_path), output_path=_known(remote.output_path))
+    root = generated_root(named, remote.role or "", remote.region or sdk.configured_region() or "")
+    return replace(
+        remote,
+        bucket=split_uri(root)[0],
+        input_path=remote.input_path or (None if own_input else f"{root}/input"),
+        output_path=remote.output_path or f"{root}/output",
+        checkpoint_path=remote.checkpoint_path or f"{root}/checkpoints",
+    )
 
 
-def _late_channels(spec: JobSpec, late: Mapping[str, Any]) -> dict[str, Any]:
-    if "input_path" not in late:
-        return {}
-    return {f"channels.{split}": _joined(late["input_path"], f"{split}/") for split in spec.channels}
+def _known(uri: str | None) -> str | None:
+    return None if uri is not None and uri.startswith(_UNKNOWN) else uri
 
 
-def _checkpoints(spec: JobSpec, late: Mapping[str, Any], cached_name: str | None) -> dict[str, Any]:
-    """A later execution must not find an earlier one's checkpoints, unless it is the same step that is cached."""
-    if spec.checkpoint_path is None:
-        return {}
-    from sagemaker.workflow.execution_variables import ExecutionVariables
-
-    base = late.get("checkpoint_path", spec.checkpoint_path.rstrip("/"))
-    return {"checkpoint_path": _joined(base, cached_name or ExecutionVariables.PIPELINE_EXECUTION_ID)}
-
-
-def _joined(base: Any, name: Any) -> Any:
-    """Join an address and a name: now where both are known, else when the pipeline runs."""
-    if isinstance(base, str) and isinstance(name, str):
-        return f"{base}/{name}"
-    from sagemaker.workflow.functions import Join
-
-    values = base.values if isinstance(base, Join) else [base]
-    return Join(on="/", values=[*values, name])
-
-
-def _is_variable(value: Any) -> bool:
-    if value is None or isinstance(value, str | int | float | list | dict | tuple):
-        return False
-    sdk.sagemaker()
-    with sdk.quiet():
-        from sagemaker.workflow import is_pipeline_variable
-
-    return bool(is_pipeline_variable(value))
+def _slash_problems(known: Mapping[str, Any], late: Mapping[str, Any]) -> list[str]:
+    if "input_path" in late and known["input_path"].endswith("/"):
+        return ["input_path: the parameter's default ends in a slash: leave it out, channels are joined with one"]
+    return []
 
 
 def digest(spec: JobSpec | TunerSpec, late: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,11 +14,10 @@ from tabstep.config.compose import composed, composed_sweeper
 from tabstep.config.overrides import check_overrides
 from tabstep.config.resolve import composition_problem
 from tabstep.config.settings import Settings
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import collecting, raise_problems
 from tabstep.launch.pipeline.step import NO_TIME, Step, apart, conf_dir, digest, prepare_step, step_settings
-from tabstep.launch.request import limits, render
+from tabstep.launch.request.check import checked_tuner_request
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
-from tabstep.launch.sweeps.tuning import SHAPE
 from tabstep.sweep.best import SKIPPED_KEYS, differing
 from tabstep.sweep.distributions import ends
 from tabstep.sweep.options import Options, parse_options
@@ -30,11 +30,10 @@ DEFAULT: Final = "optuna"
 
 @dataclass(frozen=True, kw_only=True)
 class TuningStep:
-    """A checked tuning job; ``step`` is the training of one of its jobs."""
+    """A checked tuning job; ``step`` is the training of one of its jobs, under the tuner's name."""
 
     spec: TunerSpec
     step: Step
-    name: str
     warnings: tuple[str, ...]
 
 
@@ -60,17 +59,12 @@ class Search:
         option = f"hparams_search={self.ranges if named else DEFAULT}"
         texts = [] if named else list(self.ranges)
         problems, _ = check_overrides([option, *overrides], [conf_dir()], multirun=True)
-        if problems:
-            raise ProblemsError(problems)
-        try:
+        raise_problems(problems)
+        with _composing():
             raw = composed_sweeper([option, *overrides], [conf_dir()])
             plain = composed(overrides, [conf_dir()])
             searched = composed([option, *overrides], [conf_dir()]) if named else plain
-        except (HydraException, OmegaConfBaseException) as error:
-            raise composition_problem(error) from error
-        unknown = [key for key in self.sweeper if key not in raw]
-        if unknown:
-            raise ProblemsError([f"hydra.sweeper.{key}: no such key" for key in unknown])
+        raise_problems(f"hydra.sweeper.{key}: no such key" for key in self.sweeper if key not in raw)
         raw = {**raw, **self.sweeper}
         options = parse_options(raw, objective=str(plain["objective"]), seed=int(plain["seed"]))
         set_by_option = differing(_values(plain), _values(searched))
@@ -78,14 +72,21 @@ class Search:
         return space, options, [*(space.shared[key] for key in space.order if key in space.shared), *set_by_option]
 
 
+@contextmanager
+def _composing() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise into one line of ours."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise composition_problem(error) from error
+
+
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in SKIPPED_KEYS}
 
 
-def prepare_tuning_step(
-    overrides: Sequence[str], launch: Mapping[str, Any], search: Search, *, cached: bool
-) -> TuningStep:
-    """Check a tuning job and pack the source of its jobs.
+def prepare_tuning_step(overrides: Sequence[str], launch: Mapping[str, Any], search: Search) -> TuningStep:
+    """Check a tuning job and pack the source of its jobs; ``step`` is to be placed, as ``prepare_step`` leaves it.
 
     Raises:
         UserError: everything that is wrong, one line each.
@@ -93,7 +94,7 @@ def prepare_tuning_step(
     space, options, shared = search.read(overrides)
     known, late = apart(launch)
     samples = _checked(space, shared, known)
-    step = prepare_step(shared, launch, cached=cached)
+    step = prepare_step(shared, launch)
     name = tuner_name(f"{samples[0].launch.prefix}-{samples[0].model.name}", NO_TIME)  # type: ignore[union-attr]
     spec = tuner_spec(
         replace(step.spec, job_name=name),
@@ -103,10 +104,10 @@ def prepare_tuning_step(
         max_epochs=longest(samples, space),
         max_parallel=search.max_parallel,
     )
-    if problems := limits.violations(render.tuner_request(spec), SHAPE):
-        raise ProblemsError(problems)
+    checked_tuner_request(spec)
     warnings = (*step.warnings, *ignored(options, spec.job))
-    return TuningStep(spec=spec, step=step, name=f"PyTorchTuning-{digest(spec, late)[:8]}", warnings=warnings)
+    name = f"PyTorchTuning-{digest(spec, late)[:8]}"
+    return TuningStep(spec=spec, step=replace(step, name=name), warnings=warnings)
 
 
 def _checked(space: Space, shared: Sequence[str], known: Mapping[str, Any]) -> list[Settings]:
@@ -118,16 +119,10 @@ def _checked(space: Space, shared: Sequence[str], known: Mapping[str, Any]) -> l
     problems: list[str] = []
     for key, dimension in space.dimensions.items():
         problems += check_overrides([f"{key}={text}" for text in ends(dimension)], [conf_dir()])[0]
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
-    found: list[Settings] = []
+    raise_problems(problems)
+    samples: list[Settings] = []
     for params in sample(space, [conf_dir()]):
-        try:
-            found.append(step_settings([*shared, *(f"{key}={text}" for key, text in params.items())], known))
-        except UserError as error:
-            problems += str(error).splitlines()
-        except (HydraException, OmegaConfBaseException) as error:
-            problems.append(str(composition_problem(error)))
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
-    return found
+        with collecting(problems), _composing():
+            samples.append(step_settings([*shared, *(f"{key}={text}" for key, text in params.items())], known))
+    raise_problems(problems)
+    return samples

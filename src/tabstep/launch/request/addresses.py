@@ -1,4 +1,4 @@
-"""Where a job reads and writes on S3: each address by itself, and none inside another."""
+"""The S3 addresses of a job: each is one that S3 takes, and none lies inside another."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 def place_problems(spec: JobSpec) -> list[str]:
     """Return one line for each address of a job that cannot be used, and for each two that get in each other's way."""
     places = {key: uri for key, uri in _places(spec).items() if not _is_half_known(spec, uri)}
-    found = {key: address_problems(key, uri) for key, uri in places.items()}
-    sound = {key: uri for key, uri in places.items() if not found[key]}
-    wrong = {split_uri(uri)[0] for key, uri in places.items() if found[key]}
+    faults = {key: address_problems(key, uri) for key, uri in places.items()}
+    sound = {key: uri for key, uri in places.items() if not faults[key]}
+    wrong = {split_uri(uri)[0] for key, uri in places.items() if faults[key]}
     known = split_uri(spec.bundle_uri)[0] in wrong or _is_half_known(spec, spec.bundle_uri)
     bundle = [] if known else address_problems("launch.bucket", spec.bundle_uri)
-    return [*(line for lines in found.values() for line in lines), *bundle, *_nesting(sound)]
+    return [*(line for lines in faults.values() for line in lines), *bundle, *_nesting(sound)]
 
 
 def address_problems(key: str, uri: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tables beside this module: small, of AWS's facts that change without us, and meant to be edited."""
+"""AWS's facts as YAML beside this module (images, instances, prices, codes, keys): they change without us."""
 
 from __future__ import annotations
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from tabstep.errors import UserError
 from tabstep.launch.request.aws_facts import read_table, table
 from tabstep.launch.request.job_spec import JobSpec
+from tabstep.launch.request.overlay import instances
 
 Prices = Mapping[str, Mapping[str, float]]
+NO_PRICES: Prices = {}
+DATE: Final = "date"
+"""Key of a file of prices that is no region: when they were taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +27,17 @@ class Cost:
 
     instance_type: str
     region: str
-    hours: float  # of all instances together
+    hours: float  # of all instances together, those of the warm pool among them
     usd: float | None
 
     def __str__(self) -> str:
         """Hours and dollars, or that the price is not known."""
         hours = f"{self.hours:.2f} instance hours of {self.instance_type}"
         if self.usd is None:
-            return f"{hours}; its price in {self.region} is unknown: add it to a file and set launch.prices"
+            return (
+                f"{hours}; its price in {self.region} is unknown: add it to a file, by hand or with "
+                "`python -m tabstep.launch.request.price_list` from AWS's own list, and set launch.prices"
+            )
         return f"{hours}, ${self.usd:.2f}"
 
 
@@ -45,23 +53,32 @@ def load_prices(file: str | None) -> Prices:
             own = read_table(Path(file))
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"launch.prices: {file} cannot be read: {str(error).splitlines()[0]}") from error
-    for region, group in own.items():
+    given = {region: group for region, group in own.items() if region != DATE}
+    for region, group in given.items():
         if not isinstance(group, dict) or not all(_is_price(usd) for usd in group.values()):
             raise UserError(f"launch.prices: {file}: {region}: expected instance types with dollars an hour")
-    builtin = table("prices")
-    return {region: {**builtin.get(region, {}), **own.get(region, {})} for region in {**builtin, **own}}
+    builtin = {region: group for region, group in table("prices").items() if region != DATE}
+    return {region: {**builtin.get(region, {}), **given.get(region, {})} for region in {**builtin, **given}}
 
 
 def ceiling(spec: JobSpec, prices: Prices) -> Cost:
-    """Return the most that the instances of a job can cost; spot is billed at most as if it were on demand."""
-    return _cost(spec.instance_type, spec.region, spec.instance_count * spec.max_run, prices)
+    """Return the most that the instances of a job can cost.
+
+    Spot is billed at most as if it were on demand. A warm pool waits for a next job that may never come.
+    """
+    seconds = spec.max_run + (spec.keep_alive or 0)
+    alternatives = instances(spec.request) or [[(spec.instance_type, spec.instance_count)]]
+    costs = [_together([(kind, count * seconds) for kind, count in each], spec.region, prices) for each in alternatives]
+    return max(costs, key=lambda cost: math.inf if cost.usd is None else cost.usd)
 
 
 def billed(description: Mapping[str, Any], region: str, prices: Prices) -> Cost:
-    """Return what a finished job cost, from DescribeTrainingJob's answer."""
+    """Return what a finished job cost, from DescribeTrainingJob's answer, its warm pool so far with it."""
     resources = description["ResourceConfig"]
-    seconds = description.get("BillableTimeInSeconds", 0) * resources["InstanceCount"]
-    return _cost(resources["InstanceType"], region, seconds, prices)
+    kept = description.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    seconds = description.get("BillableTimeInSeconds", 0) + kept
+    groups = resources.get("InstanceGroups") or [resources]
+    return _together([(each["InstanceType"], each["InstanceCount"] * seconds) for each in groups], region, prices)
 
 
 def spot_saving(description: Mapping[str, Any]) -> float | None:
@@ -83,17 +100,35 @@ def over_budget(spec: JobSpec, max_usd: float | None, prices: Prices) -> list[st
         return []
     if cost.usd is None:
         return [f"launch.max_usd: {max_usd:g} cannot be kept: {cost}"]
-    seconds = int(spec.max_run * max_usd / cost.usd)
     return [
-        f"launch.max_usd: the job could cost ${cost.usd:.2f} ({cost.hours:g} instance hours), more than "
-        f"${max_usd:g}: set launch.max_run={seconds}, a smaller launch.instance_type, or a higher launch.max_usd"
+        f"launch.max_usd: the job could cost ${cost.usd:.2f} ({cost.hours:g} instance hours{_pool(spec)}), more than "
+        f"${max_usd:g}: set {affordable(spec, max_usd / cost.usd)}, a smaller launch.instance_type, or a higher "
+        "launch.max_usd"
     ]
 
 
-def _cost(instance_type: str, region: str, seconds: float, prices: Prices) -> Cost:
-    price = prices.get(region, {}).get(instance_type)
-    hours = seconds / 3600
-    return Cost(instance_type=instance_type, region=region, hours=hours, usd=None if price is None else hours * price)
+def affordable(spec: JobSpec, share: float) -> str:
+    """Return the override that brings a job down to a share of its ceiling."""
+    kept = spec.keep_alive or 0
+    seconds = int((spec.max_run + kept) * share) - kept
+    return f"launch.max_run={seconds}" if seconds > 0 else "launch.keep_alive=null"
+
+
+def _pool(spec: JobSpec) -> str:
+    kept = spec.instance_count * (spec.keep_alive or 0) / 3600
+    return f", {kept:g} of them in the warm pool of launch.keep_alive" if kept else ""
+
+
+def _together(groups: Sequence[tuple[str, float]], region: str, prices: Prices) -> Cost:
+    """Return the cost of instances by type and seconds of all of them."""
+    known = prices.get(region, {})
+    usd = sum(known.get(kind, math.nan) * seconds / 3600 for kind, seconds in groups)
+    return Cost(
+        instance_type=" and ".join(kind for kind, _ in groups),
+        region=region,
+        hours=sum(seconds for _, seconds in groups) / 3600,
+        usd=None if math.isnan(usd) else usd,
+    )
 
 
 def _is_price(value: Any) -> bool:

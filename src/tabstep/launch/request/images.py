@@ -10,14 +10,17 @@ from tabstep.errors import UserError, nearest
 from tabstep.launch.request.aws_facts import table
 
 Processor = Literal["cpu", "gpu"]
-_AWS_IMAGE = re.compile(r"/pytorch(?P<kind>-training|-inference)?:(?P<torch>\d+\.\d+)")
+_AWS_TAG = re.compile(  # an own registry may hold a copy
+    r"/pytorch(?P<kind>-training|-inference)?:(?P<torch>\d+\.\d+)(?:\.\d+)?-(?:cpu|gpu|cu\d+)-"
+)
+_REGISTRY = re.compile(r"(?P<account>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.\S+?/.+")
 
 
 def image_uri(torch: str, processor: Processor, region: str) -> str:
     """Return the address of AWS's training image.
 
     Raises:
-        UserError: the table has no such torch or no such region.
+        UserError: the table has no such torch or no such region, or the one is not in the other.
 
     >>> image_uri("2.13", "cpu", "eu-west-1")
     '763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.13-cpu-amzn2023-sagemaker'
@@ -28,6 +31,14 @@ def image_uri(torch: str, processor: Processor, region: str) -> str:
         raise UserError(
             f"launch.torch: there is no image of torch {torch!r} in the table: {nearest(torch, images['torch'])}; for "
             "an older one set launch.framework_version and launch.py_version, for any other launch.image_uri"
+        )
+    if region.startswith(tuple(tags.get("not_in", ()))):
+        others = [
+            other for other, row in images["torch"].items() if not region.startswith(tuple(row.get("not_in", ())))
+        ]
+        raise UserError(
+            f"launch.torch: AWS has no image of torch {torch} in {region}: set launch.torch={others[-1]}, or "
+            "launch.image_uri to one in its registry"
         )
     return f"{_registry(region)}/{images['repository']}:{tags[processor]}"
 
@@ -43,8 +54,8 @@ def serving_uri(processor: Processor, region: str) -> str:
 
 
 def regions() -> list[str]:
-    """Return the regions that the table has."""
-    return [region for group in table("images")["accounts"].values() for region in group]
+    """Return the regions of AWS, those without its images among them."""
+    return [region for group in table("images")["regions"].values() for region in group]
 
 
 def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.date | None:
@@ -55,28 +66,61 @@ def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.dat
     >>> end_of_patch(None, "2.6.0")
     datetime.date(2026, 8, 6)
     """
-    found = _AWS_IMAGE.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
+    serving = table("images")["serving"]
+    if uri is not None and uri.endswith(tuple(f"/{serving['repository']}:{serving[kind]}" for kind in ("cpu", "gpu"))):
+        return _date(serving)
+    found = _AWS_TAG.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
     if found is None:
         return None
     images = table("images")
-    if uri is not None and found["kind"] == "-inference" and found["torch"] == images["serving"]["torch"]:
-        return _date(images["serving"])
+    if uri is not None and found["kind"] == "-inference" and found["torch"] == images["pytorch_inference"]["torch"]:
+        return _date(images["pytorch_inference"])
     if found["torch"] in images["torch"]:
         return _date(images["torch"][found["torch"]])
     old = [tuple(map(int, text.split("."))) for text in (found["torch"], images["older"]["torch"])]
     return _date(images["older"]) if old[0] <= old[1] else None
 
 
+def is_aws_image(uri: str) -> bool:
+    """Tell whether an image is one of AWS's own, by the account that it lies in.
+
+    >>> is_aws_image(image_uri("2.13", "cpu", "eu-west-1"))
+    True
+    >>> is_aws_image("123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch-mine:1")
+    False
+    """
+    found = _REGISTRY.fullmatch(uri)
+    return found is not None and found["account"] in _accounts().values()
+
+
+def region_of(uri: str) -> str | None:
+    """Return the region of the registry that an image lies in; None for an address of no such registry.
+
+    >>> region_of("123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1")
+    'eu-west-1'
+    """
+    found = _REGISTRY.fullmatch(uri)
+    return None if found is None else found["region"]
+
+
 def _registry(region: str) -> str:
-    accounts = table("images")["accounts"]
-    account = next((account for account, group in accounts.items() if region in group), None)
+    suffix = next((suffix for suffix, group in table("images")["regions"].items() if region in group), None)
+    if suffix is None:
+        raise UserError(f"launch.region: no such region: {region!r}: {nearest(region, regions())}")
+    account = _accounts().get(region)
     if account is None:
         raise UserError(
-            f"launch.region: no image account is known for {region!r}: {nearest(region, regions())}, "
-            "or set launch.image_uri"
+            f"launch.region: AWS's images have no known place in {region}: set launch.image_uri to one in a registry "
+            "there"
         )
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"{account}.dkr.ecr.{region}.{suffix}"
+
+
+def _accounts() -> dict[str, str]:
+    """Return the account of AWS's images by region."""
+    images = table("images")
+    groups = (*images["accounts"].items(), *images["more_accounts"].items())
+    return {region: account for account, group in groups for region in group}
 
 
 def _date(row: dict[str, Any]) -> datetime.date:

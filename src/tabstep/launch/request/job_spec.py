@@ -6,7 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tabstep.config.settings import RemoteSettings
 from tabstep.errors import UserError
@@ -16,6 +16,11 @@ from tabstep.log_lines import METRIC_REGEXES
 
 InputMode = Literal["File", "FastFile"]
 NO_CHECKPOINTS = "none"
+_SAME = (  # as the configuration has them
+    "framework_version", "py_version", "entry_point", "instance_type", "instance_count", "volume_size", "max_run",
+    "spot", "keep_alive", "input_mode", "sharded", "volume_kms_key", "output_kms_key", "network_isolation",
+    "encrypt_inter_container", "debugger", "request",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,7 @@ class JobSpec:
     encrypt_inter_container: bool = False
     profiler_interval: int | None = 1000  # milliseconds between two system metrics; None turns the profiler off
     debugger: bool = False  # the SDK's debugger hook
+    request: Mapping[str, Any] = field(default_factory=dict)  # further fields, as the service calls them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ def job_spec(
     """
     role = launch.role or ""
     job_name = launch.job_name or generated_name(f"{launch.prefix}-{model}", now)
-    root = f"s3://{_bucket(launch, role, region)}/{launch.prefix}"
+    root = generated_root(launch, role, region)
     checkpoints = launch.checkpoint_path or f"{root}/checkpoints/{job_name}"
     input_path = _input_path(launch, payload, root)
     max_wait = (launch.max_wait or 2 * launch.max_run) if launch.spot else launch.max_wait
@@ -101,37 +107,27 @@ def job_spec(
         role=role,
         region=region,
         image_uri=launch.image_uri or _image(launch, region),
-        framework_version=launch.framework_version,
-        py_version=launch.py_version,
-        entry_point=launch.entry_point,
         bundle_uri=f"{root}/bundles/{payload.bundle_digest[:16]}/sourcedir.tar.gz",
         hyperparameters=dict(payload.hyperparameters),
         environment={**arn, **launch.environment},
         tags={**payload.tags, **launch.tags},
         metric_definitions=dict(METRIC_REGEXES),
-        instance_type=launch.instance_type,
-        instance_count=launch.instance_count,
-        volume_size=launch.volume_size,
-        max_run=launch.max_run,
-        spot=launch.spot,
         max_wait=max_wait,
-        keep_alive=launch.keep_alive,
         distributed=distributed,
         input_path=input_path,
         channels=_channels(launch, payload, input_path),
-        input_mode=launch.input_mode,
-        sharded=launch.sharded,
         output_path=launch.output_path or f"{root}/output/{now:%Y-%m-%d}",
         checkpoint_path=None if checkpoints == NO_CHECKPOINTS else checkpoints,
         subnets=tuple(launch.subnets),
         security_group_ids=tuple(launch.security_group_ids),
-        volume_kms_key=launch.volume_kms_key,
-        output_kms_key=launch.output_kms_key,
-        network_isolation=launch.network_isolation,
-        encrypt_inter_container=launch.encrypt_inter_container,
         profiler_interval=1000 if launch.profiler else None,
-        debugger=launch.debugger,
+        **{name: getattr(launch, name) for name in _SAME},
     )
+
+
+def generated_root(launch: RemoteSettings, role: str, region: str) -> str:
+    """Return the address above all that is generated."""
+    return f"s3://{_bucket(launch, role, region)}/{launch.prefix}"
 
 
 def generated_name(stem: str, now: datetime.datetime) -> str:

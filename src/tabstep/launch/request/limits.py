@@ -1,4 +1,4 @@
-"""The service's own limits, read from botocore's model of it: nobody else checks them before the service does."""
+"""Validates a request by botocore's model of the service, with the limits that botocore leaves to the service."""
 
 from __future__ import annotations
 
@@ -7,44 +7,25 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tabstep.errors import nearest
 from tabstep.launch.request import sdk
+from tabstep.launch.request.aws_facts import table
 
 Shapes = Mapping[str, Mapping[str, Any]]
 
-# Where a part of the request comes from; the longest prefix counts.
-_KEYS = {
-    "TrainingJobName": "launch.job_name",
-    "RoleArn": "launch.role",
-    "HyperParameters": "hyperparameter",
-    "Environment": "launch.environment",
-    "Tags": "launch.tags",
-    "AlgorithmSpecification.TrainingImage": "launch.image_uri",
-    "ResourceConfig.InstanceType": "launch.instance_type",
-    "ResourceConfig.InstanceCount": "launch.instance_count",
-    "ResourceConfig.VolumeSizeInGB": "launch.volume_size",
-    "ResourceConfig.VolumeKmsKeyId": "launch.volume_kms_key",
-    "ResourceConfig.KeepAlivePeriodInSeconds": "launch.keep_alive",
-    "OutputDataConfig.S3OutputPath": "launch.output_path",
-    "OutputDataConfig.KmsKeyId": "launch.output_kms_key",
-    "CheckpointConfig.S3Uri": "launch.checkpoint_path",
-    "InputDataConfig": "launch.input_path",
-    "StoppingCondition.MaxRuntimeInSeconds": "launch.max_run",
-    "StoppingCondition.MaxWaitTimeInSeconds": "launch.max_wait",
-    "VpcConfig.Subnets": "launch.subnets",
-    "HyperParameterTuningJobName": "launch.job_name",
-    "HyperParameterTuningJobConfig.ParameterRanges": "hydra.sweeper.params",
-    "HyperParameterTuningJobConfig.ResourceLimits.MaxNumberOfTrainingJobs": "hydra.sweeper.n_trials",
-    "HyperParameterTuningJobConfig.ResourceLimits.MaxParallelTrainingJobs": "hydra.launcher.max_parallel",
-    "HyperParameterTuningJobConfig.ResourceLimits.MaxRuntimeInSeconds": "hydra.sweeper.timeout",
-    "StaticHyperParameters": "hyperparameter",
-    "HyperParameterTuningResourceConfig.InstanceType": "launch.instance_type",
-    "HyperParameterTuningResourceConfig.InstanceCount": "launch.instance_count",
-    "HyperParameterTuningResourceConfig.VolumeSizeInGB": "launch.volume_size",
-    "HyperParameterTuningResourceConfig.VolumeKmsKeyId": "launch.volume_kms_key",
-    "VpcConfig.SecurityGroupIds": "launch.security_group_ids",
-}
 _OF_A_TUNER = "TrainingJobDefinition."
 """Where a tuner's request has what a job's has at its top."""
+_TYPES: Mapping[str, tuple[Any, str]] = {  # of the model: what is asked for
+    "structure": (Mapping, "fields by name"),
+    "map": (Mapping, "values by name"),
+    "list": (list | tuple, "a list"),
+    "string": (str, "a text"),
+    "integer": (int, "a whole number"),
+    "long": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "double": (int | float, "a number"),
+    "boolean": (bool, "true or false"),
+}
 _CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}  # of Java's engine, which the model is written for
 
 
@@ -55,8 +36,8 @@ def shapes() -> Shapes:
     from botocore.loaders import Loader
 
     model: Mapping[str, Any] = Loader().load_service_model("sagemaker", "service-2")
-    found: Shapes = model["shapes"]
-    return found
+    known: Shapes = model["shapes"]
+    return known
 
 
 def instance_types() -> list[str]:
@@ -72,31 +53,37 @@ def violations(request: Mapping[str, Any], shape: str = "CreateTrainingJobReques
 def _walk(value: Any, name: str, path: str) -> Iterator[str]:
     shape = shapes()[name]
     kind = shape["type"]
-    if kind == "structure":
+    if not _is_of(value, kind):
+        yield f"{_key(path)}: expected {_TYPES[kind][1]}, got {_shortened(value)}"
+    elif kind == "structure":
         yield from _structure(value, shape, path)
     elif kind == "list":
         yield from _size(len(value), shape, path, "entries")
-        for index, each in enumerate(value):
-            yield from _walk(each, shape["member"]["shape"], f"{path}[{index}]")
+        for index, entry in enumerate(value):
+            yield from _walk(entry, shape["member"]["shape"], f"{path}[{index}]")
     elif kind == "map":
-        yield from _size(len(value), shape, path, "entries")
-        for key, each in value.items():
-            yield from _walk(key, shape["key"]["shape"], f"{path}.{key}")
-            yield from _walk(each, shape["value"]["shape"], f"{path}.{key}")
+        yield from _map(value, shape, path)
     elif kind == "string":
         yield from _text(value, shape, path)
     elif kind in ("integer", "long"):
         yield from _size(value, shape, path, "")
 
 
+def _map(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:
+    yield from _size(len(value), shape, path, "entries")
+    for key, each in value.items():
+        yield from _walk(key, shape["key"]["shape"], f"{path}.{key}")
+        yield from _walk(each, shape["value"]["shape"], f"{path}.{key}")
+
+
 def _structure(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:
     members = shape["members"]
     yield from (f"{_key(_join(path, key))}: is missing" for key in shape.get("required", ()) if key not in value)
-    for key, each in value.items():
+    for key, part in value.items():
         if key in members:
-            yield from _walk(each, members[key]["shape"], _join(path, key))
+            yield from _walk(part, members[key]["shape"], _join(path, key))
         else:
-            yield f"{_join(path, key)}: the service knows no such field"
+            yield f"{_key(_join(path, key))}: the service knows no such field: {nearest(key, members)}"
 
 
 def _size(size: int, shape: Mapping[str, Any], path: str, unit: str) -> Iterator[str]:
@@ -127,11 +114,12 @@ def readable(text: str) -> re.Pattern[str] | None:
 def _key(path: str) -> str:
     """Return the name by which the user set a part of the request."""
     path = path.removeprefix(_OF_A_TUNER)
-    prefixes = [prefix for prefix in _KEYS if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
+    keys = table("keys")
+    prefixes = [prefix for prefix in keys if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
     if not prefixes:
         return path
     longest = max(prefixes, key=len)
-    return f"{_KEYS[longest]}{path[len(longest) :]}".replace("hyperparameter.", "hyperparameter ")
+    return f"{keys[longest]}{path[len(longest) :]}".replace("hyperparameter.", "hyperparameter ")
 
 
 def _join(path: str, key: str) -> str:
@@ -142,5 +130,12 @@ def _counted(size: int, unit: str) -> str:
     return f"{size} {unit}".strip()
 
 
-def _shortened(value: str) -> str:
-    return repr(value if len(value) <= 60 else f"{value[:57]}...")
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 62 else f"{text[:58]}...{text[-1]}"
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if kind not in _TYPES:
+        return True
+    return isinstance(value, _TYPES[kind][0]) and isinstance(value, bool) == (kind == "boolean")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import JobSpec, split_uri
+from tabstep.launch.request.overlay import overlaid
 from tabstep.sweep.distributions import Dimension, Values
 
 if TYPE_CHECKING:
@@ -33,19 +34,20 @@ def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None
         session: a session of the SDK, see ``sdk.session``.
         late: fields of the spec whose value only a pipeline knows, as its variables.
     """
-    sdk.sagemaker()
     with sdk.quiet():
         from sagemaker.pytorch import PyTorch
 
-        output = (late or {}).get("output_path", spec.output_path)
-        options = {**_source(spec), **_resources(spec), **_storage(spec), **_network(spec), **_watching(spec, output)}
+        options = {option: getattr(spec, field) for field, option in _OPTIONS.items()} | _composed(spec)
         options |= {_OPTIONS[name]: value for name, value in (late or {}).items() if name in _OPTIONS}
-        return PyTorch(role=spec.role, sagemaker_session=session, **options)
+        kind = "hyperparameters."
+        values = {name.removeprefix(kind): value for name, value in (late or {}).items() if name.startswith(kind)}
+        options["hyperparameters"] |= values
+        return PyTorch(sagemaker_session=session, **options, **_watching(spec, options["output_path"]))
 
 
 def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
     """Return the ``sagemaker.tuner.HyperparameterTuner`` of a tuning job, around the estimator of its jobs."""
-    made = estimator(spec.job, session, late)
+    repeated = estimator(spec.job, session, late)
     with sdk.quiet():
         from sagemaker.tuner import HyperbandStrategyConfig, HyperparameterTuner, StrategyConfig
 
@@ -54,10 +56,10 @@ def tuner(spec: TunerSpec, session: Any, late: Mapping[str, Any] | None = None) 
             least, most = spec.resources
             hyperband = StrategyConfig(HyperbandStrategyConfig(max_resource=most, min_resource=least))
         return HyperparameterTuner(
-            made,
+            repeated,
             spec.metric,
             {key: _range(dimension) for key, dimension in spec.ranges.items()},
-            metric_definitions=made.metric_definitions,  # those of the estimator are left out otherwise
+            metric_definitions=repeated.metric_definitions,  # those of the estimator are left out otherwise
             strategy=spec.strategy,
             strategy_config=hyperband,
             objective_type=spec.direction,
@@ -80,11 +82,10 @@ def _range(dimension: Dimension) -> Any:
 
 def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Return the channels as the SDK takes them; None for a job without any. ``late`` may name ``channels.train``."""
-    sdk.sagemaker()
     with sdk.quiet():
         from sagemaker.inputs import TrainingInput
 
-        found = {
+        channels = {
             name: TrainingInput(
                 (late or {}).get(f"channels.{name}", uri),
                 distribution="ShardedByS3Key" if spec.sharded and name == "train" else "FullyReplicated",
@@ -92,28 +93,40 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
             )
             for name, uri in spec.channels.items()
         }
-    return found or None
+    return channels or None
 
 
 def request(spec: JobSpec) -> dict[str, Any]:
     """Return the CreateTrainingJob request that the SDK would send; needs no network and no credentials."""
-    return _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+    found = _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+    return overlaid(found, spec.request)
+
+
+def lay_over(session: Any, overlay: Mapping[str, Any]) -> None:
+    """Have a pipeline's session add an overlay to each request: a step is rendered when its pipeline is."""
+    intercept = session._intercept_create_request
+
+    def laid(request: dict[str, Any], create: Any, func_name: str | None = None) -> Any:
+        return intercept(overlaid(request, overlay), create, func_name)
+
+    session._intercept_create_request = laid
 
 
 def tuner_request(spec: TunerSpec) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
-    return _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+    found = _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+    return overlaid(found, {"TrainingJobDefinition": spec.job.request})
 
 
 def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the request of what ``make`` builds for a session."""
     bucket, _ = split_uri(spec.bundle_uri)
-    session = sdk.session(spec.region, offline=True, bucket=bucket)
+    session = sdk.session(sdk.offline_session(spec.region), bucket)
     session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
-    made, channels = make(session), inputs(spec)
+    launcher, channels = make(session), inputs(spec)
     try:
         with sdk.quiet(logging.CRITICAL):  # it says where to look for help when a request fails
-            made.fit(inputs=channels, wait=False, job_name=name)
+            launcher.fit(inputs=channels, wait=False, job_name=name)
     except _CapturedError as captured:
         return captured.request
     raise AssertionError("the SDK sent no request")
@@ -123,27 +136,31 @@ def _capture(params: dict[str, Any], **_: Any) -> None:
     raise _CapturedError(copy.deepcopy(params))
 
 
-# Fields of a spec that a pipeline may set when it runs, and what the SDK calls them.
-_OPTIONS = {
-    "output_path": "output_path",
+# Fields of a spec that the SDK takes as they are, and what it calls them.
+_OPTIONS = {name: name for name in (
+    "role", "entry_point", "image_uri", "framework_version", "py_version", "instance_type", "instance_count",
+    "volume_size", "max_run", "max_wait", "output_path", "output_kms_key", "volume_kms_key",
+)} | {
     "checkpoint_path": "checkpoint_s3_uri",
-    "instance_type": "instance_type",
-    "instance_count": "instance_count",
-}
+    "encrypt_inter_container": "encrypt_inter_container_traffic",
+    "keep_alive": "keep_alive_period_in_seconds",
+    "network_isolation": "enable_network_isolation",
+    "spot": "use_spot_instances",
+}  # fmt: skip
 
 
-def _source(spec: JobSpec) -> dict[str, Any]:
+def _composed(spec: JobSpec) -> dict[str, Any]:
+    """Return the options that the SDK takes in a form of its own."""
     return {
-        "entry_point": spec.entry_point,
         "source_dir": spec.bundle_uri,
         "code_location": spec.bundle_uri.rpartition("/")[0],
-        "image_uri": spec.image_uri,
-        "framework_version": spec.framework_version,
-        "py_version": spec.py_version,
         "hyperparameters": {name: _plain(text) for name, text in spec.hyperparameters.items()},
         "environment": dict(spec.environment) or None,
         "tags": [{"Key": name, "Value": text} for name, text in spec.tags.items()] or None,
         "distribution": {"torch_distributed": {"enabled": True}} if spec.distributed else None,
+        "checkpoint_local_path": "/opt/ml/checkpoints" if spec.checkpoint_path else None,
+        "subnets": list(spec.subnets) or None,
+        "security_group_ids": list(spec.security_group_ids) or None,
     }
 
 
@@ -155,37 +172,6 @@ def _plain(text: str) -> Any:
         return text
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if is_number and json.dumps(value) == text else text
-
-
-def _resources(spec: JobSpec) -> dict[str, Any]:
-    return {
-        "instance_type": spec.instance_type,
-        "instance_count": spec.instance_count,
-        "volume_size": spec.volume_size,
-        "max_run": spec.max_run,
-        "use_spot_instances": spec.spot,
-        "max_wait": spec.max_wait,
-        "keep_alive_period_in_seconds": spec.keep_alive,
-    }
-
-
-def _storage(spec: JobSpec) -> dict[str, Any]:
-    return {
-        "output_path": spec.output_path,
-        "output_kms_key": spec.output_kms_key,
-        "volume_kms_key": spec.volume_kms_key,
-        "checkpoint_s3_uri": spec.checkpoint_path,
-        "checkpoint_local_path": "/opt/ml/checkpoints" if spec.checkpoint_path else None,
-    }
-
-
-def _network(spec: JobSpec) -> dict[str, Any]:
-    return {
-        "subnets": list(spec.subnets) or None,
-        "security_group_ids": list(spec.security_group_ids) or None,
-        "enable_network_isolation": spec.network_isolation,
-        "encrypt_inter_container_traffic": spec.encrypt_inter_container,
-    }
 
 
 def _watching(spec: JobSpec, output_path: Any) -> dict[str, Any]:

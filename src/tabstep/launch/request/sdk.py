@@ -1,4 +1,4 @@
-"""The door to SageMaker's SDK: imported here and nowhere above, since it takes seconds and changes the interpreter."""
+"""Sessions of SageMaker's SDK and of boto3; the SDK is imported late: it takes seconds and changes the interpreter."""
 
 from __future__ import annotations
 
@@ -31,14 +31,36 @@ def require(*modules: str) -> None:
 
 
 @contextlib.contextmanager
+def aws_configuration() -> Iterator[None]:
+    """Turn what is wrong with the AWS configuration of this machine into one line; a dry run meets it too.
+
+    Raises:
+        UserError: a profile is unknown, a key without its secret, a file cannot be read.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        yield
+    except BotoCoreError as error:
+        line = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"launch: the AWS configuration of this machine: {line}: set AWS_PROFILE, or run `aws configure`"
+        ) from error
+
+
+@contextlib.contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Keep the SDK's prints off stdout, its warnings and its hook for exceptions out, and its log at ``level``."""
+    """Keep the SDK's prints off stdout, its warnings and its hook for exceptions out, and its log at ``level``.
+
+    Raises:
+        UserError: the SDK, which makes clients of its own wherever it likes, cannot read this machine's configuration.
+    """
     hook = sys.excepthook
     os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
     for name in ("sagemaker", "sagemaker.config", "botocore", "botocore.credentials"):
         logging.getLogger(name).setLevel(level)
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(), _unchecked():
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(), _unchecked(), aws_configuration():
             warnings.simplefilter("ignore")  # of its own age, and of what is meant
             yield
     finally:
@@ -67,13 +89,9 @@ def sagemaker() -> Any:
         UserError: it is not installed, or is of the line that has no estimators.
     """
     require()
-    from botocore.exceptions import BotoCoreError
+    with quiet():  # it reads the machine's AWS configuration while it is imported
+        import sagemaker as module
 
-    with quiet():
-        try:
-            import sagemaker as module
-        except BotoCoreError as error:  # it reads the machine's AWS configuration while it is imported
-            raise UserError(f"launch: the AWS configuration of this machine: {error}") from error
         if find_spec("sagemaker.pytorch") is None:
             raise UserError(f"launch: sagemaker 3 has no estimators: {INSTALL} installs a version that has them")
     return module
@@ -87,65 +105,58 @@ def configured_region() -> str | None:
     """
     require("botocore")
     import botocore.session
-    from botocore.exceptions import BotoCoreError
 
-    try:
+    with aws_configuration():
         region: str | None = botocore.session.Session().get_config_variable("region")
-    except BotoCoreError as error:
-        raise UserError(f"launch: the AWS configuration of this machine: {error}") from error
     return region
 
 
-def boto_session(region: str, *, offline: bool = False) -> Any:
-    """Return a boto3 session; ``offline`` has credentials that are none and reads no configuration of the machine."""
+def boto_session(region: str) -> Any:
+    """Return a boto3 session with this machine's credentials, if it has any.
+
+    Raises:
+        UserError: the configuration cannot be read.
+    """
+    require("boto3")
+    import boto3
+
+    with aws_configuration():
+        session = boto3.Session(region_name=region)
+        session.get_credentials()  # its clients look for them otherwise, each with errors of its own
+    return session
+
+
+def offline_session(region: str) -> Any:
+    """Return a boto3 session with credentials that are none, which reads no configuration of the machine."""
     require("boto3")
     import boto3
     import botocore.session
 
-    if not offline:
-        return boto3.Session(region_name=region)
     nowhere = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
     core = botocore.session.Session(session_vars=nowhere)
     core.set_credentials("offline", "offline")
     return boto3.Session(botocore_session=core, region_name=region)
 
 
-def session(region: str, *, offline: bool = False, pipeline: bool = False, bucket: str | None = None) -> Any:
+def session(boto: Any, bucket: str | None = None, *, pipeline: bool = False, client: Any = None) -> Any:
     """Return the SDK's session, its telemetry off.
 
-    ``offline`` never asks for credentials; ``pipeline`` collects requests for a pipeline instead of sending them.
-    ``bucket`` keeps the SDK from looking up a bucket of its own.
+    Args:
+        boto: a session of boto3.
+        bucket: keeps the SDK from looking up a bucket of its own, and from making it where it finds none.
+        pipeline: collects requests for a pipeline instead of sending them.
+        client: of SageMaker; None makes one, since the SDK asks for one of its own otherwise, with credentials.
     """
     module = sagemaker()
     with quiet():
-        boto = boto_session(region, offline=offline)
-        options: dict[str, Any] = {"boto_session": boto, "sagemaker_config": _CONFIG, "default_bucket": bucket}
-        # Made here since the SDK asks for a client of its own otherwise, with credentials.
-        options["sagemaker_client"] = boto.client("sagemaker")
-        if pipeline:
-            from sagemaker.workflow.pipeline_context import PipelineSession
-
-            return _with_bucket(PipelineSession(**options), bucket)
-        return _with_bucket(module.Session(**options), bucket)
-
-
-def pipeline_session(given: Any, *, bucket: str | None = None) -> Any:
-    """Return a session that collects requests for a pipeline, with the credentials and clients of another session."""
-    sagemaker()
-    with quiet():
         from sagemaker.workflow.pipeline_context import PipelineSession
 
-        made = PipelineSession(
-            boto_session=given.boto_session,
-            sagemaker_client=given.sagemaker_client,
+        sdk_session = (PipelineSession if pipeline else module.Session)(
+            boto_session=boto,
+            sagemaker_client=client or boto.client("sagemaker"),
             sagemaker_config=_CONFIG,
             default_bucket=bucket,
         )
-        return _with_bucket(made, bucket)
-
-
-def _with_bucket(session: Any, bucket: str | None) -> Any:
-    """Keep the SDK from looking for the bucket that it was given, and from making it where it finds none."""
     if bucket is not None:
-        session._default_bucket = bucket
-    return session
+        sdk_session._default_bucket = bucket
+    return sdk_session

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Literal
 
 from tabstep.config.settings import Settings
-from tabstep.container.hyperparameters import for_job, pack
-from tabstep.errors import ProblemsError, UserError
+from tabstep.container.hyperparameters import pack, without_local_places
+from tabstep.errors import UserError, collecting, raise_problems
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.log_lines import METRIC_NAMES
 from tabstep.sweep.distributions import Dimension, Numbers, Values, ends, enumerate_values
@@ -26,6 +25,7 @@ MOST_HYPERPARAMETERS: Final = 90
 """The service takes 100 for a job; the SDK and the service add up to ten."""
 STRATEGIES: Final[Mapping[str, Strategy]] = {"tpe": "Bayesian", "random": "Random", "grid": "Grid", "all": "Grid"}
 OTHERWISE: Final = "hydra/launcher=sagemaker without launch.tuner sends a job for each trial"
+_WITHOUT_LIMIT: Final = 1_000
 _MORE_THAN_EVER: Final = 2
 """The service stops a job that has told the objective ``MaxResource`` times, and a job tells it once more at its end:
 one that goes all the way must not be stopped before its model is sent."""
@@ -69,19 +69,17 @@ def tuner_spec(
     """
     strategy = _strategy(options)
     problems = [*_option_problems(options), *_key_problems(space, shared)]
-    ranges = {
-        key: found
-        for key, dimension in space.dimensions.items()
-        if (found := _tried(partial(ranged, key, dimension, strategy), problems)) is not None
-    }
+    ranges: dict[str, Dimension] = {}
+    for key, dimension in space.dimensions.items():
+        with collecting(problems):
+            ranges[key] = ranged(key, dimension, strategy)
     problems += _size_problems(space, options, ranges, strategy)
     if (count := len(job.hyperparameters) + len(space.dimensions)) > MOST_HYPERPARAMETERS:
         problems.append(
             f"hyperparameters: {count} with the ranges, at most {MOST_HYPERPARAMETERS} are allowed: put overrides into "
             "an option of experiment"
         )
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
+    raise_problems(problems)
     hyperband = options.pruner == "hyperband"
     max_jobs = _combinations(ranges) if strategy == "Grid" else options.n_trials or 1
     return TunerSpec(
@@ -121,9 +119,11 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
 
 
 def longest(samples: Sequence[Settings], space: Space) -> int:
-    """Return the most epochs that a trial may train."""
+    """Return the most epochs that a trial may train; where one of them has no limit, more than a trial takes."""
     swept = space.dimensions.get("trainer.max_epochs")
-    return max([each.trainer.max_epochs for each in samples] + [int(text) for text in (ends(swept) if swept else ())])
+    limits = [sample.trainer.max_epochs for sample in samples]
+    limits += [None if text == "null" else int(text) for text in (ends(swept) if swept else ())]
+    return max(_WITHOUT_LIMIT if limit is None else limit for limit in limits)
 
 
 def tuner_name(stem: str, now: datetime.datetime) -> str:
@@ -176,7 +176,7 @@ def _key_problems(space: Space, shared: Sequence[str]) -> Iterator[str]:
     together = pack([*shared, *(f"{key}={ends(dimension)[0]}" for key, dimension in space.dimensions.items())])
     for key, dimension in space.dimensions.items():
         texts = [f"{key}={text}" for text in ends(dimension)]
-        if len(for_job(texts)) < len(texts):
+        if len(without_local_places(texts)) < len(texts):
             yield f"{key}: is the same for all jobs of a tuner; {OTHERWISE}"
         elif unread := [text for text in texts if key not in pack([text])]:
             yield f"{unread[0]}: a tuner gives plain words and numbers to keys of the configuration; {OTHERWISE}"
@@ -204,11 +204,3 @@ def _combinations(ranges: Mapping[str, Dimension]) -> int:
 
 def _whole(dimension: Numbers) -> bool:
     return dimension.integer and dimension.step == 1
-
-
-def _tried(make: Callable[[], Dimension], problems: list[str]) -> Dimension | None:
-    try:
-        return make()
-    except UserError as error:
-        problems.append(str(error))
-        return None

@@ -1,18 +1,19 @@
-"""Everything that is wrong with a job before anything is sent, found in one pass; nothing is asked for."""
+"""Validates a job spec in one pass, without a connection: role, image, instances, network, secrets; and warns."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from tabstep.config.settings import RemoteSettings, SchemaSettings, TrainerSettings
+from tabstep.config.settings import RemoteSettings, TrainerSettings
 from tabstep.errors import UserError, nearest
 from tabstep.launch.request.addresses import place_problems
-from tabstep.launch.request.images import end_of_patch, image_uri, regions
+from tabstep.launch.request.images import end_of_patch, image_uri, is_aws_image, region_of, regions
 from tabstep.launch.request.instances import gpus, has_local_disk, is_gpu
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.limits import instance_types
+from tabstep.launch.request.overlay import overlay_problems
 from tabstep.launch.source.text_secrets import looks_secret
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
@@ -22,12 +23,14 @@ _REPOSITORY = re.compile(  # domain and repository by the patterns of CodeArtifa
 )
 _OLD_PYTHON = re.compile(r"py(2\d*|3\d?|310)")
 _MOST_TAGS = 50
+_MOST_SECONDS = 28 * 86400
 _DEFAULT_VOLUME = 30
 
 
 def problems(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings) -> list[str]:
     """Return one line for each fault of a job; what the service's model limits is not here but in ``limits``."""
     found: list[str] = []
+    found += overlay_problems(spec.request)
     for check in (_identity, place_problems, _times, _network, _source, _secrets):
         found += check(spec)
     return [*found, *_image(spec, launch), *_instances(spec, trainer)]
@@ -64,6 +67,8 @@ def _identity(spec: JobSpec) -> Iterator[str]:
 
 
 def _times(spec: JobSpec) -> Iterator[str]:
+    if spec.max_run > _MOST_SECONDS:
+        yield f"launch.max_run: {spec.max_run} s, at most {_MOST_SECONDS} (28 days) are allowed"
     if spec.max_wait is not None and not spec.spot:
         yield "launch.max_wait: is for spot capacity: set launch.spot=true, or launch.max_wait=null"
     if spec.spot and spec.max_wait is not None and spec.max_wait < spec.max_run:
@@ -77,8 +82,7 @@ def _times(spec: JobSpec) -> Iterator[str]:
 def _network(spec: JobSpec) -> Iterator[str]:
     if bool(spec.subnets) != bool(spec.security_group_ids):
         yield "launch.subnets, launch.security_group_ids: a VPC needs both: set the other one too, or none"
-    own = spec.image_uri is not None and "/pytorch" not in spec.image_uri
-    if spec.network_isolation and not own:
+    if spec.network_isolation and (spec.image_uri is None or is_aws_image(spec.image_uri)):
         yield (
             "launch.network_isolation: AWS's images lack hydra-core and lightning, and without a network they cannot "
             "be installed: set launch.image_uri to an image that has them"
@@ -86,7 +90,15 @@ def _network(spec: JobSpec) -> Iterator[str]:
 
 
 def _image(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
-    if spec.image_uri is not None or not spec.region:
+    if not spec.region:
+        return
+    if spec.image_uri is not None:
+        region = region_of(spec.image_uri)
+        if region not in (None, spec.region):
+            yield (
+                f"launch.image_uri: lies in {region}, and a job in {spec.region} takes one of its own region only: "
+                f"copy it to a registry there, or set launch.region={region}"
+            )
         return
     if spec.framework_version is None and spec.py_version is None:
         try:
@@ -197,6 +209,11 @@ def _ignored_warning(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
             "launch.sharded: instances copy each other's files, which launch.input_mode=FastFile would stream: set "
             "one of them"
         )
+    if spec.debugger and spec.checkpoint_path is not None:
+        yield (
+            "launch.debugger: has no effect, for the SDK leaves it out of a job that keeps checkpoints: set "
+            "launch.checkpoint_path=none, or launch.debugger=false"
+        )
     if launch.image_uri is not None and (launch.framework_version or launch.py_version):
         yield "launch.framework_version, launch.py_version: have no effect beside launch.image_uri"
 
@@ -211,32 +228,3 @@ def distributed(instance_type: str, instance_count: int, devices: int | str) -> 
     if count == 0:
         return False
     return instance_count > 1 or (devices == "auto" and count != 1) or (devices != "auto" and int(devices) > 1)
-
-
-def declared_columns(schema: SchemaSettings) -> dict[str, list[str]]:
-    """Return the columns that a schema names, by the key that names them."""
-    return {
-        "schema.id": [] if schema.id is None else [schema.id],
-        "schema.label": [schema.label] if isinstance(schema.label, str) else schema.label or [],
-        "schema.numeric": schema.numeric or [],
-        "schema.categorical": schema.categorical or [],
-    }
-
-
-def missing_columns(columns: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each declared column that a split's files lack.
-
-    Args:
-        columns: what each split has.
-        wanted: the declared columns by the key that declares them.
-
-    >>> missing_columns({"train": ["age"]}, {"schema.numeric": ["age", "agee"]})
-    ["schema.numeric: train has no column 'agee': did you mean 'age'?"]
-    """
-    return [
-        f"{key}: {split} has no column {name!r}: {nearest(name, present)}"
-        for split, present in columns.items()
-        for key, names in wanted.items()
-        for name in names
-        if name not in present
-    ]

@@ -7,41 +7,18 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tabstep.errors import RetryError, UserError
+from tabstep.launch.request.aws_facts import table
 
+_CODES: Final = table("errors")
+MISSING: Final = tuple(_CODES["missing"])
+"""Codes of an answer that there is no such object."""
+DENIED: Final = tuple(_CODES["denied"])
+"""Codes of an answer that somebody may not do what was asked for."""
 _SIGN_IN: Final = "sign in again (`aws sso login`, or `aws configure`), or set AWS_PROFILE"
-_POLICY: Final = "the policy for launching users, in policies/ of tabstep.launch, holds what is needed"
-_REMEDIES: Final = {
-    "AccessDenied": _POLICY,
-    "AccessDeniedException": _POLICY,
-    "403": _POLICY,
-    "ExpiredToken": _SIGN_IN,
-    "ExpiredTokenException": _SIGN_IN,
-    "InvalidAccessKeyId": _SIGN_IN,
-    "InvalidClientTokenId": _SIGN_IN,
-    "SignatureDoesNotMatch": _SIGN_IN,
-    "UnrecognizedClientException": _SIGN_IN,
-    "NoSuchBucket": "create it (`aws s3 mb s3://NAME`), or set launch.bucket",
-    "PermanentRedirect": "the bucket lies in another region: set launch.region or launch.bucket",
-    "ResourceInUse": "set launch.job_name to another one, or null",
-    "ResourceLimitExceeded": "ask for more in Service Quotas, or set launch.instance_type to another one",
-}
-_AGAIN: Final = (
-    "InternalError",
-    "InternalFailure",
-    "InternalServerError",
-    "RequestLimitExceeded",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-    "500",
-    "502",
-    "503",
-    "504",
-)
+
+
+class CredentialsError(UserError):
+    """AWS does not take this machine's credentials: what was started with them before goes on without them."""
 
 
 @contextmanager
@@ -49,7 +26,8 @@ def refusals(what: str) -> Iterator[None]:
     """Turn what botocore raises into an error of ours whose text begins with ``what``.
 
     Raises:
-        UserError: AWS refuses, or there are no credentials.
+        CredentialsError: there are no credentials, or AWS does not take them.
+        UserError: AWS refuses.
         RetryError: it is out of reach or overloaded.
     """
     from botocore.exceptions import BotoCoreError, ClientError
@@ -62,17 +40,24 @@ def refusals(what: str) -> Iterator[None]:
         raise _unanswered(what, error) from error
 
 
-def code(error: Any) -> str:
-    """Return the code of a ``ClientError``, such as ``NoSuchKey``."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+def code(error: BaseException) -> str:
+    """Return the code of AWS's answer, such as ``NoSuchKey``: of a ``ClientError``, or of the one behind ours."""
+    answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def _answered(what: str, error: Any) -> Exception:
-    found, answer = code(error), error.response.get("Error", {})
-    text = f"{what}: AWS refuses {error.operation_name}: {answer.get('Message') or found}".rstrip(".")
-    if found in _AGAIN:
+    reason = code(error)
+    message = error.response.get("Error", {}).get("Message") or reason
+    text = f"{what}: AWS refuses {error.operation_name}: {message}".rstrip(".")
+    if reason in _CODES["credentials"]:
+        # A HEAD request's answer has no text, and a token that has expired is a bad request.
+        expired = " (as for a token that has expired)" if reason == "400" else ""
+        return CredentialsError(f"{text}{expired}: {_SIGN_IN}")
+    if reason in _CODES["again"]:
         return RetryError(f"{text}: try again")
-    return UserError(f"{text}: {_REMEDIES[found]}" if found in _REMEDIES else text)
+    remedy = _CODES["remedies"].get("AccessDenied" if reason in DENIED else reason)
+    return UserError(f"{text}: {remedy}" if remedy else text)
 
 
 def _unanswered(what: str, error: Any) -> Exception:
@@ -86,8 +71,9 @@ def _unanswered(what: str, error: Any) -> Exception:
         exceptions.SSOError,
         exceptions.ProfileNotFound,
     )
+    line = str(error).splitlines()[0].rstrip(".")
     if isinstance(error, unknown):
-        return UserError(f"{what}: no AWS credentials ({str(error).rstrip('.')}): {_SIGN_IN}")
+        return CredentialsError(f"{what}: no AWS credentials ({line}): {_SIGN_IN}")
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
-        return RetryError(f"{what}: AWS cannot be reached ({str(error).splitlines()[0].rstrip('.')}): try again")
-    return UserError(f"{what}: {str(error).splitlines()[0].rstrip('.')}")
+        return RetryError(f"{what}: AWS cannot be reached ({line}): try again")
+    return UserError(f"{what}: {line}")

@@ -1,18 +1,18 @@
-"""The artifact of a job into the directory of a run: what a run on this machine would have left there."""
+"""What lies on S3 onto this machine: a job's artifact to where a run here leaves it, channels for a rehearsal."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tabstep.container.archives import place_model, place_results
+from tabstep.container.container import CODE
 from tabstep.errors import UserError
+from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
-from tabstep.launch.s3.transfer import get
+from tabstep.launch.s3.aws_errors import refusals
+from tabstep.launch.s3.transfer import get, stored_keys
 from tabstep.system.exits import write_failure
 
 _MODEL: Final = "model.tar.gz"
@@ -31,72 +31,43 @@ def download(artifact: str, client: Any, output: Path, model: Path, show: Callab
     bucket, key = split_uri(artifact)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if not _fetch(client, bucket, key, output):
+        if not get(client, bucket, key, output / _MODEL):
             raise UserError(f"{artifact}: is not there")
         place_model(output / _MODEL, output, model, show)
         (output / _MODEL).unlink()
-        if _fetch(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output):
+        if get(client, bucket, f"{key.removesuffix(_MODEL)}{_OUTPUT}", output / _OUTPUT):
             place_results(output / _OUTPUT, output, show)
             (output / _OUTPUT).unlink()
     except OSError as error:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
 
 
-def place_model(archive: Path, output: Path, model: Path, show: Callable[[str], None]) -> None:
-    """Unpack a job's ``model.tar.gz`` to where a run on this machine has its model."""
-    _replace(_unpacked(archive, output), model)
-    show(f"model:       {model}")
+def fetch_channels(
+    request: Mapping[str, Any], directory: Path, *, without: Mapping[str, Any]
+) -> dict[str, Mapping[str, Path]]:
+    """Copy the channels of a request that lie on S3 to this machine; the source of the job is here already.
+
+    Raises:
+        UserError: there is nothing at an address, or AWS refuses.
+        RetryError: AWS is out of reach.
+    """
+    fetched: dict[str, Mapping[str, Path]] = {}
+    for channel in request.get("InputDataConfig", ()):
+        name, uri = channel["ChannelName"], channel["DataSource"]["S3DataSource"]["S3Uri"]
+        if name not in without and name != CODE:
+            fetched[name] = _fetch_channel(uri, directory / name)
+    return fetched
 
 
-def place_results(archive: Path, output: Path, show: Callable[[str], None]) -> None:
-    """Unpack a job's ``output.tar.gz`` to where a run on this machine has its results."""
-    directory = _unpacked(archive, output)
-    for path in sorted(_first_host(directory).iterdir()):
-        if not path.name.startswith(".") and path.suffix != ".log":  # these names are of the launching run
-            _replace(path, output / path.name)
-    shutil.rmtree(directory)
-    show(f"output:      {output}")
-
-
-def objective(output: Path, name: str) -> float | None:
-    """Return a score of the report among a job's results; None where there is none."""
-    report = output / "report.json"
-    if not report.is_file():
-        return None
-    value = json.loads(report.read_text(encoding="utf-8")).get(name)
-    return None if value is None else float(value)
-
-
-def _fetch(client: Any, bucket: str, key: str, output: Path) -> bool:
-    return get(client, bucket, key, output / key.rpartition("/")[2])
-
-
-def _unpacked(archive: Path, output: Path) -> Path:
-    directory = output / f".{archive.name}.unpacked"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(directory, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{archive}: is damaged ({error}): fetch it again") from error
-    return directory
-
-
-def _first_host(directory: Path) -> Path:
-    """Return where the results are: the first of several instances has a directory of its own, and writes them all."""
-    places = [directory, *sorted(path for path in directory.iterdir() if path.is_dir())]
-    return next((place for place in places if (place / "report.json").exists()), directory)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Give ``source`` the name of ``target``; what had it is deleted once the new one has it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.old")
-    if target.exists():
-        os.replace(target, aside)
-    shutil.move(source, target)
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink(missing_ok=True)
+def _fetch_channel(uri: str, directory: Path) -> dict[str, Path]:
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    client = sdk.boto_session(sdk.configured_region() or "us-east-1").client("s3")
+    with refusals(uri):
+        keys = [key for key in stored_keys(client, bucket, prefix) if not key.endswith("/")]
+    if not keys:
+        raise UserError(f"{uri}: there is nothing to read")
+    names = {key.removeprefix(prefix).lstrip("/") or key.rpartition("/")[2]: key for key in keys}
+    for name, key in names.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        get(client, bucket, key, directory / name)
+    return {name: directory / name for name in names}

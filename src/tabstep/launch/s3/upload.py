@@ -1,7 +1,7 @@
 """Which data a job reads: splits that lie on S3 are used where they are, local ones are sent to the input path.
 
-A file that is sent carries the SHA-256 of its content. What is there already is not sent again, a transfer that was cut
-off goes on where it stopped, and nothing that another run may be reading is ever overwritten.
+A file that is sent carries the SHA-256 of its content. What is there already is not sent again, so that a transfer that
+was cut off goes on with the files that are missing, and nothing that another run may be reading is ever overwritten.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any, Final
 from tabstep.config.settings import DataSettings, RemoteSettings
 from tabstep.errors import ProblemsError, UserError
 from tabstep.launch.request.job_spec import split_uri
-from tabstep.launch.s3.transfer import Progress, Source, Target, put, stored_digests
+from tabstep.launch.s3.transfer import Progress, Source, put, stored_digests
 from tabstep.schema import SPLITS, Split
 from tabstep.system.exits import say
+from tabstep.tables.locations import PARQUET_SUFFIXES, Location, find_files, is_remote
+from tabstep.tables.splits import locate_splits
 
-_SUFFIXES: Final = (".parquet", ".parq", ".pq")
 _LONG: Final = 2**31  # bytes that take more than a moment to read
 
 
@@ -29,16 +30,13 @@ _LONG: Final = 2**31  # bytes that take more than a moment to read
 class UploadPlan:
     """The data of a job before anything is sent.
 
-    ``channels`` are splits that lie on S3, ``files`` those of local splits, named from the split's directory.
+    ``channels`` are splits that lie on S3, ``locations`` and ``files`` those of local splits, the files named from the
+    split's directory.
     """
 
     channels: Mapping[str, str]
-    files: Mapping[str, tuple[Source, ...]]
-
-    @property
-    def splits(self) -> dict[str, tuple[Path, ...]]:
-        """Paths of the files of each local split."""
-        return {split: tuple(source.path for source in sources) for split, sources in self.files.items()}
+    locations: Mapping[Split, Location]
+    files: Mapping[Split, tuple[Source, ...]]
 
     @property
     def digest(self) -> str:
@@ -69,19 +67,16 @@ def plan(data: DataSettings, launch: RemoteSettings) -> UploadPlan:
         remote = {split: f"{data.path.rstrip('/')}/{split}/" for split in launch.channels}
     remote |= {split: _channel(split, location) for split, location in named.items() if is_remote(location)}
     local = {split: location for split, location in named.items() if not is_remote(location)}
-    located = _located(data, remote, local)
-    found: dict[str, list[tuple[str, Path]]] = {split: _files(split, location) for split, location in located.items()}
-    size = sum(path.stat().st_size for named_paths in found.values() for _, path in named_paths)
+    places = _located(data, remote, local)
+    locations = {split: find_files(place, where=f"data.{split}") for split, place in places.items()}
+    named_paths = {split: _named(split, location, places[split]) for split, location in locations.items()}
+    size = sum(path.stat().st_size for paths in named_paths.values() for path in paths.values())
     if size > _LONG:
         say(f"data: reading {_amount(size)} for its digest")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = {split: tuple(pool.map(_hashed, named_paths)) for split, named_paths in found.items()}
-    return UploadPlan(channels={split: uri for split, uri in remote.items() if split not in files}, files=files)
-
-
-def is_remote(location: str) -> bool:
-    """Whether a location is an address that is not of this machine."""
-    return "://" in location and not location.startswith("file://")
+        files = {split: tuple(pool.map(_hashed, paths, paths.values())) for split, paths in named_paths.items()}
+    channels = {split: uri for split, uri in remote.items() if split not in files}
+    return UploadPlan(channels=channels, locations=locations, files=files)
 
 
 def upload(plan: UploadPlan, channels: Mapping[str, str], client: Any, show: Callable[[str], None]) -> None:
@@ -93,22 +88,23 @@ def upload(plan: UploadPlan, channels: Mapping[str, str], client: Any, show: Cal
 
     Raises:
         UserError: a channel holds something else already, or a file changed meanwhile.
-        RetryError: the connection was lost; the same command goes on where it stopped.
+        RetryError: the connection was lost; the same command sends the files that are missing.
     """
-    targets: list[Target] = []
-    for split, sources in plan.files.items():
-        targets += _new(sources, channels[split], client)
-    total = sum(target.source.size for target in targets)
-    if not targets:
+    wanted = {split: _new(sources, channels[split], client) for split, sources in plan.files.items()}
+    sizes = [source.size for new in wanted.values() for source in new.values()]
+    if not sizes:
         show(f"data: {_amount(plan.size)} in {_count(plan)} are on S3 already")
         return
-    put(client, targets, Progress(total, lambda text: show(f"data: sending {text}")))
+    progress = Progress(sum(sizes), lambda text: show(f"data: sending {text}"))
+    for split, new in wanted.items():
+        if new:
+            put(client, split_uri(channels[split])[0], new, progress)
     places = ", ".join(channels[split] for split in plan.files)
-    show(f"data: sent {_amount(total)} in {len(targets)} of {_count(plan)} to {places}")
+    show(f"data: sent {_amount(sum(sizes))} in {len(sizes)} of {_count(plan)} to {places}")
 
 
-def _new(sources: Sequence[Source], uri: str, client: Any) -> list[Target]:
-    """Return the files that are not there yet, once all that is there has proved to be of this data."""
+def _new(sources: Sequence[Source], uri: str, client: Any) -> dict[str, Source]:
+    """Return the files that are not there yet by key, once all that is there has proved to be of this data."""
     bucket, prefix = split_uri(uri)
     there = stored_digests(client, bucket, f"{prefix}/")
     wanted = {f"{prefix}/{source.name}": source for source in sources}
@@ -121,18 +117,16 @@ def _new(sources: Sequence[Source], uri: str, client: Any) -> list[Target]:
             f"launch.input_path: s3://{bucket}/{key} {why}: nothing is overwritten; set launch.input_path to another "
             "place or null, or set data.path to it to train on what is there"
         )
-    return [Target(source=wanted[key], bucket=bucket, key=key) for key in wanted if key not in there]
+    return {key: source for key, source in wanted.items() if key not in there}
 
 
 def is_read(name: str) -> bool:
     """Whether a run reads a file of this name in a split's directory."""
-    return name.endswith(_SUFFIXES) and not any(part.startswith((".", "_")) for part in name.split("/"))
+    return name.endswith(PARQUET_SUFFIXES) and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _located(data: DataSettings, remote: Mapping[str, str], local: Mapping[Split, str]) -> Mapping[Split, str]:
     """Return the location of each local split, by the rules of a run on this machine."""
-    from tabstep.tables.splits import locate_splits
-
     path = None if data.path is None or is_remote(data.path) else data.path
     if path is not None and remote:
         raise UserError(
@@ -150,32 +144,28 @@ def _channel(split: str, location: str) -> str:
         raise UserError(f"data.{split}: a job reads s3:// addresses, got {location!r}")
     if any(character in location for character in "*?["):
         raise UserError(f"data.{split}: a job cannot read a pattern, got {location!r}: name the directory")
-    return location if location.endswith(("/", *_SUFFIXES)) else f"{location}/"
+    return location if location.endswith(("/", *PARQUET_SUFFIXES)) else f"{location}/"
 
 
-def _files(split: str, location: str) -> list[tuple[str, Path]]:
-    """Return name and path of each file; a split of one file has the split's name on S3, whatever it is called here."""
-    from tabstep.tables.locations import find_files
-
-    found = find_files(location, where=f"data.{split}")
-    if found.paths == (location.removeprefix("file://"),) or (len(found.paths) == 1 and Path(location).is_file()):
-        return [(f"{split}.parquet", Path(found.paths[0]))]
-    names = [found.name(path) for path in found.paths]
-    odd = [name for name in names if not name.isprintable()]
+def _named(split: str, location: Location, place: str) -> dict[str, Path]:
+    """Return path by name; a split of one file has the split's name on S3, whatever it is called here."""
+    if len(location.paths) == 1 and os.path.isfile(place.removeprefix("file://")):
+        return {f"{split}.parquet": Path(location.paths[0])}
+    named = {location.name(path): Path(path) for path in location.paths}
+    odd = [name for name in named if not name.isprintable()]
     if odd:
         raise ProblemsError([f"data.{split}: the name of {name!r} cannot be a key on S3: rename it" for name in odd])
-    return list(zip(names, map(Path, found.paths), strict=True))
+    return named
 
 
-def _hashed(named: tuple[str, Path]) -> Source:
-    name, path = named
+def _hashed(name: str, path: Path) -> Source:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            state = os.fstat(file.fileno())
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return Source(name=name, path=path, size=state.st_size, sha256=digest, changed_ns=state.st_mtime_ns)
+    return Source(name=name, path=path, size=size, sha256=digest)
 
 
 def _count(plan: UploadPlan) -> str:

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tabstep.errors import UserError
-from tabstep.launch.source import git
 from tabstep.launch.source.file_secrets import found_secrets
 from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
+from tabstep.system import git
 
 MAX_BYTES: Final = 10 * 2**20
 _OURS: Final = ("conf", "src", REQUIREMENTS)
@@ -29,24 +29,8 @@ _NEVER: Final = (
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache", ".tox", "logs", "outputs",
     "multirun", "dist", "build", "*.egg-info", "*.pyc", "*.pyo", ".DS_Store",
 )  # fmt: skip
-ENTRY_POINT: Final = '''\
-"""The entry point of a local run, of a SageMaker job and of a sweep: ``python train.py [group=option] [key=value]``."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-SOURCE = Path(__file__).resolve().parent / "src"
-if SOURCE.is_dir():  # a plain checkout works without an installation, and wins over an installed copy
-    sys.path.insert(0, str(SOURCE))
-
-from tabstep.entry import main  # noqa: E402
-
-if __name__ == "__main__":
-    sys.exit(main())
-'''
-"""What train.py is where tabstep is installed without its checkout."""
+ENTRY_POINT: Final = "entry_point.txt"
+"""File beside this module: what train.py is where tabstep is installed without its checkout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +43,7 @@ class Bundle:
         digest: of names and contents: equal for equal files, whatever packed them.
         commit: of the checkout, or None where there is none.
         changed: files that are not as the commit has them.
+        deleted: files of the commit that are gone.
     """
 
     data: bytes
@@ -66,6 +51,7 @@ class Bundle:
     digest: str
     commit: str | None
     changed: tuple[str, ...]
+    deleted: tuple[str, ...] = ()
     changes_digest: str | None
 
     def tags(self) -> dict[str, str]:
@@ -79,6 +65,7 @@ class Bundle:
         lines = [
             f"{size:>10,}  {name}{' (changed)' if name in self.changed else ''}" for name, size in self.files.items()
         ]
+        lines += [f"{'-':>10}  {name} (deleted)" for name in self.deleted]
         return "\n".join([*lines, f"{sum(self.files.values()):>10,}  in all, {len(self.data):,} packed"])
 
 
@@ -88,6 +75,7 @@ def build_bundle(
     entry_point: str = "train.py",
     extra_files: Mapping[str, bytes] | None = None,
     packages: Sequence[str] = (),
+    installs: bool = True,
     max_bytes: int = MAX_BYTES,
 ) -> Bundle:
     """Pack what a job needs.
@@ -97,6 +85,8 @@ def build_bundle(
             A directory of the user's own is sent whole, as far as git does not ignore it.
         extra_files: contents by name, besides those of the directory.
         packages: distributions that the job needs besides those that it always does.
+        installs: whether the job can install anything; without a network its image has all that it needs, and a
+            requirements.txt would have pip look for an index.
         max_bytes: budget of all files together.
 
     Raises:
@@ -105,22 +95,25 @@ def build_bundle(
     """
     directory = checkout() if root is None else root
     contents = _read(directory, entry_point) if directory is not None else {}
-    found = set(contents)
+    found = set(contents) if installs else set(contents) - {REQUIREMENTS}
     _complete(contents, entry_point)
     _check(contents, entry_point, directory)
-    given = contents.get(REQUIREMENTS, b"").decode("utf-8", "replace")
-    contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
+    given = contents.pop(REQUIREMENTS, b"").decode("utf-8", "replace")
+    if installs:
+        contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
     contents |= extra_files or {}
     _check_size(contents, max_bytes)
     _check_secrets(contents)
     state = git.state(directory, sorted(found)) if directory is not None else git.State()
-    changes = {name: contents[name] for name in state.changed}
+    deleted = [name for name in state.deleted if directory is not None and _is_wanted(directory, name, entry_point)]
+    changes = {name: contents[name] for name in state.changed} | {f"{name} (deleted)": b"" for name in deleted}
     return Bundle(
         data=_compressed(_packed(contents)),
         files={name: len(contents[name]) for name in sorted(contents)},
         digest=_digest(contents),
         commit=state.commit,
         changed=state.changed,
+        deleted=tuple(deleted),
         changes_digest=_digest(changes)[:16] if changes else None,
     )
 
@@ -141,15 +134,17 @@ def _read(root: Path, entry_point: str) -> dict[str, bytes]:
     if not root.is_dir():
         raise UserError(f"launch.source_dir: no such directory: {str(root)!r}")
     names = git.files(root) or _walk(root)
+    # not in git, but what it says is part of a run
     local = [path.relative_to(root).as_posix() for path in (root / "conf" / "local").glob("*.yaml")]
+    wanted = sorted(name for name in {*names, *local} if _is_wanted(root, name, entry_point))
+    return {name: _content(root, name) for name in wanted if (root / name).is_file()}
+
+
+def _is_wanted(root: Path, name: str, entry_point: str) -> bool:
+    """Tell whether a file is one of a job's: of a checkout of this package its source, of any other directory all."""
     ours = (root / _PACKAGE / "__init__.py").is_file()
-    contents = {}
-    for name in sorted({*names, *local}):  # conf/local is not in git, but what it says is part of a run
-        path = PurePosixPath(name)
-        wanted = not ours or path.parts[0] in _OURS or name == entry_point
-        if wanted and not _is_never(path) and (root / name).is_file():
-            contents[name] = _content(root, name)
-    return contents
+    path = PurePosixPath(name)
+    return (not ours or path.parts[0] in _OURS or name == entry_point) and not _is_never(path)
 
 
 def _content(root: Path, name: str) -> bytes:
@@ -185,7 +180,7 @@ def _complete(contents: dict[str, bytes], entry_point: str) -> None:
         files = [path for path in sorted(conf.rglob("*.yaml")) if path.parent != conf / "local"]
         contents |= {f"conf/{path.relative_to(conf).as_posix()}": path.read_bytes() for path in files}
     if entry_point == "train.py":
-        contents.setdefault(entry_point, ENTRY_POINT.encode())
+        contents.setdefault(entry_point, Path(__file__).with_name(ENTRY_POINT).read_bytes())
 
 
 def _conf() -> Path:
@@ -215,11 +210,19 @@ def _check_size(contents: Mapping[str, bytes], max_bytes: int) -> None:
 
 
 def _check_secrets(contents: Mapping[str, bytes]) -> None:
-    found = [problem for name, content in contents.items() for problem in found_secrets(name, content)]
-    if found:
-        raise UserError(
-            "\n".join(f"launch.source_dir: {problem}: take it out, or name it in .gitignore" for problem in found)
-        )
+    lines = [
+        f"launch.source_dir: {problem}: take it out, or {_remedy(name)}"
+        for name, content in contents.items()
+        for problem in found_secrets(name, content)
+    ]
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def _remedy(name: str) -> str:
+    if name.startswith("conf/local/"):  # it is sent although git ignores it
+        return "let the job's role fetch it from Secrets Manager"
+    return "name it in .gitignore"
 
 
 def _packed(contents: Mapping[str, bytes]) -> bytes:

@@ -18,6 +18,15 @@ _HARMLESS: Final = ("*.example", "*.sample", "*.template")
 _CONTENTS: Final = PATTERNS | {
     "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]+:[^\s/:@'\"{}<>$]{3,}@[\w.-]+\.\w",
 }
+SECRET_NAME: Final = re.compile(
+    r"(?i)(?:^|[_.-])(?:password|passwd|pwd|secret|token|(?:api|access|private)[_-]?key|credentials?)(?:$|[_.-])"
+)
+"""Name of a key whose value is a secret, unless it only refers to one."""
+REFERENCE: Final = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|\?\?\?|true|false|null|none|~|[0-9.]{0,5}")
+"""A value that refers to a secret, or is none."""
+_KEYED: Final = ("*.yaml", "*.yml", "*.json", "*.toml", "*.ini", "*.cfg", "*.conf", "*.properties")
+"""Files of keys and values; in a program, ``password: str`` is a type."""
+_PAIR = re.compile(r"""(?:^|[\s{,])["']?(?P<name>[A-Za-z_][\w.-]*)["']?\s*[:=]\s*["']?(?P<value>[^\s"',}\]]+)""")
 _PATTERNS = {what: re.compile(pattern.encode()) for what, pattern in _CONTENTS.items()}
 
 
@@ -27,7 +36,8 @@ def found_secrets(name: str, content: bytes) -> Iterator[str]:
     if any(path.match(pattern) for pattern in _FILES) and not any(path.match(pattern) for pattern in _HARMLESS):
         yield f"{name} looks like a file of secrets"
         return
-    if found := secret_in(content):
+    keyed = any(path.match(pattern) for pattern in _KEYED)
+    if found := secret_in(content) or (_named_secret(content) if keyed else None):
         yield f"{name}:{found[1]} looks like {found[0]}"
 
 
@@ -41,4 +51,14 @@ def secret_in(content: bytes) -> tuple[str, int] | None:
         match = pattern.search(content[:MAX_SCANNED])
         if match is not None:
             return what, content.count(b"\n", 0, match.start()) + 1
+    return None
+
+
+def _named_secret(content: bytes) -> tuple[str, int] | None:
+    """Return what the first key is whose name says that its value is a secret, and its line; comments do not count."""
+    lines = content[:MAX_SCANNED].decode("utf-8", "replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        for pair in _PAIR.finditer(line.partition("#")[0]):
+            if SECRET_NAME.search(pair["name"]) and not REFERENCE.fullmatch(pair["value"]):
+                return f"a secret ({pair['name']})", number
     return None

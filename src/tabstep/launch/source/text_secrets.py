@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from tabstep.launch.source.file_secrets import secret_in
-
-_NAME = re.compile(
-    r"(?i)(?:^|[_.-])(?:password|passwd|secret|token|(?:api|access|private)[_-]?key|credentials?)(?:$|[_.-])"
-)
-_REFERENCE = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|true|false|null|none|[0-9.]*")
+from tabstep.launch.source.file_secrets import REFERENCE, SECRET_NAME, secret_in
 
 
 def looks_secret(name: str, text: str) -> str | None:
@@ -20,4 +13,4 @@ def looks_secret(name: str, text: str) -> str | None:
     """
     if what := secret_in(text.encode()):
         return what[0]
-    return "its name" if _NAME.search(name) and not _REFERENCE.fullmatch(text) else None
+    return "its name" if SECRET_NAME.search(name) and not REFERENCE.fullmatch(text) else None

@@ -1,31 +1,32 @@
-"""The trials of a sweep as SageMaker jobs: each is sent once, followed from anywhere, and fetched when it has ended."""
+"""The trials of a sweep as training jobs: each is sent once, followed from anywhere, and fetched when it has ended."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.errors import ProblemsError, RetryError, UserError
-from tabstep.launch.dispatch import prepare
-from tabstep.launch.follow.job import ENDED
+from tabstep.errors import RetryError, UserError, collecting, raise_problems
+from tabstep.launch.follow.watch import ENDED, THEIR_FAULT
 from tabstep.launch.job import Job as Prepared
+from tabstep.launch.job import prepare
 from tabstep.launch.request import cost, sdk
-from tabstep.launch.s3.aws_errors import code, refusals
+from tabstep.launch.request.job_spec import NO_CHECKPOINTS
+from tabstep.launch.s3.aws_errors import CredentialsError, code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
-from tabstep.sweep.context import Job, Outcome, SweepContext
+from tabstep.sweep.context import Job, SweepContext, TrialResult
 from tabstep.system.exits import say
 
 POLL_SECONDS: Final = 30.0
 BACK_OFF: Final = (60.0, 120.0, 300.0, 600.0)
 """Seconds after which a job that the quota refused is sent again; the last one for ever after."""
 MOST_ATTEMPTS: Final = 20
-_THEIR_FAULT: Final = ("CapacityError", "InternalServerError")
 
 
 @dataclass
@@ -74,14 +75,9 @@ class JobRunner:
         """
         problems: list[str] = []
         for job in jobs:
-            try:
-                prepared = self._prepared(job)
-            except UserError as error:
-                problems += str(error).splitlines()
-            else:
-                problems += self._over_budget(prepared.prepared, self.spent)
-        if problems:
-            raise ProblemsError(list(dict.fromkeys(problems)))
+            with collecting(problems):
+                problems += self._over_budget(self._prepared(job).prepared, self.spent)
+        raise_problems(problems)
 
     def start(self, job: Job) -> None:
         """Send a job, or find the one that was sent before.
@@ -91,21 +87,25 @@ class JobRunner:
         """
         sent = self._prepared(job)
         self.jobs[job.number] = sent
-        self._send(sent)
+        with self._running_on():
+            self._send(sent)
 
-    def wait(self, seconds: float) -> list[Outcome]:
-        """Look at the jobs once, after a while."""
+    def wait(self, seconds: float) -> list[TrialResult]:
+        """Look at the jobs once, after a while.
+
+        Raises:
+            RetryError: the credentials have expired; the jobs run on, and the same command follows them.
+        """
         self.sleep(POLL_SECONDS)
-        outcomes: list[Outcome] = []
+        results: list[TrialResult] = []
         for sent in list(self.jobs.values()):
-            if not sent.name:
-                self._send(sent)
-                continue
-            outcome = self._look(sent)
-            if outcome is not None:
-                del self.jobs[sent.job.number]
-                outcomes.append(outcome)
-        return outcomes
+            with self._running_on():
+                if not sent.name:
+                    self._send(sent)
+                elif (result := self._look(sent)) is not None:
+                    del self.jobs[sent.job.number]
+                    results.append(result)
+        return results
 
     def stop(self) -> None:
         """Leave the jobs running, and say so."""
@@ -114,11 +114,25 @@ class JobRunner:
             say(f"{len(names)} jobs run on ({', '.join(names)}): the same command follows them again")
             say("to stop one: aws sagemaker stop-training-job --training-job-name NAME")
 
+    @contextmanager
+    def _running_on(self) -> Iterator[None]:
+        """Tell credentials that expired while jobs run from those that never were: the same command may go on."""
+        try:
+            yield
+        except CredentialsError as error:
+            if any(sent.name for sent in self.jobs.values()):
+                raise RetryError(str(error)) from error
+            raise
+
     def _prepared(self, job: Job) -> Sent:
         settings = parse(job.config)
         if not isinstance(settings.launch, RemoteSettings) or settings.launch.name != "sagemaker":
             raise UserError("hydra/launcher=sagemaker: the trials are jobs: add launch=sagemaker")
-        named = replace(settings, launch=replace(settings.launch, job_name=self.name(job.number, 1), attach=None))
+        name = self.name(job.number, 1)
+        given = settings.launch.checkpoint_path
+        own = given if given in (None, NO_CHECKPOINTS) else f"{given.rstrip('/')}/{name}"
+        one = replace(settings.launch, job_name=name, attach=None, checkpoint_path=own)
+        named = replace(settings, launch=one)
         return Sent(job, named, prepare(named, self.standalone(job.overrides), conf_dirs=self.conf_dirs))
 
     def name(self, number: int, attempt: int) -> str:
@@ -140,19 +154,19 @@ class JobRunner:
 
     def _send_new(self, sent: Sent, name: str) -> bool:
         """Send a job unless it has to wait for the budget or a quota."""
-        others = [each.prepared for each in self.jobs.values() if each.name]
-        running = sum(each.ceiling.usd or 0.0 for each in others)
+        others = [other.prepared for other in self.jobs.values() if other.name]
+        running = sum(other.ceiling.usd or 0.0 for other in others)
         over = self._over_budget(sent.prepared, self.spent + running)
         if over and not others:
             raise UserError(over[0])
         if over:
             return False
-        spec = replace(sent.prepared.spec, job_name=name)
-        session = sdk.session(spec.region, bucket=spec.bundle_uri.removeprefix("s3://").partition("/")[0])
+        prepared = sent.prepared
         try:
-            send(replace(sent.prepared, spec=spec), session)
+            job = prepared if prepared.spec.job_name == name else prepared.renamed(name)
+            send(job, sdk.boto_session(job.spec.region))
         except UserError as error:
-            if code_of(error) != "ResourceLimitExceeded":
+            if code(error) != "ResourceLimitExceeded":
                 raise
             self._back_off(sent, str(error))
             return False
@@ -179,46 +193,43 @@ class JobRunner:
 
     def _free_name(self, sent: Sent) -> tuple[str, bool]:
         """Return the name of the job to follow, and whether it is yet to be sent."""
-        client = self._client(sent)
+        client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
         for attempt in range(1, MOST_ATTEMPTS + 1):
             name = self.name(sent.job.number, attempt)
-            found = describe(client, name)
-            if found is None:
+            description = describe(client, name)
+            if description is None:
                 return name, True
-            if not is_repeated(found):
+            if not is_repeated(description):
                 return name, False
         raise UserError(f"trial {sent.job.number}: {MOST_ATTEMPTS} jobs have failed for want of capacity")
 
-    def _client(self, sent: Sent) -> Any:
-        return sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
-
-    def _look(self, sent: Sent) -> Outcome | None:
+    def _look(self, sent: Sent) -> TrialResult | None:
         """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
         try:
-            found = describe(self._client(sent), sent.name)
+            client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
+            description = describe(client, sent.name)
         except RetryError as error:
             say(f"trial {sent.job.number}: {error}; the job is not affected")
             return None
-        assert found is not None, "a job that was sent is gone"
-        if found["TrainingJobStatus"] not in ENDED:
-            return None
-        return self._ended(sent, found)
+        assert description is not None, "a job that was sent is gone"
+        return self._ended(sent, description) if description["TrainingJobStatus"] in ENDED else None
 
-    def _ended(self, sent: Sent, found: Mapping[str, Any]) -> Outcome:
+    def _ended(self, sent: Sent, description: Mapping[str, Any]) -> TrialResult:
         launch, spec = sent.settings.launch, sent.prepared.spec
         assert isinstance(launch, RemoteSettings)
-        usd = cost.billed(found, spec.region, cost.load_prices(launch.prices)).usd
+        usd = cost.billed(description, spec.region, cost.load_prices(launch.prices)).usd
         self.spent += usd or 0.0
-        ended = Outcome(
-            number=sent.job.number, usd=usd, seconds=float(found.get("TrainingTimeInSeconds", 0.0)), place=sent.name
-        )
-        if found["TrainingJobStatus"] != "Completed":
-            reason = found.get("FailureReason") or found.get("SecondaryStatus") or "no reason is given"
-            return replace(ended, error=f"job {sent.name}: {reason}", lost=is_repeated(found))
+        seconds = float(description.get("TrainingTimeInSeconds", 0.0))
+        ended = TrialResult(number=sent.job.number, usd=usd, seconds=seconds, place=sent.name)
+        if description["TrainingJobStatus"] != "Completed":
+            reason = description.get("FailureReason") or description.get("SecondaryStatus") or "no reason is given"
+            return replace(ended, error=f"job {sent.name}: {reason}", lost=is_repeated(description))
         s3 = sdk.boto_session(spec.region).client("s3")
-        artifact = found["ModelArtifacts"]["S3ModelArtifacts"]
+        artifact = description["ModelArtifacts"]["S3ModelArtifacts"]
         try:
             download(artifact, s3, sent.job.directory, sent.settings.paths.model, lambda _: None)
+        except CredentialsError:  # the model is there, and is fetched when they are too
+            raise
         except UserError as error:
             return replace(ended, error=f"job {sent.name}: {error}")
         return ended
@@ -256,21 +267,15 @@ def describe(client: Any, name: str) -> Mapping[str, Any] | None:
 
     with refusals(f"job {name}"):
         try:
-            found: Mapping[str, Any] = client.describe_training_job(TrainingJobName=name)
+            description: Mapping[str, Any] = client.describe_training_job(TrainingJobName=name)
         except ClientError as error:
             if code(error) in ("ValidationException", "ResourceNotFound") and "not f" in str(error).lower():
                 return None
             raise
-    return found
+    return description
 
 
-def is_repeated(found: Mapping[str, Any]) -> bool:
+def is_repeated(description: Mapping[str, Any]) -> bool:
     """Tell whether a job failed by no fault of its own, so that it is to be sent again under another name."""
-    reason = str(found.get("FailureReason", ""))
-    return found["TrainingJobStatus"] == "Failed" and reason.startswith(_THEIR_FAULT)
-
-
-def code_of(error: Exception) -> str:
-    """Return the code of the answer of AWS behind an error, or an empty text."""
-    cause = error.__cause__
-    return code(cause) if hasattr(cause, "response") else ""
+    reason = str(description.get("FailureReason", ""))
+    return description["TrainingJobStatus"] == "Failed" and reason.startswith(THEIR_FAULT)

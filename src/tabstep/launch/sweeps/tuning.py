@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 from collections.abc import Iterator, Mapping
@@ -10,21 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tabstep.config.settings import RemoteSettings, Settings
-from tabstep.errors import ProblemsError, UserError
-from tabstep.launch.dispatch import prepare
+from tabstep.errors import UserError, collecting, raise_problems
+from tabstep.launch.dispatch import tell
 from tabstep.launch.follow.tuner import follow_tuner, hints
-from tabstep.launch.job import Job
-from tabstep.launch.request import limits, render, sdk
-from tabstep.launch.request.cost import Cost
-from tabstep.launch.request.job_spec import split_uri
+from tabstep.launch.job import Job, prepare
+from tabstep.launch.request import sdk
+from tabstep.launch.request.check import checked_tuner_request
+from tabstep.launch.request.cost import Cost, affordable
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.launch.source.requirements import job_packages
 from tabstep.launch.submit import check_sources, send_parts
 from tabstep.sweep.delegated_sweep import Handover
 from tabstep.system.exits import say
-
-SHAPE = "CreateHyperParameterTuningJobRequest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +52,10 @@ def tune(handover: Handover, max_parallel: int, max_usd: float | None) -> list[f
     if remote.attach is not None:
         raise UserError("launch.attach: follows one tuner that runs already: leave out -m and the ranges")
     tuning = prepare_tuning(handover, max_parallel, max_usd)
-    for line in (*tuning.job.warnings, *ignored(handover.options, tuning.spec.job)):
-        say(f"warning: {line}")
-    say(f"at most {tuning.spec.max_jobs} jobs, together {tuning.ceiling}")
-    if remote.list_bundle:
-        say(tuning.job.bundle.listing())
+    asked = replace(tuning.spec.job, keep_alive=remote.keep_alive)
+    warnings = (*tuning.job.warnings, *ignored(handover.options, asked))
+    ceiling = f"{tuning.spec.max_jobs} jobs, together {tuning.ceiling}"
+    tell(warnings, ceiling, tuning.job.bundle.listing() if remote.list_bundle else None)
     if remote.name == "dry_run":
         print(json.dumps(tuning.request, indent=2, ensure_ascii=False))
         return []
@@ -86,15 +82,11 @@ def prepare_tuning(
     jobs: list[Job] = []
     problems: list[str] = []
     for sample in _different(handover):
-        named = replace(sample, launch=replace(remote, job_name=name))
-        try:
-            jobs.append(
-                prepare(named, shared, conf_dirs=handover.composer.extra_conf_dirs, now=when, packages=packages)
-            )
-        except ProblemsError as error:
-            problems += error.problems
-    if problems:
-        raise ProblemsError(list(dict.fromkeys(problems)))
+        own = handover.composer.extra_conf_dirs
+        named = replace(sample, launch=replace(remote, job_name=name, keep_alive=None))  # a tuner has no warm pool
+        with collecting(problems):
+            jobs.append(prepare(named, shared, conf_dirs=own, now=when, packages=packages))
+    raise_problems(problems)
     spec = tuner_spec(
         jobs[0].spec,
         handover.space,
@@ -103,25 +95,22 @@ def prepare_tuning(
         max_epochs=longest(handover.samples, handover.space),
         max_parallel=max_parallel,
     )
-    request = render.tuner_request(spec)
     ceiling = _together(jobs[0].ceiling, spec.max_jobs)
-    problems = [*limits.violations(request, SHAPE), *_over_budget(spec, ceiling, remote.max_usd, max_usd)]
-    if problems:
-        raise ProblemsError(problems)
+    request = checked_tuner_request(spec, list(_over_budget(spec, ceiling, remote.max_usd, max_usd)))
     return Tuning(spec=spec, job=jobs[0], request=request, ceiling=ceiling)
 
 
 def _different(handover: Handover) -> list[Settings]:
     """Return those of the samples that a job could be refused for otherwise."""
-    found = {
+    distinct = {
         repr((sample.data, sample.schema, sample.trainer)): sample
         for sample in (handover.settings(), *handover.samples)
     }
-    return list(found.values())
+    return list(distinct.values())
 
 
 def _together(one: Cost, jobs: int) -> Cost:
-    return dataclasses.replace(one, hours=jobs * one.hours, usd=None if one.usd is None else jobs * one.usd)
+    return replace(one, hours=jobs * one.hours, usd=None if one.usd is None else jobs * one.usd)
 
 
 def _over_budget(spec: TunerSpec, ceiling: Cost, *budgets: float | None) -> Iterator[str]:
@@ -133,20 +122,20 @@ def _over_budget(spec: TunerSpec, ceiling: Cost, *budgets: float | None) -> Iter
         elif ceiling.usd > most:
             yield (
                 f"{key}: {spec.max_jobs} jobs could cost ${ceiling.usd:.2f} ({ceiling.hours:g} instance hours), "
-                f"more than ${most:g}: set launch.max_run={int(spec.job.max_run * most / ceiling.usd)}, a smaller "
+                f"more than ${most:g}: set {affordable(spec.job, most / ceiling.usd)}, a smaller "
                 f"hydra.sweeper.n_trials, or a higher {key}"
             )
 
 
 def _submit(handover: Handover, remote: RemoteSettings, tuning: Tuning) -> float | None:
     spec, settings = tuning.spec, handover.settings()
-    session = sdk.session(spec.job.region, bucket=split_uri(spec.job.bundle_uri)[0])
+    session = sdk.boto_session(spec.job.region)
     check_sources(settings, tuning.job, session)
     send_parts(tuning.job, session)
-    with refusals(f"tuner {spec.name}"), sdk.quiet():
-        render.tuner(spec, session).fit(inputs=render.inputs(spec.job), wait=False, job_name=spec.name)
+    with refusals(f"tuner {spec.name}"):
+        session.client("sagemaker").create_hyper_parameter_tuning_job(**tuning.request)
     say(f"tuner: {spec.name} was started")
     if not remote.wait:
         say(hints(spec.name, spec.job.region))
         return None
-    return follow_tuner(spec.name, session.boto_session, settings, again=handover.best)
+    return follow_tuner(spec.name, session, settings, again=handover.best)

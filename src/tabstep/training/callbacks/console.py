@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
-from tabstep.log_lines import batch_line, duration, epoch_line, number
+from tabstep.log_lines import batch_line, duration, epoch_line, number, speed_line
 
 REFRESH_SECONDS = 0.1
 
@@ -30,14 +31,18 @@ class Reporting(Protocol):
     epoch_batches: int
 
 
-def build_console(progress: Literal["auto", "bar", "lines"], log_interval: int) -> ConsoleBar | ConsoleLines:
-    """Return the callback that reports a run; ``auto`` is a bar where standard output is a terminal.
+def build_console(
+    progress: Literal["auto", "bar", "lines", "none"], log_interval: int
+) -> list[ConsoleBar | ConsoleLines]:
+    """Return the callback that reports a run; ``auto`` is a bar where standard output is a terminal, ``none`` is none.
 
     ``log_interval`` is the number of batches between two looks at the loss; 0 looks at it once an epoch only.
     """
+    if progress == "none":
+        return []
     if progress == "bar" or (progress == "auto" and sys.stdout.isatty()):
-        return ConsoleBar(log_interval)
-    return ConsoleLines(log_interval)
+        return [ConsoleBar(log_interval)]
+    return [ConsoleLines(log_interval)]
 
 
 class ConsoleLines(L.Callback):
@@ -60,8 +65,9 @@ class ConsoleLines(L.Callback):
             _write(batch_line(done, module.epoch_batches, float(module.last_loss)))
 
     def report_epoch(self, row: Mapping[str, float]) -> None:
-        """Write the line of a row of the history."""
-        _write(epoch_line(row, rows_per_s=row["rows_per_s"], eta_s=row["eta_s"]))
+        """Write the lines of a row of the history."""
+        _write(epoch_line(row))
+        _write(speed_line(row["rows_per_s"], row["eta_s"]))
 
 
 class ConsoleBar(L.Callback):
@@ -93,7 +99,8 @@ class ConsoleBar(L.Callback):
             return
         if self._task is not None:
             self._progress.remove_task(self._task)
-        epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+        limit = "" if math.isnan(_max_epochs(trainer)) else f"/{trainer.max_epochs}"
+        epoch = f"{trainer.current_epoch + 1}{limit}"
         self._task = self._progress.add_task(epoch, total=None, text="")
 
     def on_train_batch_end(
@@ -112,14 +119,13 @@ class ConsoleBar(L.Callback):
             return
         self._refreshed = now
         seconds = max(now - self._started, 1e-9)
-        left = ((trainer.max_epochs or 0) - trainer.current_epoch) * module.epoch_batches - done
+        left = (_max_epochs(trainer) - trainer.current_epoch) * module.epoch_batches - done
         text = f"{self._loss}{self._rows / seconds:.0f} rows/s | ETA {duration(left * seconds / self._batches)}"
         self._progress.update(self._task, completed=done, total=module.epoch_batches, text=text)
 
     def report_epoch(self, row: Mapping[str, float]) -> None:
         """Print the line of a row of the history above the bar."""
-        line = epoch_line(row, rows_per_s=row["rows_per_s"], eta_s=row["eta_s"])
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(epoch_line(row), markup=False, highlight=False)  # a narrow terminal breaks it at spaces
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
@@ -132,6 +138,12 @@ class ConsoleBar(L.Callback):
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+
+
+def _max_epochs(trainer: L.Trainer) -> float:
+    """Return the limit of epochs; nan where there is none, which Lightning writes as -1."""
+    limit = trainer.max_epochs
+    return math.nan if limit is None or limit < 0 else limit
 
 
 def _write(line: str) -> None:

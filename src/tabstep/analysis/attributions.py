@@ -1,0 +1,211 @@
+"""Why a row is predicted as it is: integrated gradients over the embedded columns, one figure a column.
+
+Between the mean embedding of some reference rows and the embedding of a row lies a straight way; the gradient along it,
+times the way, shares the difference of the model's output out among the embedded inputs (Sundararajan et al. 2017,
+arXiv:1703.01365). The shares add up to the difference, and where the output is a sum of functions of single columns
+they are the Shapley values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tabstep.analysis.dependence import decoded
+from tabstep.artifact.predictor import Member
+from tabstep.encoding.encoder import Encoder
+from tabstep.errors import UserError
+from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.schema import Task
+
+STEPS: Final = 64
+_POINTS: Final = 16_384
+_CELLS: Final = 2**24
+_PROBES: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attributions:
+    """``values`` ``(n, columns)`` are shares of the log-odds of class ``explained`` ``(n,)``.
+
+    ``baseline`` plus their sum is ``log_odds``, but for the error of the integration.
+    """
+
+    columns: tuple[str, ...]
+    values: NDArray[np.float64]
+    explained: NDArray[np.int64]
+    log_odds: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+
+
+def attribute(
+    member: Member,
+    rows: pa.RecordBatch,
+    reference: pa.RecordBatch,
+    explained: NDArray[np.int64],
+    *,
+    steps: int = STEPS,
+) -> Attributions:
+    """Attribute the log-odds of one class a row to the columns.
+
+    Args:
+        reference: raw rows whose mean embedding is where the way begins: what "usual" means.
+        explained: the position of the class, or of the label of a multilabel task, ``(n,)``.
+
+    Raises:
+        UserError: the model does not embed its columns with ``FeatureEmbedding``.
+    """
+    embedding = find_embedding(member.model)
+    inputs = [torch.from_numpy(part) for part in member.encoder.transform(rows)]
+    owners = embedding.owners()
+    with torch.no_grad():
+        start = embedding(*(torch.from_numpy(part) for part in member.encoder.transform(reference))).mean(dim=0)
+    found = []
+    size = max(1, min(_POINTS, _CELLS // max(1, embedding.output_dim)) // steps)
+    for place in range(0, rows.num_rows, size):
+        part = slice(place, place + size)
+        target = torch.from_numpy(explained[part])
+        found.append(
+            _integrate(member, embedding, inputs[0][part], inputs[1][part], start, target, owners, steps=steps)
+        )
+    by_input, log_odds_, baseline = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    shares = column_shares(member.encoder, reference, rows)
+    return Attributions(
+        columns=member.encoder.schema.features,
+        values=by_input @ shares,
+        explained=explained,
+        log_odds=log_odds_,
+        baseline=baseline,
+    )
+
+
+def mean_of(parts: Sequence[Attributions], weights: Sequence[float]) -> Attributions:
+    """Return the weighted mean over the members of an ensemble: of their log-odds, not of their probabilities."""
+    share = np.asarray(weights) / sum(weights)
+
+    def mean(name: str) -> NDArray[np.float64]:
+        return np.asarray(sum(weight * getattr(part, name) for weight, part in zip(share, parts, strict=True)))
+
+    first = parts[0]
+    return Attributions(
+        columns=first.columns,
+        values=mean("values"),
+        explained=first.explained,
+        log_odds=mean("log_odds"),
+        baseline=mean("baseline"),
+    )
+
+
+def find_embedding(model: nn.Module) -> FeatureEmbedding:
+    """Return the module of a model that embeds its columns."""
+    found = next((module for module in model.modules() if isinstance(module, FeatureEmbedding)), None)
+    if found is None:
+        raise UserError("attributions: the model does not embed its columns with FeatureEmbedding: leave them out")
+    return found
+
+
+def log_odds(logits: Tensor, task: Task, target: Tensor) -> Tensor:
+    """Return the log-odds ``(B,)`` of one class a row: of multiclass, against all others together."""
+    if task == "binary":
+        return torch.where(target == 1, logits[:, 0], -logits[:, 0])
+    chosen = logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    if task == "multilabel":
+        return chosen
+    mask = nn.functional.one_hot(target, logits.shape[1]).bool()
+    return chosen - logits.masked_fill(mask, -torch.inf).logsumexp(dim=1)
+
+
+def _integrate(
+    member: Member,
+    embedding: FeatureEmbedding,
+    x_num: Tensor,
+    x_cat: Tensor,
+    start: Tensor,
+    target: Tensor,
+    owners: Tensor,
+    *,
+    steps: int,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the shares of the inputs ``(n, inputs)``, the log-odds at the end and at the start of the way."""
+    task, count = member.encoder.task, len(x_num)
+    with torch.no_grad():
+        way = embedding(x_num, x_cat) - start
+    places = ((torch.arange(steps) + 0.5) / steps).repeat_interleave(count)  # the middle of each step
+    points = (start + places.unsqueeze(1) * way.repeat(steps, 1)).requires_grad_()
+    with replaced(embedding, points):
+        outputs = log_odds(
+            _flat(member.model(x_num.repeat(steps, 1), x_cat.repeat(steps, 1))), task, target.repeat(steps)
+        )
+    (gradient,) = torch.autograd.grad(outputs.sum(), points)
+    shares = gradient.view(steps, count, -1).mean(dim=0) * way
+    by_input = torch.zeros(count, int(owners.max()) + 1).index_add_(1, owners, shares)
+    with torch.no_grad():
+        end = log_odds(_flat(member.model(x_num, x_cat)), task, target)
+        with replaced(embedding, start.expand(count, -1)):
+            begin = log_odds(_flat(member.model(x_num, x_cat)), task, target)
+    return by_input.double().numpy(), end.double().numpy(), begin.double().numpy()
+
+
+def _flat(logits: Tensor) -> Tensor:
+    """Average the members of a model that has several, as its probabilities do."""
+    return logits.float().mean(dim=1) if logits.ndim == 3 else logits.float()
+
+
+@contextmanager
+def replaced(embedding: nn.Module, output: Tensor) -> Iterator[None]:
+    """Let a module return ``output`` whatever it is given."""
+    handle = embedding.register_forward_hook(lambda *_: output)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def column_shares(encoder: Encoder, reference: pa.RecordBatch, rows: pa.RecordBatch) -> NDArray[np.float64]:
+    """Return which columns each model input is made of, ``(inputs, columns)``; each row sums to 1.
+
+    It is found by looking: one column after the other is changed, and what of the encoded row changes with it belongs
+    to it. An input of several columns is shared equally.
+    """
+    names = encoder.schema.features
+    values = {name: _probes(rows, reference, name) for name in names}
+    first = _encode(encoder, {name: found[:1] for name, found in values.items()})
+    owned = np.zeros((encoder.num_numeric + len(encoder.cardinalities), len(names)), dtype=bool)
+    # Wide tables are as many rows as columns a probe.
+    for probe in range(1, 1 + max(2, min(_PROBES, _CELLS // len(names) ** 2))):
+        table = {name: _changed(values[name], place, probe, len(names)) for place, name in enumerate(names)}
+        owned |= (_encode(encoder, table) != first).T
+    owners = owned.sum(axis=1, keepdims=True)
+    # An input that no value of these rows moves has no share to give.
+    return np.where(owners > 0, owned / np.maximum(owners, 1), 0.0)
+
+
+def _changed(values: pa.Array, place: int, probe: int, rows: int) -> pa.Array:
+    """Return the first of some values in every row but one, which has another."""
+    other = min(probe, len(values) - 1)
+    return values.take(pa.array(np.where(np.arange(rows) == place, other, 0)))
+
+
+def _encode(encoder: Encoder, table: dict[str, pa.Array]) -> NDArray[np.float32]:
+    x_num, x_cat = encoder.transform(pa.RecordBatch.from_pydict(table))
+    return np.concatenate([x_num, x_cat.astype(np.float32)], axis=1)
+
+
+def _probes(rows: pa.RecordBatch, reference: pa.RecordBatch, name: str) -> pa.Array:
+    """Return the first value of a column, missing, its extremes and some others that it has."""
+    column = decoded(rows.column(name))
+    column = pa.concat_arrays([column, decoded(reference.column(name)).cast(column.type)])
+    distinct = column.unique().drop_null()
+    ordered = distinct.take(pc.sort_indices(distinct))
+    places = np.unique(np.linspace(0, max(0, len(ordered) - 1), _PROBES - 1).round().astype(np.int64))
+    spread = ordered.take(pa.array(places[::-1][: len(ordered)]))
+    return pa.concat_arrays([column[:1], pa.nulls(1, column.type), spread])

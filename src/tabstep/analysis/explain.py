@@ -1,0 +1,335 @@
+"""What a model makes of a table: how much each column matters, in which way, and why each row is as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rich.table import Table
+from rich.text import Text
+
+from tabstep.analysis.attributions import Attributions, attribute, mean_of
+from tabstep.analysis.dependence import Dependence, partial_dependence
+from tabstep.analysis.permutation import Importance, permutation_importance
+from tabstep.analysis.sampled_rows import limit_cells, row_count, sample_batches, sample_places
+from tabstep.analysis.weighted_scores import SCORES, score
+from tabstep.artifact.predictor import Predictor
+from tabstep.artifact.save import golden_rows, load
+from tabstep.errors import UserError, nearest
+from tabstep.log_lines import number
+from tabstep.system.atomic_write import write_durably
+from tabstep.system.exits import writing
+from tabstep.system.sanitize import printable
+from tabstep.tables.frames import is_location, to_table
+
+EXPLANATION, ATTRIBUTIONS = "explanation.json", "attributions.parquet"
+ROWS: Final = 5_000
+DEPENDENCE_ROWS: Final = 500
+_LEAST_REFERENCE: Final = 50
+_REFERENCE_ROWS: Final = 1_000
+_SHOWN: Final = 20
+_EACH_ROW: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What a model makes of ``rows`` of a table's ``total`` rows.
+
+    ``metric`` is the score that ``importances`` are falls of, empty where the table has no labels. ``left_out`` are
+    columns that there was no time for. ``sizes`` are the mean absolute attributions, ``attributions`` has one row each
+    with a figure a column.
+    """
+
+    rows: int
+    total: int
+    metric: str
+    importances: tuple[Importance, ...]
+    dependences: tuple[Dependence, ...]
+    classes: tuple[str, ...]
+    sizes: Mapping[str, float]
+    left_out: tuple[str, ...] = ()
+    attributions: pa.Table | None = None
+
+    @property
+    def looked_at(self) -> str:
+        """Say how many rows were looked at, and of how many."""
+        return row_count(self.rows, self.total)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``explanation.json`` holds: all but the attributions."""
+        return {
+            "rows": self.rows,
+            "total": self.total,
+            "metric": self.metric,
+            "classes": list(self.classes),
+            "importance": [importance.to_dict() for importance in self.importances],
+            "mean_attribution": dict(self.sizes),
+            "left_out": list(self.left_out),
+            "dependence": [dependence.to_dict() for dependence in self.dependences],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Explanation:
+        """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
+        return cls(
+            rows=data["rows"],
+            total=data["total"],
+            metric=data["metric"],
+            classes=tuple(data["classes"]),
+            importances=tuple(Importance(**importance) for importance in data["importance"]),
+            sizes=data["mean_attribution"],
+            left_out=tuple(data["left_out"]),
+            dependences=tuple(map(Dependence.from_dict, data["dependence"])),
+        )
+
+    def write(self, directory: str | os.PathLike[str]) -> None:
+        """Write ``explanation.json`` and, where there are any, ``attributions.parquet``.
+
+        Raises:
+            UserError: the directory cannot be written.
+        """
+        folder = Path(directory)
+        with writing(f"{folder}: cannot be written"):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_durably(folder / EXPLANATION, json.dumps(self.to_dict(), indent=1).encode())
+            if self.attributions is not None:
+                sink = pa.BufferOutputStream()
+                pq.write_table(self.attributions, sink, write_page_checksum=True)
+                write_durably(folder / ATTRIBUTIONS, sink.getvalue())
+
+
+class Budget:
+    """Says whether time is left; ``seconds=None`` is all there is.
+
+    >>> Budget(None)(), Budget(0.0)()
+    (True, False)
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._ends = None if seconds is None else time.monotonic() + seconds
+
+    def __call__(self) -> bool:
+        return self._ends is None or time.monotonic() < self._ends
+
+
+def explain(
+    model: str | os.PathLike[str] | Predictor,
+    table: Any,
+    *,
+    metric: str = "auroc",
+    rows: int = ROWS,
+    repeats: int = 5,
+    dependences: int = 6,
+    class_name: str | None = None,
+    reference: Any = None,
+) -> Explanation:
+    """Explain what a model makes of a table; ``tabstep explain`` in Python.
+
+    Args:
+        model: a model directory, or what ``tabstep.load`` returns.
+        table: raw rows, in any form that a prediction takes. Without the label column there is no importance.
+        metric: one of auroc, average_precision, log_loss, accuracy and f1.
+        rows: of a longer table so many rows are looked at, evenly spread.
+        repeats: permutations of each column.
+        dependences: how many columns get a partial dependence, the most important ones.
+        class_name: the class whose log-odds are attributed; None is the predicted one of each row, and of a binary task
+            the positive one.
+        reference: rows that are usual, where attributions begin; None takes the table's own, or the model's golden rows
+            where these are few.
+
+    Raises:
+        UserError: the model, the table or a name is wrong.
+    """
+    predictor = model if isinstance(model, Predictor) else load(model)
+    if metric not in SCORES:
+        raise UserError(f"metric: no score is called {metric!r}: {nearest(metric, SCORES)}")
+    batch, total = read_rows(predictor, table, rows)
+    usual = _reference(predictor, model, batch, reference)
+    found = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
+    y = _labels(predictor, batch)
+    summary = summarize(
+        predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=found
+    )
+    return Explanation(**{**vars(summary), "attributions": attribution_table(predictor, batch, found)})
+
+
+def summarize(  # noqa: PLR0913 - what a person can ask for
+    predictor: Predictor,
+    batch: pa.RecordBatch,
+    y: NDArray[Any] | None,
+    *,
+    total: int,
+    metric: str,
+    repeats: int,
+    dependences: int,
+    order: Attributions | None,
+    more: Callable[[], bool] = lambda: True,
+) -> Explanation:
+    """Return importance and dependence of some rows; columns with large attributions come first, should time end."""
+    schema, task = predictor.encoder.schema, predictor.encoder.task
+    sizes = _sizes(order) if order is not None else {}
+    columns = sorted(schema.features, key=lambda name: -sizes.get(name, 0.0))
+    importances: list[Importance] = []
+    if y is not None:
+        importances = permutation_importance(
+            predictor.probabilities_of,
+            batch,
+            lambda probs: score(metric, probs, y, task),
+            columns,
+            repeats=repeats,
+            more=more,
+        )
+    few = batch.take(pa.array(sample_places(batch.num_rows, DEPENDENCE_ROWS)))
+    named = [importance.column for importance in importances] or columns
+    curves: list[Dependence] = []
+    for name in named[:dependences]:
+        if more():
+            numeric = name in schema.numeric
+            curves.append(partial_dependence(predictor.probabilities_of, few, name, numeric=numeric))
+    return Explanation(
+        rows=batch.num_rows,
+        total=total,
+        metric=metric if y is not None else "",
+        importances=tuple(importances),
+        dependences=tuple(curves),
+        classes=predictor.class_names,
+        sizes=sizes,
+        left_out=tuple(columns[len(importances) :]) if y is not None else (),
+    )
+
+
+def read_rows(predictor: Predictor, table: Any, limit: int) -> tuple[pa.RecordBatch, int]:
+    """Return at most ``limit`` rows, evenly spread, with the columns that the model knows, and how many there are."""
+    schema = predictor.encoder.schema
+    if is_location(table):
+        source = predictor.open_table(table)
+        total = source.num_rows
+        batches = source.batches(_known(schema.columns, schema.features, source.arrow_schema.names))
+    else:
+        rows = to_table(table, where="table")
+        total = rows.num_rows
+        batches = iter(rows.select(_known(schema.columns, schema.features, rows.schema.names)).to_batches())
+    if not total:
+        raise UserError("table: holds no rows: give it at least one")
+    return sample_batches(batches, total, limit_cells(limit, len(schema.features))), total
+
+
+def _known(columns: Sequence[str], features: Sequence[str], names: Sequence[str]) -> list[str]:
+    missing = [name for name in features if name not in names]
+    if missing:
+        raise UserError(f"table: column {missing[0]!r} is missing: {nearest(missing[0], names)}")
+    return [name for name in columns if name in names]
+
+
+def _labels(predictor: Predictor, batch: pa.RecordBatch) -> NDArray[Any] | None:
+    if any(name not in batch.schema.names for name in predictor.encoder.schema.label):
+        return None
+    return predictor.encoder.encode_labels(batch)
+
+
+def _reference(
+    predictor: Predictor, model: str | os.PathLike[str] | Predictor, batch: pa.RecordBatch, wanted: Any
+) -> pa.RecordBatch:
+    if wanted is not None:
+        return read_rows(predictor, wanted, _REFERENCE_ROWS)[0]
+    if batch.num_rows >= _LEAST_REFERENCE or isinstance(model, Predictor):
+        return reference_rows(batch)
+    return golden_rows(Path(model))
+
+
+def reference_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return enough rows of a table to say what is usual in it."""
+    return batch.take(pa.array(sample_places(batch.num_rows, _REFERENCE_ROWS)))
+
+
+def _classes(predictor: Predictor, batch: pa.RecordBatch, name: str | None) -> NDArray[np.int64]:
+    """Return the class of each row whose log-odds are attributed."""
+    names = predictor.class_names
+    if name is None:
+        return explained_classes(predictor, batch)
+    if name not in names:
+        raise UserError(f"class: no class is called {name!r}: {nearest(name, names)}")
+    return np.full(batch.num_rows, names.index(name), dtype=np.int64)
+
+
+def explained_classes(predictor: Predictor, batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return the positive class of a binary task, else the likeliest class or label of each row."""
+    if predictor.encoder.task == "binary":
+        return np.ones(batch.num_rows, dtype=np.int64)
+    return np.asarray(predictor.probabilities_of(batch).argmax(axis=1), dtype=np.int64)
+
+
+def attributions_of(
+    predictor: Predictor, batch: pa.RecordBatch, usual: pa.RecordBatch, classes: NDArray[np.int64]
+) -> Attributions:
+    """Attribute the log-odds of one class a row, over all members."""
+    members = predictor.members
+    return mean_of([attribute(member, batch, usual, classes) for member in members], [m.weight for m in members])
+
+
+def attribution_table(predictor: Predictor, batch: pa.RecordBatch, found: Attributions) -> pa.Table:
+    """Return one row each: id and label where they are, what is explained, and a figure a column."""
+    schema, names = predictor.encoder.schema, predictor.class_names
+    kept = [name for name in (schema.id, *schema.label) if name is not None and name in batch.schema.names]
+    columns = {name: batch.column(name) for name in kept}
+    columns |= {
+        "explained": pa.array([names[index] for index in found.explained.tolist()]),
+        "log_odds": pa.array(found.log_odds),
+        "baseline": pa.array(found.baseline),
+    }
+    columns |= {f"attribution_{name}": pa.array(found.values[:, i]) for i, name in enumerate(found.columns)}
+    return pa.table(columns)
+
+
+def _sizes(found: Attributions) -> dict[str, float]:
+    sizes = np.abs(found.values).mean(axis=0).tolist()
+    return dict(zip(found.columns, sizes, strict=True))
+
+
+def explanation_tables(found: Explanation) -> Iterator[Table]:
+    """Yield what a terminal shows: importances, and of a handful of rows why each is as it is."""
+    if found.importances:
+        yield importance_table(found)
+    if found.rows <= _EACH_ROW:
+        yield from (row_table(found, row) for row in range(found.rows))
+
+
+def importance_table(found: Explanation) -> Table:
+    """Return the importances for a terminal."""
+    table = Table(title=f"Importance: fall of {found.metric} when a column is permuted", title_justify="left")
+    for header in ("column", "mean", "spread", ""):
+        table.add_column(header, justify="left" if header in ("column", "") else "right")
+    largest = max((importance.mean for importance in found.importances), default=0.0)
+    for importance in found.importances[:_SHOWN]:
+        bar = "█" * round(20 * max(0.0, importance.mean) / largest) if largest > 0 else ""
+        table.add_row(Text(printable(importance.column)), number(importance.mean), number(importance.std), bar)
+    return table
+
+
+def row_table(found: Explanation, row: int) -> Table:
+    """Return why one row is as it is: its largest attributions."""
+    assert found.attributions is not None
+    values = {
+        name: column[row].as_py()
+        for name, column in zip(found.attributions.column_names, found.attributions.columns, strict=True)
+    }
+    shares = {
+        name.removeprefix("attribution_"): share for name, share in values.items() if name.startswith("attribution_")
+    }
+    title = f"Row {row}: log-odds of {printable(values['explained'])}, {number(values['log_odds'])}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("column")
+    table.add_column("attribution", justify="right")
+    for name in sorted(shares, key=lambda name: -abs(shares[name]))[:_SHOWN]:
+        table.add_row(Text(printable(name)), f"{shares[name]:+.4f}")
+    table.add_row("(usual)", number(values["baseline"]))
+    return table

@@ -1,1 +1,0 @@
-"""A whole job on this machine: the real request and the real toolkit, without AWS."""

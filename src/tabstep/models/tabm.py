@@ -1,0 +1,107 @@
+"""TabM: many multilayer perceptrons in one, which share their weights but for multiplicative adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.option_types import Count, Doc, Fraction, Index
+
+
+class MemberLinear(nn.Module):
+    """One linear layer of every member ``i``: ``W (x * r_i) * s_i + b_i``, with ``W`` shared by all.
+
+    BatchEnsemble (Wen et al. 2020, arXiv:2002.06715) in the form of Gorishniy et al. 2024 (arXiv:2410.24210), section
+    3.3: the adapters ``r`` and ``s`` begin at one, and the bias at one draw for all members.
+
+    **Shape** ``(B, members, inputs)`` to ``(B, members, outputs)``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, members: int) -> None:
+        super().__init__()
+        shared = nn.Linear(inputs, outputs)
+        self.input_scale = nn.Parameter(torch.ones(members, inputs))
+        self.output_scale = nn.Parameter(torch.ones(members, outputs))
+        self.bias = nn.Parameter(shared.bias.detach().repeat(members, 1))
+        shared.register_parameter("bias", None)
+        self.shared = shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.shared(x * self.input_scale)
+        return torch.addcmul(self.bias, hidden, self.output_scale)
+
+
+class MemberHead(nn.Module):
+    """A linear layer of each member's own.
+
+    **Shape** ``(B, members, inputs)`` to ``(B, members, outputs)``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, members: int) -> None:
+        super().__init__()
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class TabM(nn.Module):
+    """``members`` perceptrons of ``depth`` blocks of linear, ReLU, dropout over shared embeddings, each with its head.
+
+    Gorishniy et al. 2024 (arXiv:2410.24210). What sets the members apart at first are their heads and the adapter of
+    their input, one normal number for each column (a sign, where numbers are not embedded). The loss is the mean of
+    the members' losses, the probabilities are the mean of theirs. All members see the same batch and their own dropout.
+
+    **Shape** ``x_num (B, num_numeric)`` float, ``x_cat (B, len(cardinalities))`` int32 or int64 to logits
+    ``(B, members, num_outputs)``.
+
+    >>> options = dict(members=4, width=16, depth=2, dropout=0.1, num_bins=4, embedding_dim=8)
+    >>> TabM(2, [5, 9], 3, **options)(torch.randn(7, 2), torch.zeros(7, 2, dtype=torch.int32)).shape
+    torch.Size([7, 4, 3])
+    """
+
+    def __init__(  # noqa: PLR0913 - three facts of the table, then one argument for each key of conf/model/tabm.yaml
+        self,
+        num_numeric: int,
+        cardinalities: Sequence[int],
+        num_outputs: int,
+        *,
+        members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")] = 16,
+        width: Annotated[Count, Doc("units of a hidden layer")] = 256,
+        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
+    ) -> None:
+        super().__init__()
+        self.members = members
+        self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            inputs = width if index else self.features.output_dim
+            layers += [MemberLinear(inputs, width, members=members), nn.ReLU(), nn.Dropout(dropout)]
+        self.backbone = nn.Sequential(*layers)
+        self.head = MemberHead(width, num_outputs, members=members)
+        self._tell_apart()
+
+    @torch.no_grad()
+    def _tell_apart(self) -> None:
+        """Give every member its own view of the columns: all numbers of a column's embedding are scaled alike."""
+        first = self.backbone[0]
+        assert isinstance(first, MemberLinear)
+        sections = torch.tensor(self.features.sections)
+        drawn = torch.randn(self.members, len(sections))
+        if self.features.numeric is None and self.features.num_numeric:
+            drawn = drawn.sign()
+        first.input_scale.copy_(drawn.repeat_interleave(sections, dim=1))
+
+    def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
+        features = self.features(x_num, x_cat).unsqueeze(1).expand(-1, self.members, -1)
+        logits: Tensor = self.head(self.backbone(features))
+        return logits

@@ -1,0 +1,94 @@
+"""Decisions of a run: thresholds chosen on val for the goal that was set, and what they reach on val and test."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from tabstep.artifact.predictor import Member
+from tabstep.decisions import Goal, parse_goal
+from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.errors import UserError
+from tabstep.models.probabilities import probabilities
+from tabstep.run_files import predictions_file
+from tabstep.schema import Split, Task
+from tabstep.training.thresholds import choose_threshold, count_cells, figures
+
+
+def choose_thresholds(decision: str, member: Member, logits: Tensor, y: np.ndarray) -> tuple[float, ...]:
+    """Choose the threshold of the positive class, or of each label, on val.
+
+    Args:
+        logits: of val, ``(N, num_outputs)``, not calibrated.
+
+    Raises:
+        UserError: the task is multiclass, whose prediction is the likeliest class.
+    """
+    task, goal = member.encoder.task, parse_goal(decision)
+    if task == "multiclass":
+        raise UserError("decision: several classes have no threshold, the likeliest is predicted: set decision=null")
+    probs = probabilities(member.calibrated(logits), task).cpu().numpy().reshape(len(y), -1)
+    labels = y.reshape(len(y), -1)
+    choices = [choose_threshold(probs[:, index], labels[:, index], goal) for index in range(probs.shape[1])]
+    for name, choice in zip(member.encoder.classes[-len(choices) :], choices, strict=True):
+        if not choice.reached:
+            warnings.warn(
+                f"decision: no threshold has {decision} for {name!r} on val: that of the highest {goal.name} is taken",
+                stacklevel=2,
+            )
+    return tuple(choice.threshold for choice in choices)
+
+
+def decision_report(
+    decision: str, member: Member, tables: Mapping[Split, EncodedTable], output: Path
+) -> dict[str, Any]:
+    """Return the figures of val and test at the thresholds and at 0.5, from the predictions that are stored."""
+    goal, task = parse_goal(decision), member.encoder.task
+    found: dict[str, Any] = {"goal": decision, "thresholds": list(member.thresholds)}
+    for split in ("val", "test"):
+        if split in tables:
+            probs = _stored(predictions_file(output, split), task, member.encoder.num_outputs)
+            y = tables[split].y.reshape(len(probs), -1)
+            found[split] = _at(probs, y, member.thresholds, goal)
+            found[f"{split}_at_0.5"] = _at(probs, y, (0.5,) * probs.shape[1], goal)
+    return found
+
+
+def _at(probs: np.ndarray, y: np.ndarray, thresholds: tuple[float, ...], goal: Goal) -> Any:
+    """Return the figures of the one column, or those of each."""
+    cells = [count_cells(probs[:, index], y[:, index], value) for index, value in enumerate(thresholds)]
+    parts = [figures(part, goal) for part in cells]
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _stored(file: Path, task: Task, num_outputs: int) -> np.ndarray:
+    """Read the probabilities of the positive class, or of each label: the columns before the predictions."""
+    table = pq.read_table(file, page_checksum_verification=True)
+    last = table.num_columns - (1 if task == "binary" else num_outputs)
+    return np.column_stack([table.column(index).to_numpy() for index in range(last - num_outputs, last)])
+
+
+def decision_line(decision: Mapping[str, Any]) -> str:
+    """Say what the threshold of a binary task reaches, with the 95 % interval of each figure.
+
+    >>> at = {"accuracy": 0.9, "precision": 0.75, "recall": 0.6, "f1": 0.667, "intervals": {"f1": [0.6, 0.7]}}
+    >>> decision_line({"goal": "f1", "thresholds": [0.31], "test": at, "test_at_0.5": {**at, "f1": 0.5}})
+    'decision: f1 at threshold 0.3100; on test f1 0.6670 (0.6000 to 0.7000), at 0.5 it is 0.5000'
+    """
+    split = "test" if "test" in decision else "val"
+    found, plain = decision[split], decision[f"{split}_at_0.5"]
+    if isinstance(found, list):
+        places = ", ".join(f"{value:.4f}" for value in decision["thresholds"])
+        return f"decision: {decision['goal']} at thresholds {places}"
+    name = next((name for name in found["intervals"] if decision["goal"].startswith(name)), "f1")
+    low, high = found["intervals"][name]
+    return (
+        f"decision: {decision['goal']} at threshold {decision['thresholds'][0]:.4f}; "
+        f"on {split} {name} {found[name]:.4f} ({low:.4f} to {high:.4f}), at 0.5 it is {plain[name]:.4f}"
+    )

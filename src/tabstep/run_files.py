@@ -1,0 +1,35 @@
+"""The file names of a run and of its model directory, each written down once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+REPORT: Final = "report.json"
+PREDICTIONS: Final = "predictions"
+HISTORY: Final = "metrics.csv"
+PAGE: Final = "report.html"
+ANALYSIS: Final = "analysis.json"
+"""What the page says of the columns, the slices and the rows."""
+CHECKPOINTS: Final = "checkpoints"
+MODEL: Final = "model"
+TENSORBOARD: Final = "tensorboard"
+RANKS: Final = "ranks"
+DONE: Final = "DONE"
+"""Written last: a run that has it has all the others."""
+HYDRA: Final = ".hydra"
+
+# In the model directory.
+MANIFEST: Final = "manifest.json"
+WEIGHTS: Final = "model.safetensors"
+CONFIG: Final = "config.yaml"
+METRICS: Final = "metrics.json"
+
+
+def predictions_file(directory: Path, split: str) -> Path:
+    """Return where the run in ``directory`` has its predictions of a split.
+
+    >>> predictions_file(Path("logs/first"), "val").as_posix()
+    'logs/first/predictions/val.parquet'
+    """
+    return directory / PREDICTIONS / f"{split}.parquet"

@@ -1,0 +1,145 @@
+"""Text that holds numbers and dates as people write them: recognised, and read as what it means.
+
+A format is ``number`` (``$1,200.50``, ``12 %``), ``comma`` (``1.332,3 €``, ``12,5 %``) or a pattern of ``strptime``,
+such as ``%d.%m.%Y``. A per cent sign or a currency is left out: what a column means it means in every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tabstep.errors import UserError
+from tabstep.tables.columns import is_text, to_text, value_type
+
+NULLS: Final = pa.array(["", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])
+
+_SIGNS: Final = r"[\s\x{00A0}\x{202F}$€£¥%']"
+_LEFT_OUT: Final[Mapping[str, str]] = {"number": f"{_SIGNS}|,", "comma": rf"{_SIGNS}|\."}
+_PLAIN: Final = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+_SHAPES: Final[Mapping[str, str]] = {
+    "number": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([,'\s\x{00A0}\x{202F}][0-9]{3})+)(\.[0-9]+)?\s?[$€£¥%]?$",
+    "comma": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([.'\s\x{00A0}\x{202F}][0-9]{3})+)(,[0-9]+)?\s?[$€£¥%]?$",
+}
+_FOUR_DIGITS: Final = r"(^|[^0-9])[0-9]{4}($|[^0-9])"
+_DATES: Final = (
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%d %H:%M",
+    "%d.%m.%Y",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%m/%d/%Y %H:%M",
+    "%Y/%m/%d",
+)
+
+
+def parsed_type(form: str) -> pa.DataType:
+    """Return the type that a column of this format is read as.
+
+    Raises:
+        UserError: there is no such format.
+
+    >>> parsed_type("comma"), parsed_type("%d.%m.%Y"), parsed_type("%d.%m.%Y %H:%M")
+    (DataType(double), DataType(date32[day]), TimestampType(timestamp[s]))
+    """
+    if form in _LEFT_OUT:
+        return pa.float64()
+    if "%" not in form:
+        raise UserError(f"{form!r} is no format: choose number, comma, or a pattern of a date such as %d.%m.%Y")
+    return pa.timestamp("s") if "%H" in form or "%I" in form else pa.date32()
+
+
+def parsed(array: pa.Array, form: str, name: str) -> pa.Array:
+    """Return ``array``, which holds text, as ``parsed_type(form)``; an array of another type is returned as it is.
+
+    Raises:
+        UserError: a value does not have the format.
+
+    >>> parsed(pa.array(["$1,200.50", "12 %", None, "n/a"]), "number", "x").to_pylist()
+    [1200.5, 12.0, None, None]
+    >>> parsed(pa.array(["1.332,3"]), "comma", "x").to_pylist()
+    [1332.3]
+    >>> parsed(pa.array(["31.12.2025"]), "%d.%m.%Y", "x").to_pylist()
+    [datetime.date(2025, 12, 31)]
+    """
+    if not is_text(value_type(array.type)):
+        return array
+    text = _trimmed(to_text(array))
+    dtype = parsed_type(form)
+    if form in _LEFT_OUT:
+        plain = _plain(text, form)
+        _refuse(text, pc.match_substring_regex(plain, _PLAIN), form, name)
+        return plain.cast(dtype)
+    moments = pc.strptime(text, format=form, unit="s", error_is_null=True)
+    _refuse(text, pc.or_(pc.is_valid(moments), pc.is_null(text)), form, name)
+    return moments.cast(dtype)
+
+
+def proposed_format(values: pa.Array) -> str | None:
+    """Return the format that all of some distinct texts have, or None; digits alone may be a code, and stay text.
+
+    >>> proposed_format(pa.array(["1,5", "2.000,75", "-"])), proposed_format(pa.array(["31.12.2025", "13.01.2026"]))
+    ('comma', '%d.%m.%Y')
+    >>> proposed_format(pa.array(["0815", "4711"])), proposed_format(pa.array(["$5", "five"]))
+    (None, None)
+    """
+    text = _trimmed(values).drop_null()
+    if not len(text):
+        return None
+    for form, shape in _SHAPES.items():
+        if _all(pc.match_substring_regex(text, shape)) and _is_written(text, form):
+            return form
+    if not _all(pc.match_substring_regex(text, _FOUR_DIGITS)):  # strptime takes 1.2.3 for a day of the year 3
+        return None
+    moments = (pc.strptime(text, format=form, unit="s", error_is_null=True) for form in _DATES)
+    return next((form for form, found in zip(_DATES, moments, strict=True) if _all(pc.is_valid(found))), None)
+
+
+def _is_written(text: pa.Array, form: str) -> bool:
+    """Tell whether a text has a sign, a mark or a fraction, so that it is a quantity and not a code.
+
+    Of a comma before three digits nobody knows whether it is a mark or a fraction: then the other form must not fit.
+    """
+    if _digits(text):
+        return False
+    return form == "number" or not _all(pc.match_substring_regex(text, _SHAPES["number"]))
+
+
+def _digits(text: pa.Array) -> bool:
+    return _all(pc.match_substring_regex(text, r"^[0-9]+$"))
+
+
+def _all(flags: pa.Array) -> bool:
+    return bool(pc.all(flags).as_py())
+
+
+def _plain(text: pa.Array, form: str) -> pa.Array:
+    plain = pc.replace_substring_regex(text, _LEFT_OUT[form], "")
+    return pc.replace_substring(plain, ",", ".") if form == "comma" else plain
+
+
+def _trimmed(text: pa.Array) -> pa.Array:
+    text = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.is_in(text, value_set=NULLS), pa.scalar(None, pa.string()), text)
+
+
+def _refuse(text: pa.Array, valid: pa.Array, form: str, name: str) -> None:
+    if _all(pc.fill_null(valid, True)):
+        return
+    value = text.filter(pc.invert(pc.fill_null(valid, True)))[0].as_py()
+    raise UserError(f"column {name!r}: {value!r} is not of the format {form!r}: repair it, or change schema.parse")
+
+
+def parsed_batch(batch: pa.RecordBatch, parse: Mapping[str, str]) -> pa.RecordBatch:
+    """Return ``batch`` with the columns of ``parse`` read by their formats, those that are there and hold text."""
+    for index, name in enumerate(batch.schema.names):
+        if name in parse:
+            batch = batch.set_column(index, name, parsed(batch.column(index), parse[name], name))
+    return batch

@@ -1,0 +1,108 @@
+"""Probabilities that mean what they say: a temperature fitted on val, and how far off they are before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from tabstep.models.probabilities import probabilities
+from tabstep.schema import Task
+from tabstep.training.metrics import NAN, check_update, clip
+
+MOST_ROWS = 1_000_000
+"""Rows that one number needs at most; of more, every n-th will do."""
+SPREAD = 0.5
+"""Standard deviation of the logarithm of the temperature before any row is seen: it counts where rows are few."""
+LIMIT = 2.5
+STEPS = 40
+
+
+def fit_temperature(logits: Tensor, y: Tensor, task: Task) -> tuple[float, ...]:
+    """Return the temperature that logits of val are to be divided by; multilabel has one a label.
+
+    Guo et al. 2017 (arXiv:1706.04599), section 4.2: that of the lowest log-loss. Here it is the most probable one under
+    a log-normal prior around 1, for a few dozen rows that are all predicted right would send it to zero. It changes no
+    decision; 1.0 where a logit is not finite.
+
+    **Shape** ``(N, num_outputs)`` and ``y`` as for the loss, on the CPU.
+    """
+    logits = logits.double()
+    count = logits.shape[1] if task == "multilabel" else 1
+    if len(y) == 0 or not bool(logits.isfinite().all()):
+        return (1.0,) * count
+
+    def cost(log_temperature: Tensor) -> Tensor:
+        scaled = probabilities(logits / log_temperature.exp(), task)
+        return _surprise(scaled, y, task).sum(dim=0) + 0.5 * (log_temperature / SPREAD) ** 2
+
+    return tuple(_lowest(cost, count).exp().tolist())
+
+
+def _surprise(probs: Tensor, y: Tensor, task: Task) -> Tensor:
+    """Return ``-log p`` of what happened, ``(N, 1)`` or, multilabel, ``(N, labels)``, float64."""
+    safe = clip(probs)
+    if task == "multiclass":
+        return -safe.gather(1, y.long().unsqueeze(1)).log()
+    surprise = -torch.where(y > 0, safe, 1.0 - safe).log()
+    return surprise.unsqueeze(1) if task == "binary" else surprise
+
+
+def _lowest(cost: Callable[[Tensor], Tensor], count: int) -> Tensor:
+    """Return where ``count`` functions of one number each are lowest in ``[-LIMIT, LIMIT]``, by golden sections."""
+    ratio = (5.0**0.5 - 1.0) / 2.0
+    low, high = torch.full((count,), -LIMIT, dtype=torch.float64), torch.full((count,), LIMIT, dtype=torch.float64)
+    for _ in range(STEPS):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        goes_left = cost(left) <= cost(right)
+        low, high = torch.where(goes_left, low, left), torch.where(goes_left, right, high)
+    return (low + high) / 2.0
+
+
+class CalibrationScores(Metric):
+    """Log-loss and expected calibration error from sums: bounded state, float64.
+
+    The error is the mean over rows of the distance between the mean probability and the share that it came true,
+    within each of ``bins`` equal bins of probability (Guo et al. 2017, equation 3): of the positive class, of the
+    predicted class of several, or of each label of each row.
+
+    >>> scores = CalibrationScores("binary")
+    >>> scores.update(torch.tensor([0.9, 0.9, 0.1, 0.1]), torch.tensor([1, 0, 0, 0]))
+    >>> round(scores.compute()["ece"].item(), 3)
+    0.25
+    """
+
+    full_state_update = False
+    rows: Tensor
+    confidence: Tensor
+    hits: Tensor
+    loss: Tensor
+
+    def __init__(self, task: Task, *, bins: int = 15) -> None:
+        super().__init__()
+        self.task, self.bins = task, bins
+        for name in ("rows", "confidence", "hits"):
+            self.add_state(name, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("loss", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, probs: Tensor, y: Tensor) -> None:
+        check_update(probs, y, self.task)
+        self.loss += _surprise(probs, y, self.task).sum() + 0.0 * probs.sum()
+        if self.task == "multiclass":
+            confidence, chosen = probs.max(dim=1)
+            came_true = chosen == y
+        else:
+            confidence, came_true = probs.flatten(), y.flatten() > 0
+        places = (confidence.nan_to_num(0.0) * self.bins).long().clamp_(0, self.bins - 1)
+        for state, values in ((self.rows, None), (self.confidence, confidence), (self.hits, came_true)):
+            weights = torch.ones_like(confidence) if values is None else values
+            state += torch.bincount(places, weights.double(), minlength=self.bins)
+
+    def compute(self) -> dict[str, Tensor]:
+        count = self.rows.sum()
+        if count == 0 or self.loss.isnan():
+            nan = NAN.to(self.loss.device)
+            return {"log_loss": nan, "ece": nan}
+        return {"log_loss": self.loss / count, "ece": (self.confidence - self.hits).abs().sum() / count}

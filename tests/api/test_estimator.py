@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pickle
+import pickletools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+
+from tabstep import TabstepClassifier
+from tabstep.artifact.save import load
+from tabstep.errors import UserError
+
+FAST = {"trainer": "cpu", "trainer.max_epochs": 3, "optimizer.lr": 0.01, "data.batch_size": 32}
+NO_WEIGHTS = "rows have no weights: sample_weight is refused in one line"
+
+
+@pytest.fixture(autouse=True)
+def own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.normal(40, 10, 160), "job": rng.choice(["nurse", "cook", "pilot"], 160)})
+    frame.loc[::9, "age"] = np.nan
+    return frame
+
+
+@pytest.fixture(scope="module")
+def y(frame: pd.DataFrame) -> Any:
+    return np.where(frame.age.fillna(40).to_numpy() + 15 * (frame.job == "nurse").to_numpy() > 45, "leaves", "stays")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # scikit-learn casts its NaN
+def test_checks_of_scikit_learn() -> None:
+    weights = (
+        "check_sample_weights_pandas_series",
+        "check_sample_weights_not_an_array",
+        "check_sample_weights_list",
+        "check_sample_weights_shape",
+        "check_sample_weights_not_overwritten",
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_all_zero_sample_weights_error",
+    )
+    overrides = {**FAST, "trainer.max_epochs": 8, "callbacks.early_stopping.patience": None}
+    results = check_estimator(
+        TabstepClassifier(overrides=overrides),
+        expected_failed_checks=dict.fromkeys(weights, NO_WEIGHTS),
+        on_skip=None,
+    )
+    by_status = {status: {r["check_name"] for r in results if r["status"] == status} for status in ("xfail", "failed")}
+    assert by_status == {"xfail": set(weights), "failed": set()}
+    assert len(results) > 50
+
+
+def test_fit_predict_and_the_classes(frame: pd.DataFrame, y: Any) -> None:
+    estimator = TabstepClassifier(overrides={**FAST, "trainer.max_epochs": 8}, random_state=0).fit(frame, y)
+    assert estimator.classes_.tolist() == ["leaves", "stays"]
+    assert estimator.feature_names_in_.tolist() == ["age", "job"]
+    probabilities = estimator.predict_proba(frame)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(estimator.predict(frame), estimator.classes_[probabilities.argmax(axis=1)])
+    assert estimator.score(frame, y) > 0.8
+    assert estimator.report_["epochs"] == len(estimator.history_) <= 8
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.predict(frame[["job", "age"]])
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [2.0, 1.0], [True, False], ["b", "a"], [-1, 0, 7]])
+def test_labels_of_every_type(frame: pd.DataFrame, classes: list[Any]) -> None:
+    labels = np.array(classes)[np.arange(len(frame)) % len(classes)]
+    estimator = TabstepClassifier(overrides={**FAST, "trainer.max_epochs": 1}).fit(frame, labels)
+    np.testing.assert_array_equal(estimator.classes_, np.unique(labels))
+    assert estimator.predict(frame).dtype == labels.dtype
+    assert estimator.predict_proba(frame).shape == (len(frame), len(classes))
+
+
+def test_pickle_goes_through_the_files_of_the_model(frame: pd.DataFrame, y: Any) -> None:
+    estimator = TabstepClassifier(overrides=FAST).fit(frame, y)
+    data = pickle.dumps(estimator)
+    named = [argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)]
+    assert not [name for name in named if "torch" in name or "Predictor" in name]
+    np.testing.assert_array_equal(pickle.loads(data).predict_proba(frame), estimator.predict_proba(frame))
+    state = estimator.__getstate__()
+    damaged = {**state, "_files": {**state["_files"], "encoder.json": b"{}"}}
+    with pytest.raises(UserError, match=r"encoder.json is damaged"):
+        clone(estimator).__setstate__(damaged)
+
+
+def test_pipeline_clone_and_cross_validation(frame: pd.DataFrame, y: Any) -> None:
+    pipeline = make_pipeline(
+        FunctionTransformer(lambda X: X.assign(old=X.age > 50)), TabstepClassifier(overrides=FAST, random_state=1)
+    )
+    scores = cross_val_score(clone(pipeline), frame, y, cv=2, scoring="roc_auc")
+    assert scores.shape == (2,)
+    assert scores.min() > 0.6
+    assert clone(pipeline).get_params()["tabstepclassifier__overrides"] == FAST
+
+
+def test_the_directory_keeps_the_run(tmp_path: Path, frame: pd.DataFrame, y: Any) -> None:
+    estimator = TabstepClassifier(overrides=FAST, directory=tmp_path / "run")
+    probabilities = estimator.fit(frame, y).predict_proba(frame)
+    kept = load(tmp_path / "run" / "model")
+    np.testing.assert_allclose(kept.predict_proba(pa.Table.from_pandas(frame)), probabilities, atol=1e-6)
+    assert kept.class_names == ("leaves", "stays")
+    estimator.fit(frame[:80], y[:80])
+    assert (tmp_path / "run" / "previous-1" / "report.json").is_file()
+
+
+def test_a_seed_is_a_seed(frame: pd.DataFrame, y: Any) -> None:
+    first, again, other = (
+        TabstepClassifier(overrides=FAST, random_state=seed).fit(frame, y).predict_proba(frame) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_what_cannot_be_fitted_is_said(frame: pd.DataFrame, y: Any) -> None:
+    with pytest.raises(UserError, match=r"sample_weight: rows have no weights: set loss.class_weights"):
+        TabstepClassifier().fit(frame, y, sample_weight=np.ones(len(y)))
+    with pytest.raises(UserError, match="y: holds only one class"):
+        TabstepClassifier().fit(frame, np.ones(len(y)))
+    with pytest.raises(UserError, match=r"optimizer.lr: expected a number > 0"):
+        TabstepClassifier(overrides={"optimizer.lr": -1}).fit(frame, y)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.conftest import make_table
+
+from tabstep.config.compose import composed
+from tabstep.config.parse import parse
+from tabstep.entry import config_dir
+from tabstep.errors import ProblemsError
+from tabstep.run.prepare import Prepared, prepare
+from tabstep.run.run import run
+from tabstep.run_files import REPORT, predictions_file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "steps", "val_rows", "test_rows"),
+    [
+        (["trainer.fast_dev_run=true"], 1, 1, 8, 8),
+        (["trainer.max_epochs=2", "trainer.limit_train_batches=3"], 2, 6, 60, 60),
+        (["trainer.max_epochs=1", "trainer.limit_val_batches=2", "trainer.limit_test_batches=1"], 1, 14, 16, 8),
+    ],
+)
+def test_limits_count_batches_of_each_split(
+    tiny_data: Path, tmp_path: Path, overrides: list[str], epochs: int, steps: int, val_rows: int, test_rows: int
+) -> None:
+    """The table has 200, 60 and 60 rows."""
+    places = [f"paths.output_dir={tmp_path}/run", f"paths.cache_dir={tmp_path}/cache"]
+    data = [f"data.path={tiny_data}", "schema.label=label", "data.batch_size=15", "data.eval_batch_size=8"]
+    config = composed([*places, *data, *overrides], [config_dir()])
+    run(parse(config), config)
+    report = json.loads((tmp_path / "run" / REPORT).read_text())
+    history = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    column = history[0].split(",").index("step")
+    assert report["epochs"] == epochs == len(history) - 1
+    assert float(history[-1].split(",")[column]) == steps
+    for split, rows in (("val", val_rows), ("test", test_rows)):
+        assert pq.read_metadata(predictions_file(tmp_path / "run", split)).num_rows == rows
+
+
+def test_val_is_held_out_by_group_and_rows_without_a_label_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_table(300)
+    labels = pa.array([None if row % 10 == 0 else value for row, value in enumerate(table["label"].to_pylist())])
+    table = table.set_column(table.schema.get_field_index("label"), "label", labels)
+    table = table.append_column("customer", pa.array([row // 6 for row in range(300)]))
+    pq.write_table(table, tmp_path / "train.parquet")
+    places = [f"paths.output_dir={tmp_path}/run", f"paths.cache_dir={tmp_path}/cache"]
+    data = [f"data.train={tmp_path}/train.parquet", "schema.label=label", "trainer.fast_dev_run=true"]
+    ways = ["data.drop_unlabeled=true", "data.split.group=customer", "schema.id=row_id", "schema.drop=[customer]"]
+    config = composed([*places, *data, *ways, "data.eval_batch_size=1000", "report=none"], [config_dir()])
+    run(parse(config), config)
+    said = capsys.readouterr().out
+    assert "data.drop_unlabeled: 30 rows of train have no label and are left out" in said
+    assert "held out, whole groups of 'customer', stratified, seed 42" in said
+    held = pq.read_table(predictions_file(tmp_path / "run", "val"))["row_id"].to_pylist()
+    customers = {int(row.split("-")[1]) // 6 for row in held}
+    assert 45 <= len(held) <= 63
+    assert len(held) == sum(5 if any((6 * c + r) % 10 == 0 for r in range(6)) else 6 for c in customers)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.split.group=a", "data.split.time=b"], r"data\.split: group and time are both set"),
+        (["data.split.time=b", "data.val=x", "data.train=y"], r"data\.split: says how val is held out of train"),
+    ],
+)
+def test_ways_to_split_that_contradict_each_other(overrides: list[str], message: str) -> None:
+    with pytest.raises(ProblemsError, match=message):
+        parse(composed([*overrides, "paths.output_dir=x"], [config_dir()]))
+
+
+def write_split(directory: Path, rows: int, seed: int) -> None:
+    """A table whose label follows from a pair of categories, a shop's number and an amount in text."""
+    rng = np.random.default_rng(seed)
+    first, second, shop = rng.integers(0, 15, rows), rng.integers(0, 15, rows), rng.integers(0, 80, rows)
+    known = np.random.default_rng(99)
+    score = known.normal(0, 1.5, (15, 15))[first, second] + known.normal(0, 1.5, 80)[shop]
+    columns = {
+        "a": [f"a{value}" for value in first],
+        "b": [f"b{value}" for value in second],
+        "shop": shop,
+        "amount": [f"${value:,.2f}" for value in rng.lognormal(7, 1, rows)],
+        "day": pa.array(rng.integers(18_000, 18_100, rows).astype(np.int32), pa.date32()),
+        "y": (rng.random(rows) < 1 / (1 + np.exp(-score))).astype(int),
+    }
+    pq.write_table(pa.table(columns), directory / f"{seed}.parquet")
+
+
+@pytest.fixture
+def two_splits(tmp_path: Path) -> list[str]:
+    write_split(tmp_path, 6_000, 0)
+    write_split(tmp_path, 500, 1)
+    return [f"data.train={tmp_path}/0.parquet", f"data.val={tmp_path}/1.parquet", "schema.label=y"]
+
+
+def prepared(overrides: list[str], cache: Path) -> tuple[Prepared, list[str]]:
+    settings = parse(composed(overrides, [config_dir()]))
+    shown: list[str] = []
+    found = prepare(settings.data, settings.schema, seed=0, cache_dir=cache, show=lambda text: shown.append(str(text)))
+    return found, shown
+
+
+def test_what_values_say_is_fitted_and_told(two_splits: list[str], tmp_path: Path) -> None:
+    found, shown = prepared([*two_splits, "+schema.parse={amount: number}"], tmp_path / "cache")
+    assert found.schema.numeric == ("shop", "amount", "day")
+    assert [column.name for column in found.encoder.spikes] == ["shop"]
+    assert [list(column.codes) for column in found.encoder.times] == [["weekday", "month"]]
+    assert "rate of 1 by a and b" in found.encoder.input_names
+    told = "\n".join(shown)
+    assert "shop: 80 values have codes too: rates of single values leave " in told
+    assert "day: read as weekday, month and elapsed time" in told
+    assert "rate of y by a and b: leaves " in told
+
+
+def test_statistics_and_parse_have_an_effect(two_splits: list[str], tmp_path: Path) -> None:
+    found, _ = prepared([*two_splits, "data.encoder.statistics=false"], tmp_path / "cache")
+    assert found.encoder.statistics == ()
+    assert "amount" in found.schema.categorical
