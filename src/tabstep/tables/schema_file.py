@@ -67,15 +67,16 @@ def proposed(schema: Schema, rows: Sequence[Row], facts: Mapping[str, ColumnFact
     found_id = schema.id
     result = []
     for row in rows:
-        row = replace(row, facts=facts.get(row.column))
-        if row.facts is not None and row.role == "categorical" and row.why.startswith("type "):
-            if row.facts.form is not None:
-                parse[row.column] = row.facts.form
-                row = replace(row, role="numeric", why=f"text of the format {row.facts.form}: schema.parse reads it")
-            elif row.facts.unique and found_id is None:
+        found = facts.get(row.column)
+        row = replace(row, facts=found)
+        if found is not None and row.role == "categorical" and row.why.startswith("type "):
+            if found.form is not None:
+                parse[row.column] = found.form
+                row = replace(row, role="numeric", why=f"text of the format {found.form}: schema.parse reads it")
+            elif found.unique and found_id is None:
                 found_id = row.column
                 row = replace(row, role="id", why="every value differs")
-            elif row.facts.unique:
+            elif found.unique:
                 row = replace(row, role="left out", why="every value differs, and there is an id")
         result.append(row)
     role = {row.column: row.role for row in result}
