@@ -92,14 +92,14 @@ def _schema(options: Namespace) -> None:
     from rich.console import Console
 
     from tabstep.entry import config_dir
-    from tabstep.tables.infer_schema import Declared, schema_table
+    from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 
     labels: list[str] | None = options.label
     stated = Declared(id=options.id, label=labels[0] if labels is not None and len(labels) == 1 else labels)
     directory = Path(options.conf_dir) / "schema"
     path, rows = write_schema_file(options.table, options.name, directory, stated, overwrite=options.overwrite)
-    Console().print(schema_table(rows))
+    Console().print(schema_table(rows), values_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
 

@@ -17,7 +17,7 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tabstep.config.secrets import hidden, redacted
+from tabstep.config.secrets import redacted
 from tabstep.config.settings import Settings
 from tabstep.errors import StoppedError, UserError
 from tabstep.sweep.best import command_to_go_on, standalone
@@ -117,14 +117,7 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     texts = [*given(raw["params"]), *remote, *arguments]
     space = parse_space(texts, composer.loader, seed=options.seed)
     proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
-    return Plan(
-        composer,
-        options,
-        space,
-        proposer,
-        _header(options, space, base, hidden(redacted(command_to_go_on(composer), os.environ))),
-        tuned,
-    )
+    return Plan(composer, options, space, proposer, _header(options, space, base, command_to_go_on(composer)), tuned)
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
