@@ -17,8 +17,9 @@ from tabstep.analysis.attributions import attribute, column_shares, log_odds, me
 from tabstep.artifact.predictor import Member
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
-from tabstep.models import MLP, ResNet
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.models.mlp import MLP
+from tabstep.models.resnet import ResNet
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
 
