@@ -20,6 +20,9 @@ from tabstep.errors import RetryError, StoppedError, UserError
 SOURCE = str(Path(entry.__file__).resolve().parent.parent)
 
 
+SPLITS = (("train", "a"), ("val", "b"))
+
+
 @dataclass
 class Runs:
     """Stands in for ``tabstep.run.run``: remembers what it was given, and fails as it is told."""
@@ -146,6 +149,13 @@ def test_a_sweep_of_failing_jobs_ends_with_their_code(runs: Runs, capsys: pytest
 MISTAKES = [
     (["trainer.max_epoch=3"], ["trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"]),
     (["+trainer.max_epoch=3"], ["trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"]),
+    (["data.path=nothing"], ["data.path: no such directory: nothing"]),
+    (["data.train=a.csv", "data.val=b.csv"], [f"data.{k}: no such file or directory: {f}.csv" for k, f in SPLITS]),
+    (["epochs=3", "batch_size=8", "lr=1"], [
+        "epochs: no such key (got 3): did you mean 'trainer.max_epochs'?",
+        "batch_size: no such key (got 8): did you mean 'data.batch_size'?",
+        "lr: no such key (got 1): did you mean 'optimizer.lr'?",
+    ]),
     (["model=rsnet"], ["model: no such option, got 'rsnet': did you mean 'resnet'?"]),
     (["model.expansion=2"], ["model.expansion: no such key in the composed configuration: it belongs to model=resnet"]),
     (["+model.expansion=2"], ["model.expansion: mlp has no such key (got 2): it belongs to model=resnet"]),
@@ -166,7 +176,7 @@ MISTAKES = [
         [
             "sed: no such key (got 1): did you mean 'seed'?",
             "optimizer: no such option, got 'adamv': did you mean 'adamw'?",
-            "data.batch_size: expected a whole number >= 1, got 0",
+            "data.batch_size: expected auto or a whole number >= 1, got 0",
             "schema.id, schema.label: column 'a' has several roles: give it one",
             "resume: expected auto, must, never or the path of a checkpoint, got 'atuo': did you mean 'auto'?",
         ],
@@ -266,7 +276,13 @@ HEAVY = ("torch", "lightning", "pyarrow", "numpy", "torchmetrics")
 
 @pytest.mark.parametrize(
     ("argv", "code"),
-    [(["--cfg", "job"], 0), (["--help"], 0), (["trainer.max_epoch=3"], 2), (["optimizer.lr=abc", "model=resnet"], 2)],
+    [
+        (["--cfg", "job"], 0),
+        (["--help"], 0),
+        (["trainer.max_epoch=3"], 2),
+        (["optimizer.lr=abc", "model=resnet"], 2),
+        (["data.path=nothing"], 2),
+    ],
 )
 def test_nothing_heavy_is_imported(argv: list[str], code: int) -> None:
     program = f"""

@@ -110,20 +110,25 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", help="column whose values are to be equally frequent in all splits")
     parser.add_argument("--val", type=float, default=0.16, metavar="SHARE", help="(default: %(default)s)")
     parser.add_argument("--test", type=float, default=0.2, metavar="SHARE", help="(default: %(default)s)")
+    parser.add_argument("--group", help="column whose equal values stay in one split, as customer")
+    parser.add_argument("--time", help="column by which the latest rows are test, those before them val")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def _split(options: Namespace) -> None:
     from tabstep.tables.split_file import split_table
+    from tabstep.tables.splits import Cut
 
+    if options.group and options.time:
+        raise UserError("--group and --time: choose one of them")
+    label = () if options.label is None else (options.label,)
     counts = split_table(
         options.table,
         options.out,
-        label=options.label,
+        cut=Cut(label=label, group=options.group, time=options.time, seed=options.seed),
         val_share=options.val,
         test_share=options.test,
-        seed=options.seed,
         overwrite=options.overwrite,
     )
     rows = ", ".join(f"{count} rows of {split}" for split, count in counts.items())
@@ -215,7 +220,7 @@ def _explain(options: Namespace) -> None:
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep, which gets report.html")
-    parser.add_argument("--rows", type=_count, default=2_000, metavar="N", help="of val that are looked at, at most")
+    parser.add_argument("--rows", type=_count, default=1_000, metavar="N", help="of val for importance and dependence")
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="what is left by then is left out")
 
 
@@ -263,6 +268,22 @@ def _config_schema(options: Namespace) -> None:
     print(json.dumps(experiment_schema() if options.experiment else json_schema(), indent=2))
 
 
+def _completion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh"], help="the script is the same for both")
+
+
+def _completion(options: Namespace) -> None:
+    from tabstep.config.completion import completion_script
+    from tabstep.entry import config_dir
+
+    flags = {}
+    for name, command in COMMANDS.items():
+        parser = Parser(prog=name)
+        command.arguments(parser)
+        flags[name] = sorted(parser._option_string_actions)
+    print(completion_script(flags, [config_dir()]), end="")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
@@ -278,6 +299,7 @@ COMMANDS = {
     "explain": Command("show which columns matter to a model, how, and why a row is so", _explain_arguments, _explain),
     "report": Command("make the page of a run or a sweep, report.html", _report_arguments, _report),
     "open": Command("show the page of a run or a sweep in a browser", _open_arguments, _open),
+    "completion": Command("print a script that completes commands and keys", _completion_arguments, _completion),
     "config-schema": Command("print the JSON Schema of the configuration", _config_schema_arguments, _config_schema),
 }
 

@@ -117,7 +117,9 @@ def test_page_says_what_the_run_left(runs: Runs, task: str) -> None:
             value, low, _, high = rows[split][place].split()
             assert float(value) == pytest.approx(report[f"{split}_{name}"], abs=6e-5)
             assert float(low) <= float(value) <= float(high)
-    assert set(rows) == {"split", "train", "val", "test"}
+    assert list(rows)[:4] == ["split", "train", "val", "test"]
+    for name, scores in report["baselines"].items():
+        assert float(rows[f"{name} on test"][3]) == pytest.approx(scores["test_log_loss"], abs=6e-5)
     assert page.tags.count("svg") >= 6
     assert page.tags.count("script") == 1
     assert not (directory / "report.html").read_text().count("<script>alert")

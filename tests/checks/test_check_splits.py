@@ -15,7 +15,7 @@ from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.errors import ProblemsError
 from tabstep.schema import Schema
 from tabstep.tables.source import ParquetSource, open_source
-from tabstep.tables.splits import hold_out
+from tabstep.tables.splits import Cut, hold_out
 
 SCHEMA = Schema(id="id", label=("y",), numeric=("x",), categorical=("c",))
 Table = dict[str, Any]
@@ -214,7 +214,7 @@ def test_the_same_file_in_two_splits_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_two_parts_of_a_held_out_share_are_no_error(tmp_path: Path) -> None:
-    train, val = hold_out(sources(tmp_path, tables())["train"], ["y"], 0.2, seed=0)
+    train, val = hold_out(sources(tmp_path, tables())["train"], Cut(label=("y",)), 0.2)
     assert not bad(check_splits({"train": train, "val": val}, SCHEMA))
 
 

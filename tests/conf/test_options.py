@@ -71,7 +71,7 @@ def test_file_is_plain_and_short(file: Path) -> None:
     assert text.endswith("\n")
     # what a SageMaker job can be asked for is one flat list
     if file.parent.name not in ("job_logging", "launch") and file.name != "train.yaml":
-        assert sum(not line.startswith("#") for line in text.splitlines()) <= 16
+        assert sum(not line.startswith("#") for line in text.splitlines()) <= 20
 
 
 def test_sagemaker_variables_stand_in_one_place() -> None:

@@ -209,6 +209,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     low, high = (limits.ge if limits.ge is not None else limits.gt), (limits.le if limits.le is not None else limits.lt)
     plain: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
         str: lambda: st.text(max_size=5).filter(lambda text: text != "???"),
+        Any: lambda: st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists),
         bool: st.booleans,
         type(None): st.none,
         int: lambda: st.integers(low, high),

@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.conftest import make_table
 
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
+from tabstep.errors import ProblemsError
 from tabstep.run.prepare import Prepared, prepare
 from tabstep.run.run import run
 from tabstep.run_files import REPORT, predictions_file
@@ -39,6 +41,40 @@ def test_limits_count_batches_of_each_split(
     assert float(history[-1].split(",")[column]) == steps
     for split, rows in (("val", val_rows), ("test", test_rows)):
         assert pq.read_metadata(predictions_file(tmp_path / "run", split)).num_rows == rows
+
+
+def test_val_is_held_out_by_group_and_rows_without_a_label_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = make_table(300)
+    labels = pa.array([None if row % 10 == 0 else value for row, value in enumerate(table["label"].to_pylist())])
+    table = table.set_column(table.schema.get_field_index("label"), "label", labels)
+    table = table.append_column("customer", pa.array([row // 6 for row in range(300)]))
+    pq.write_table(table, tmp_path / "train.parquet")
+    places = [f"paths.output_dir={tmp_path}/run", f"paths.cache_dir={tmp_path}/cache"]
+    data = [f"data.train={tmp_path}/train.parquet", "schema.label=label", "trainer.fast_dev_run=true"]
+    ways = ["data.drop_unlabeled=true", "data.split.group=customer", "schema.id=row_id", "schema.drop=[customer]"]
+    config = composed([*places, *data, *ways, "data.eval_batch_size=1000", "report=none"], [config_dir()])
+    run(parse(config), config)
+    said = capsys.readouterr().out
+    assert "data.drop_unlabeled: 30 rows of train have no label and are left out" in said
+    assert "held out, whole groups of 'customer', stratified, seed 42" in said
+    held = pq.read_table(predictions_file(tmp_path / "run", "val"))["row_id"].to_pylist()
+    customers = {int(row.split("-")[1]) // 6 for row in held}
+    assert 45 <= len(held) <= 63
+    assert len(held) == sum(5 if any((6 * c + r) % 10 == 0 for r in range(6)) else 6 for c in customers)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.split.group=a", "data.split.time=b"], r"data\.split: group and time are both set"),
+        (["data.split.time=b", "data.val=x", "data.train=y"], r"data\.split: says how val is held out of train"),
+    ],
+)
+def test_ways_to_split_that_contradict_each_other(overrides: list[str], message: str) -> None:
+    with pytest.raises(ProblemsError, match=message):
+        parse(composed([*overrides, "paths.output_dir=x"], [config_dir()]))
 
 
 def write_split(directory: Path, rows: int, seed: int) -> None:

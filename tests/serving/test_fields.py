@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.serving.fields import Field, to_table
-from tabstep.serving.requests import RequestError, read_request
+from tabstep.serving.request_error import RequestError
+from tabstep.serving.requests import read_request
 from tabstep.tables.columns import ValueKind, fits, to_float64
 
 TEXT = Field(name='a "name", hard', kind="text", dtype=pa.string(), exact=True)

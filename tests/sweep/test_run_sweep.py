@@ -220,7 +220,7 @@ def test_two_objectives(sweep: Sweep, runs: Runs, ledger: Read) -> None:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["trainer.max_epochs=9"], "hydra.sweep.dir: trainer.max_epochs was 40, now it is 9"),
+        (["trainer.max_epochs=9"], "hydra.sweep.dir: trainer.max_epochs was None, now it is 9"),
         (["seed=1,2,3"], "hydra.sweep.dir: seed was choice(1,2), now it is choice(1,2,3)"),
         (["seed=1", "optimizer.lr=1,2"], "hydra.sweep.dir: seed was choice(1,2), now it is not swept"),
         (["objective=val_f1"], "hydra.sweep.dir: hydra.sweeper.objectives was ['val_auroc'], now it is ['val_f1']"),

@@ -10,6 +10,7 @@ import pytest
 from tabstep.errors import UserError
 from tabstep.tables.source import open_source
 from tabstep.tables.split_file import split_table
+from tabstep.tables.splits import Cut
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_three_files_hold_every_row_once_with_equal_shares_of_the_classes(table: Path, tmp_path: Path) -> None:
-    counts = split_table(str(table), tmp_path / "out", label="y", val_share=0.16, test_share=0.2, seed=3)
+    counts = split_table(str(table), tmp_path / "out", cut=Cut(label=("y",), seed=3), val_share=0.16, test_share=0.2)
     assert counts == {"train": 640, "val": 160, "test": 200}
     parts = {split: pq.read_table(tmp_path / "out" / split / f"{split}.parquet") for split in counts}
     assert {split: part["y"].to_pylist().count("yes") for split, part in parts.items()} == {
@@ -41,7 +42,7 @@ def test_three_files_hold_every_row_once_with_equal_shares_of_the_classes(table:
 
 
 def test_pages_carry_checksums_and_row_groups_are_filled(table: Path, tmp_path: Path) -> None:
-    split_table(str(table), tmp_path / "out", label=None, val_share=0.0, test_share=0.2)
+    split_table(str(table), tmp_path / "out", cut=Cut(), val_share=0.0, test_share=0.2)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test", "train"]
     path = tmp_path / "out" / "train" / "train.parquet"
     assert pq.ParquetFile(path).num_row_groups == 1
@@ -54,7 +55,7 @@ def test_pages_carry_checksums_and_row_groups_are_filled(table: Path, tmp_path: 
 
 def test_csv(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n" + "1,a\n2,b\n" * 50, encoding="utf-8")
-    assert split_table(str(tmp_path / "t.csv"), tmp_path, label="y", val_share=0.1, test_share=0.1) == {
+    assert split_table(str(tmp_path / "t.csv"), tmp_path, cut=Cut(label=("y",)), val_share=0.1, test_share=0.1) == {
         "train": 80,
         "val": 10,
         "test": 10,
@@ -64,9 +65,9 @@ def test_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label": "why"}, "column 'why' is missing"),
-        ({"label": "y", "val_share": 0.6, "test_share": 0.4}, "together below 1"),
-        ({"label": "y", "val_share": 0.0001}, "val would have none of the 1000 rows"),
+        ({"cut": Cut(label=("why",))}, "column 'why' is missing"),
+        ({"cut": Cut(label=("y",)), "val_share": 0.6, "test_share": 0.4}, "together below 1"),
+        ({"cut": Cut(label=("y",)), "val_share": 0.0001}, "val would have none of the 1000 rows"),
     ],
 )
 def test_mistakes_write_nothing(table: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
@@ -76,7 +77,7 @@ def test_mistakes_write_nothing(table: Path, tmp_path: Path, options: dict[str, 
 
 
 def test_what_is_there_is_not_overwritten_unasked(table: Path, tmp_path: Path) -> None:
-    split_table(str(table), tmp_path / "out", label="y")
+    split_table(str(table), tmp_path / "out", cut=Cut(label=("y",)))
     with pytest.raises(UserError, match="exists already"):
-        split_table(str(table), tmp_path / "out", label="y")
-    assert split_table(str(table), tmp_path / "out", label="y", val_share=0.5, overwrite=True)["val"] == 500
+        split_table(str(table), tmp_path / "out", cut=Cut(label=("y",)))
+    assert split_table(str(table), tmp_path / "out", cut=Cut(label=("y",)), val_share=0.5, overwrite=True)["val"] == 500

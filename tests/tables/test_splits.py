@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from tabstep.errors import UserError
 from tabstep.tables.source import open_source
-from tabstep.tables.splits import draw, hold_out, label_strata, locate_splits
+from tabstep.tables.splits import (
+    Cut,
+    cut_rows,
+    draw,
+    draw_groups,
+    draw_latest,
+    hold_out,
+    label_strata,
+    labeled,
+    locate_splits,
+)
 
 
 def touch(root: Path, *names: str) -> str:
@@ -99,17 +109,72 @@ def test_hold_out_is_stratified_and_complete(tmp_path: Path) -> None:
     table = pa.table({"row": np.arange(1000), "y": labels})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=90)
     source = open_source(str(tmp_path), split="train")
-    train, val = hold_out(source, ["y"], 0.2, seed=0)
+    train, val = hold_out(source, Cut(label=("y",)), 0.2)
     codes, names = label_strata(val, "y")
     assert dict(zip(names, np.bincount(codes).tolist(), strict=True)) == {"a": 140, "b": 50, None: 10}
     rows = [b.column(0).to_pylist() for part in (train, val) for b in part.batches(["row"])]
     assert sorted(row for batch in rows for row in batch) == list(range(1000))
     assert (train.split, val.split) == ("train", "val")
-    several = hold_out(source, ["y", "row"], 0.1, seed=0)[1]
+    several = hold_out(source, Cut(label=("y", "row")), 0.1)[1]
     assert several.num_rows == 100
 
 
 def test_hold_out_leaves_no_split_empty(tmp_path: Path) -> None:
     pq.write_table(pa.table({"y": [0, 1]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"data.val_share: 0.1 of 2 rows leaves a split without rows"):
-        hold_out(open_source(str(tmp_path), split="train"), ["y"], 0.1, seed=0)
+        hold_out(open_source(str(tmp_path), split="train"), Cut(label=("y",)), 0.1)
+
+
+@given(groups=st.lists(st.integers(0, 30), min_size=1, max_size=200), seed=st.integers(0, 5))
+def test_a_group_is_never_cut(groups: list[int], seed: int) -> None:
+    codes = np.unique(groups, return_inverse=True)[1]
+    part = draw_groups(codes, codes % 2, [0.2, 0.1], seed)
+    assert all(len(set(part[codes == group])) == 1 for group in set(codes))
+
+
+def test_shares_of_groups_are_those_of_their_rows_in_each_class() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 20, 1000)
+    groups = np.repeat(np.arange(1000), sizes)
+    classes = np.repeat(rng.random(1000) < 0.3, sizes).astype(np.int64)
+    part = draw_groups(groups, classes, [0.2, 0.1], seed=1)
+    for number, share in ((1, 0.2), (2, 0.1)):
+        for code in (0, 1):
+            found = np.mean(part[classes == code] == number)
+            assert found == pytest.approx(share, abs=20 / np.count_nonzero(classes == code))
+    assert not np.array_equal(part, draw_groups(groups, classes, [0.2, 0.1], seed=2))
+
+
+@given(times=st.lists(st.integers(0, 50), min_size=1, max_size=200))
+def test_no_row_of_a_later_split_is_earlier(times: list[int]) -> None:
+    values = np.array(times)
+    part = draw_latest(values, [0.2, 0.1])
+    later = {0: values[part == 0], 1: values[part == 1], 2: values[part == 2]}
+    for first, second in ((0, 1), (1, 2), (0, 2)):
+        if len(later[first]) and len(later[second]):
+            assert later[first].max() < later[second].min()
+
+
+def test_a_split_by_time_has_its_share_where_no_times_are_equal() -> None:
+    part = draw_latest(np.random.default_rng(0).permutation(1000), [0.16, 0.2])
+    assert np.bincount(part).tolist() == [640, 160, 200]
+
+
+def test_columns_of_groups_and_times_are_named_where_they_are_missing(tmp_path: Path) -> None:
+    days = pa.array([1, 2, None], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"day": days, "y": [0, 1, 0]}), tmp_path / "t.parquet")
+    source = open_source(str(tmp_path), split="train")
+    with pytest.raises(UserError, match=r"data.train: has no column 'days' to split by time: did you mean 'day'"):
+        cut_rows(source, Cut(time="days"), [0.2])
+    with pytest.raises(UserError, match=r"data.train: has no column 'user' to split by group"):
+        cut_rows(source, Cut(group="user"), [0.2])
+    with pytest.raises(UserError, match=r"data.train: row 2 has no 'day', by which it is split"):
+        cut_rows(source, Cut(time="day"), [0.2])
+
+
+def test_rows_without_a_label_are_left_out(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"row": [0, 1, 2, 3], "y": ["a", None, "b", None]}), tmp_path / "t.parquet")
+    source = open_source(str(tmp_path), split="val")
+    kept = labeled(source, ["y"])
+    assert [batch.column(0).to_pylist() for batch in kept.batches(["row"])] == [[0, 2]]
+    assert labeled(kept, ["y"]) is kept

@@ -27,7 +27,7 @@ from tabstep.run_files import ANALYSIS, HYDRA, MANIFEST, MODEL, PAGE, REPORT, pr
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.source import ParquetSource, open_source
-from tabstep.tables.splits import hold_out, locate_splits
+from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
 PREDICTED_ROWS: Final = 200_000
 Show = Callable[[str], None]
@@ -90,9 +90,14 @@ def stored_sources(run: StoredRun) -> dict[str, ParquetSource]:
     sources: dict[str, ParquetSource] = {
         split: open_source(place, split=split, partitioning=data["partitioning"]) for split, place in locations.items()
     }
+    if data.get("drop_unlabeled"):
+        label = _encoder(_model(run)).schema.label
+        sources = {split: labeled(source, label) for split, source in sources.items()}
     if "val" not in sources:
         label = _encoder(_model(run)).schema.label
-        sources["train"], sources["val"] = hold_out(sources["train"], label, data["val_share"], seed)
+        by = data.get("split", {})
+        cut = Cut(label=label, group=by.get("group"), time=by.get("time"), seed=seed)
+        sources["train"], sources["val"] = hold_out(sources["train"], cut, data["val_share"])
     return sources
 
 

@@ -141,8 +141,8 @@ class Predictor:
     ) -> int:
         """Stream files into one file with memory bounded by ``batch_rows``; return the number of rows.
 
-        ``out`` ends in .parquet or .csv (.csv.gz, .csv.zst), and appears under its name when it is complete; of several
-        at once into one file, one stays whole.
+        ``out`` ends in .parquet or .csv (.csv.gz, .csv.zst). It appears under its name when it is complete; of several
+        calls at once into one file, one stays whole.
 
         Raises:
             UserError: as ``predict``, or ``out`` is one of the files that are read, no file, or cannot be written.

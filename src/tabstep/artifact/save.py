@@ -9,6 +9,7 @@
 ``config.yaml``        the resolved configuration of the run
 ``metrics.json``       scores of the run
 ``versions.json``      what it was trained with
+``MODEL_CARD.md``      all of that for a person
 ``golden.parquet``     a few raw rows and the probabilities that must come out
 ``manifest.json``      format, and the SHA-256 of each file above
 ``code/``              what SageMaker's containers serve it with; a service may put another handler in its place
@@ -43,6 +44,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from tabstep import __version__
+from tabstep.artifact.model_card import CARD, model_card
 from tabstep.artifact.predictor import Member, Predictor
 from tabstep.artifact.serving_code import CODE, PACKAGE, write_code
 from tabstep.encoding.encoder import Encoder
@@ -185,6 +187,9 @@ def _finish(
     pq.write_table(
         pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
     )
+    architectures = [_architecture(path).name for path in _member_weights(temporary)]
+    card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=versions())
+    (temporary / CARD).write_text(card, encoding="utf-8")
     plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
     write_code(temporary / CODE, sorted(plugins))
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())

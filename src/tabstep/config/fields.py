@@ -15,6 +15,7 @@ _TYPE_NAMES = {  # of one value, of several
     float: ("a number", "numbers"),
     bool: ("true or false", "true or false"),
     type(None): ("null", "null"),
+    Any: ("any value", "any values"),
 }
 
 
@@ -82,13 +83,19 @@ def is_mapping(annotation: Any) -> bool:
 
 
 def is_own_key(path: str) -> bool:
-    """Tell whether a dotted key lies directly in a mapping with keys of the user's own.
+    """Tell whether a dotted key lies in a mapping with keys of the user's own: in one of any value at any depth.
 
     >>> is_own_key("launch.environment.MY_VARIABLE"), is_own_key("launch.environment")
     (True, False)
+    >>> is_own_key("launch.request.RetryStrategy.MaximumRetryAttempts"), is_own_key("launch.environment.A.B")
+    (True, False)
     """
-    above = key_paths().get(path.rpartition(".")[0])
-    return above is not None and is_mapping(above[0])
+    mapping = path.rpartition(".")[0]
+    depth = 1
+    while mapping and mapping not in key_paths():
+        mapping, depth = mapping.rpartition(".")[0], depth + 1
+    above = key_paths().get(mapping)
+    return above is not None and is_mapping(above[0]) and (depth == 1 or item(above[0]) is Any)
 
 
 def describe(annotation: Any) -> str:

@@ -65,6 +65,8 @@ def _value(annotation: Any) -> dict[str, Any]:
         names = tuple(name for group in fields.groups(annotation) for name in fields.names_of(group))
         return {"anyOf": [_object(m, names) if fields.groups(m) else _value(m) for m in members]}
     base = fields.bare(annotation)
+    if base is Any:
+        return {}
     if fields.groups(annotation):
         return _object(base, ())
     if get_origin(base) is Literal:

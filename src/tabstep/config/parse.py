@@ -7,6 +7,7 @@ import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import Any, Literal, get_args, get_origin
 
@@ -144,12 +145,27 @@ def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any
             inner = fields.item(member)
             return [_convert(inner, each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
         if isinstance(value, Mapping) and fields.is_mapping(member):
-            inner = fields.item(member)
-            return {str(key): _convert(inner, each, f"{path}.{key}", problems) for key, each in value.items()}
+            return _mapping(fields.item(member), value, path, problems)
         if _fits(member, value):
             return float(value) if fields.bare(member) is float else value
     problems.append(f"{path}: expected {fields.describe(annotation)}, got {shown(value)}{_hint(annotation, value)}")
     return None
+
+
+def _mapping(inner: Any, value: Mapping[str, Any], path: str, problems: list[str]) -> dict[str, Any]:
+    convert = _plain if inner is Any else partial(_convert, inner)
+    return {str(key): convert(each, f"{path}.{key}", problems) for key, each in value.items()}
+
+
+def _plain(value: Any, path: str, problems: list[str]) -> Any:
+    """Take a value of any depth as it is, as long as all of it is known."""
+    if isinstance(value, Unresolved):
+        problems.append(f"{path}: {value.reason}")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, f"{path}.{key}", problems) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
+    return value
 
 
 def _fits(member: Any, value: Any) -> bool:

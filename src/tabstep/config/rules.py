@@ -156,12 +156,20 @@ def _decision(decision: str | None) -> Iterator[str]:
             yield f"decision: {error}"
 
 
+def _split(data: DataSettings) -> Iterator[str]:
+    if data.split.group is not None and data.split.time is not None:
+        yield "data.split: group and time are both set: choose one of them"
+    if data.val is not None and (data.split.group, data.split.time) != (None, None):
+        yield "data.split: says how val is held out of train, but data.val is set: set one of the two back"
+
+
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema",), _columns),
     (("schema",), _task),
     (("schema",), _classes),
     (("schema", "loss"), _loss),
     (("data",), _locations),
+    (("data",), _split),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tabstep.run_files import CHECKPOINTS, MODEL
 
@@ -84,11 +84,19 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """How val is held out of train where there is none."""
+
+    group: Annotated[str | None, Doc("column whose equal values stay in one split, as customer")] = None
+    time: Annotated[str | None, Doc("column by which the latest rows are held out")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where the tables are and how they are cut into batches. With no location at all: the built-in table."""
 
-    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet, … in it")] = None
-    train: Annotated[str | None, Doc("parquet file, directory of parquet files or glob")] = None
+    path: Annotated[str | None, Doc("directory with train/, val/ and test/, or train.parquet or .csv, … in it")] = None
+    train: Annotated[str | None, Doc("parquet or CSV: a file, a directory or a glob")] = None
     val: Annotated[str | None, Doc("as train; null holds out val_share of train")] = None
     test: Annotated[str | None, Doc("as train; null leaves the test out")] = None
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")] = "none"
@@ -106,6 +114,8 @@ class DataSettings:
         "strict"
     )
     builtin_rows: Annotated[int, Range(ge=1000), Doc("rows of the built-in table")] = 40000
+    drop_unlabeled: Annotated[bool, Doc("leaves rows without a label out, instead of ending with an error")] = False
+    split: SplitSettings = field(default_factory=SplitSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
@@ -324,7 +334,7 @@ class ReportSettings:
     """The page that a run ends with, and what it may cost."""
 
     page: Annotated[bool, Doc("writes report.html at the end of the run")] = True
-    rows: Annotated[Count, Doc("rows of val that importance, dependence and slices are computed on, at most")] = 2000
+    rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 2000
     seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")] = 60
 
 
@@ -405,6 +415,9 @@ class RemoteSettings:
     encrypt_inter_container: Annotated[bool, Doc("encrypts what instances tell each other")] = False
     profiler: Annotated[bool, Doc("system metrics every second to the output path")] = True
     debugger: Annotated[bool, Doc("the debugger's hook")] = False
+    request: Annotated[dict[str, Any], Doc("further fields of CreateTrainingJob, as the service calls them")] = field(
+        default_factory=dict
+    )
     ca_repository_arn: Annotated[str | None, Doc("CodeArtifact repository that the job installs from")]
     max_usd: Annotated[Positive | None, Doc("refuses a job that could cost more")] = None
     prices: Annotated[

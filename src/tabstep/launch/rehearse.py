@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.container.archives import objective, place_model, place_results
 from tabstep.emulator.local_s3 import Files
 from tabstep.emulator.outcome import Outcome
 from tabstep.emulator.service import INTERRUPTED, run_request
 from tabstep.errors import UserError
 from tabstep.launch.request.instances import gpus
-from tabstep.launch.s3.download import fetch_channels, objective, place_model, place_results
+from tabstep.launch.s3.download import fetch_channels
 from tabstep.log_lines import parse_line
 
 if TYPE_CHECKING:

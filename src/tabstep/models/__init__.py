@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
-from tabstep.errors import UserError, nearest
+from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.models.mlp import MLP
 from tabstep.models.resnet import ResNet
 from tabstep.models.tabm import TabM
 
 MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet": ResNet, "tabm": TabM}
 ENTRY_POINTS = "tabstep.models"
+_FITTED = ("num_numeric", "cardinalities", "num_outputs")
 
-__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "TabM", "build_model", "find_model"]
+__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "TabM", "build_model", "check_options", "find_model"]
 
 
 def find_model(name: str) -> type[nn.Module]:
@@ -39,6 +40,27 @@ def find_model(name: str) -> type[nn.Module]:
     return loaded
 
 
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Refuse the options that a model does not take: every one of them, with the nearest name.
+
+    Raises:
+        ProblemsError: one line each. UserError: there is no such model.
+
+    >>> check_options("mlp", ["width", "dropuot"])
+    Traceback (most recent call last):
+    tabstep.errors.ProblemsError: model.dropuot: mlp has no such option; did you mean 'dropout'?
+    """
+    parameters = inspect.signature(find_model(name)).parameters
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = list(parameters)[len(_FITTED) :]
+    problems = [
+        f"model.{option}: {name} has no such option; {nearest(option, own)}" for option in options if option not in own
+    ]
+    if problems:
+        raise ProblemsError(problems)
+
+
 def build_model(
     name: str, *, num_numeric: int, cardinalities: Sequence[int], num_outputs: int, **options: Any
 ) -> nn.Module:
@@ -50,9 +72,5 @@ def build_model(
     >>> build_model("mlp", num_numeric=2, cardinalities=[5], num_outputs=1, **options).head
     Linear(in_features=8, out_features=1, bias=True)
     """
-    model = find_model(name)
-    known = list(inspect.signature(model).parameters)
-    for option in options:
-        if option not in known:
-            raise UserError(f"model.{option}: {name} has no such option; {nearest(option, known[3:])}")
-    return model(num_numeric, list(cardinalities), num_outputs, **options)
+    check_options(name, options)
+    return find_model(name)(num_numeric, list(cardinalities), num_outputs, **options)

@@ -14,6 +14,7 @@ from tabstep.artifact.save import Architecture
 from tabstep.config.settings import PluginModelSettings, Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
+from tabstep.models import check_options
 from tabstep.run.prepare import Prepared
 from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
@@ -77,17 +78,27 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
 
 
+def check_model(settings: Settings) -> None:
+    """Refuse wrong options of a model before anything is read; those of a plugin are known to its class alone."""
+    check_options(settings.model.name, model_options(settings))
+
+
+def model_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the model, without its name."""
+    model = settings.model
+    if isinstance(model, PluginModelSettings):
+        return dict(model.options)
+    return {key: value for key, value in asdict(model).items() if key != "name"}
+
+
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
     """Join the model's options with the widths that were fitted."""
-    model = settings.model
-    options = dict(model.options) if isinstance(model, PluginModelSettings) else asdict(model)
-    options.pop("name", None)
     return Architecture(
-        name=model.name,
+        name=settings.model.name,
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
         num_outputs=encoder.num_outputs,
-        options=options,
+        options=model_options(settings),
     )
 
 

@@ -21,7 +21,7 @@ from tabstep.tables.csv import csv_as_parquet
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.locations import is_csv
 from tabstep.tables.source import ParquetSource, open_source, where_of
-from tabstep.tables.splits import hold_out, locate_splits
+from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
 Show = Callable[[Any], None]
 _CHECKS_VERSION = 1
@@ -49,9 +49,12 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     sources, schema, best_auroc = _open(data, schema, seed, cache_dir, show)
     found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
     show(schema_table(rows))
+    if data.drop_unlabeled:
+        sources = _labeled(sources, found.label, show)
     if "val" not in sources:
-        show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, stratified, seed {seed}")
-        sources["train"], sources["val"] = hold_out(sources["train"], found.label, data.val_share, seed)
+        cut = Cut(label=found.label, group=data.split.group, time=data.split.time, seed=seed)
+        show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, {cut}")
+        sources["train"], sources["val"] = hold_out(sources["train"], cut, data.val_share)
     if "test" not in sources:
         show("data.test is not set: there will be no test score")
     findings: list[Finding] = []
@@ -75,6 +78,14 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     return Prepared(
         schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
     )
+
+
+def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show: Show) -> dict[Split, ParquetSource]:
+    kept = {split: labeled(source, label) for split, source in sources.items()}
+    for split, source in sources.items():
+        if dropped := source.num_rows - kept[split].num_rows:
+            show(f"data.drop_unlabeled: {dropped:,} rows of {split} have no label and are left out")
+    return kept
 
 
 def _show_some(lines: Sequence[str], show: Show) -> None:

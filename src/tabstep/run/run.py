@@ -24,7 +24,7 @@ from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
-from tabstep.run.build import Assembly, assemble, batch_size_of
+from tabstep.run.build import Assembly, assemble, batch_size_of, check_model
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
@@ -108,6 +108,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
+    check_model(settings)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     show_new = _only_new(show, shown)
     for note in machine.notes:

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from tabstep.encoding.encoder import Encoder
-from tabstep.serving.requests import Request, RequestError, missing_column, shown
+from tabstep.serving.request_error import RequestError, missing_column, shown
+from tabstep.serving.requests import Request
 from tabstep.tables.columns import PER_SECOND, ValueKind, value_type
 
 _NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
@@ -75,10 +76,24 @@ def to_table(request: Request, fields: Sequence[Field], id_name: str | None) -> 
         RequestError: a column is missing, or a value is not of its column's kind; row and value are named.
     """
     if request.table is None:
-        return _from_records(request.records, fields, id_name), True
-    if request.content_type != "text/csv":
-        return _select(request.table, fields, id_name), True
-    return _from_csv(request.table, request.header, fields, id_name)
+        table, named = _from_records(request.records, fields, id_name), True
+    elif request.content_type != "text/csv":
+        table, named = _select(request.table, fields, id_name), True
+    else:
+        table, named = _from_csv(request.table, request.header, fields, id_name)
+    if id_name in table.column_names:
+        _check_ids(table.column(id_name), str(id_name))
+    return table, named
+
+
+def _check_ids(ids: pa.ChunkedArray, name: str) -> None:
+    """Refuse an id that no answer in JSON can carry back."""
+    if not types.is_floating(ids.type):
+        return
+    finite = pc.fill_null(pc.is_finite(ids), True)
+    if not pc.all(finite).as_py():
+        row = pc.index(finite, False).as_py()
+        raise RequestError(f"row {row + 1}: column {name!r}: an id is due, got {ids[row].as_py()}")
 
 
 def _select(table: pa.Table, fields: Sequence[Field], id_name: str | None) -> pa.Table:
@@ -131,7 +146,7 @@ def _from_records(records: Sequence[dict[str, Any]], fields: Sequence[Field], id
         ids = [record[id_name] for record in records]
         try:
             columns = {id_name: pa.array(ids), **columns}
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, ValueError, OverflowError) as error:
             raise RequestError(f"column {id_name!r} cannot be read: {shown(str(error))}") from None
     return pa.table(columns)
 

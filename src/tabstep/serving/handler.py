@@ -24,7 +24,9 @@ from tabstep.artifact.save import load
 from tabstep.errors import UserError
 from tabstep.run_files import MANIFEST
 from tabstep.serving.fields import Field, model_fields, to_table
-from tabstep.serving.requests import MALFORMED, Request, RequestError, read_request
+from tabstep.serving.limits import Limits
+from tabstep.serving.request_error import MALFORMED, RequestError
+from tabstep.serving.requests import Request, read_request
 from tabstep.serving.responses import Answer, chosen_type, write_answer
 
 try:  # the container's toolkit turns its own exception into the status; elsewhere ours carries the same facts
@@ -54,7 +56,11 @@ class ServedModel:
 def model_fn(model_dir: str) -> ServedModel:
     """Load the artifact, on the GPU where there is one, after its digests and golden rows have been checked."""
     directory = Path(model_dir)
+    limits = Limits.from_environment(os.environ)
     predictor = load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
+    columns = len(predictor.encoder.schema.columns)
+    if columns > limits.max_request_columns:
+        raise UserError(f"{directory}: the model has {columns:,} columns: set TABSTEP_MAX_REQUEST_COLUMNS to {columns}")
     return ServedModel(
         predictor=predictor,
         fields=model_fields(predictor.encoder, pq.read_schema(directory / "golden.parquet")),
@@ -68,8 +74,8 @@ def model_version(model_dir: str | os.PathLike[str]) -> str:
 
 
 def input_fn(body: bytes | bytearray | str, content_type: str | None) -> Request:
-    """Parse a request; 415 for an unknown type, 400 for a body that is not of its type."""
-    return _answerable(lambda: read_request(body, content_type))
+    """Parse a request; 415 for an unknown type, 400 for a body that is not of its type, 413 for one beyond a limit."""
+    return _answerable(lambda: read_request(body, content_type, Limits.from_environment(os.environ)))
 
 
 def predict_fn(request: Request, model: ServedModel) -> Answer:
@@ -108,5 +114,6 @@ def _answerable(step: Callable[[], T]) -> T:
         return step()
     except UserError as error:
         status = error.status if isinstance(error, RequestError) else MALFORMED
-        reason = str(error).encode("ascii", "backslashreplace").decode()  # a status line holds nothing else
-        raise BaseInferenceToolkitError(status, str(error), reason) from error
+        message = str(error).encode("utf-8", "backslashreplace").decode()
+        reason = message.encode("ascii", "backslashreplace").decode()  # a status line holds nothing else
+        raise BaseInferenceToolkitError(status, message, reason) from error

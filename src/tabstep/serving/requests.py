@@ -6,20 +6,24 @@ import codecs
 import io
 import json
 from collections.abc import Callable, Sequence
-from csv import reader
+from csv import Error as CsvError
+from csv import field_size_limit, reader
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Final
+from email.utils import collapse_rfc2231_value
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from tabstep.errors import UserError, nearest
+from tabstep.serving.limits import Limits
+from tabstep.serving.request_error import UNSUPPORTED, RequestError, shown
+from tabstep.tables.columns import is_text
 
-MALFORMED: Final = 400
-NOT_ACCEPTABLE: Final = 406
-UNSUPPORTED: Final = 415
+T = TypeVar("T")
 
 CSV: Final = "text/csv"
 JSON: Final = "application/json"
@@ -37,15 +41,6 @@ _NAMES: Final = {
     "application/parquet": PARQUET,
     "application/vnd.apache.parquet": PARQUET,
 }
-_SHOWN: Final = 120
-
-
-class RequestError(UserError):
-    """A request that cannot be answered; ``status`` is the HTTP status that says whose fault it is."""
-
-    def __init__(self, message: str, status: int = MALFORMED) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,31 +64,38 @@ def media_type(header: str | None) -> tuple[str | None, dict[str, str]]:
     """
     message = Message()
     message["content-type"] = header or "none/none"
-    parameters = dict((message.get_params() or [])[1:])
+    try:
+        parameters = {name: collapse_rfc2231_value(value) for name, value in (message.get_params() or [])[1:]}
+    except (ValueError, LookupError, TypeError):
+        raise RequestError(f"content type {shown(repr(header))} cannot be read") from None
     return _NAMES.get(message.get_content_type()), parameters
 
 
-def read_request(body: bytes | bytearray | str, content_type: str | None) -> Request:
+def read_request(body: bytes | bytearray | str, content_type: str | None, limits: Limits | None = None) -> Request:
     """Parse a body.
 
     Raises:
-        RequestError: 415 for an unknown content type, 400 for a body that is not what its type says.
+        RequestError: 415 for an unknown content type, 400 for a body that is not what its type says, 413 for one that
+            asks for more than ``limits`` allow.
     """
+    limits = limits or Limits()
     found, parameters = media_type(content_type)
     if found is None:
         known = ", ".join((CSV, JSON, JSON_LINES, PARQUET))
         raise RequestError(f"content type {content_type!r} cannot be read: send one of {known}", UNSUPPORTED)
-    data = body.encode() if isinstance(body, str) else bytes(body)
+    data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
+    limits.check("max_request_bytes", len(data), f"the body has {len(data):,} bytes")
     if not data:
         raise RequestError("the body is empty: send at least one row")
     if found == PARQUET:
-        return Request(content_type=found, table=_parquet(data))
+        return Request(content_type=found, table=_parquet(data, limits))
     text = _text(data, parameters.get("charset", "utf-8"))
     if found == CSV:
-        return Request(content_type=found, table=_csv(text), header=_header(parameters.get("header")))
-    records = _json(text) if found == JSON else _json_lines(text)
+        return Request(content_type=found, table=_csv(text, limits), header=_header(parameters.get("header")))
+    records = _json(text, limits) if found == JSON else _json_lines(text, limits)
     if not records:
         raise RequestError("the body holds no rows: send at least one")
+    limits.check("max_request_rows", len(records), f"the body has {len(records):,} rows")
     return Request(content_type=found, records=records)
 
 
@@ -110,42 +112,84 @@ def _text(data: bytes, charset: str) -> str:
         raise RequestError(f"charset {charset!r} is unknown: send UTF-8", UNSUPPORTED) from None
     except UnicodeDecodeError as error:
         raise RequestError(f"byte {error.start} of the body is not {charset}: send UTF-8") from None
+    except ValueError:  # of names such as "undefined", which Python knows for a codec that reads nothing
+        raise RequestError(f"charset {shown(repr(charset))} reads nothing: send UTF-8") from None
 
 
-def _csv(text: str) -> pa.Table:
+def _csv(text: str, limits: Limits) -> pa.Table:
     """Read every cell as text; an empty one without quotes is null."""
-    first = next(reader(io.StringIO(text.lstrip("\r\n"))), None)
-    if first is None:
+    columns = _columns(text)
+    if not columns:
         raise RequestError("the body holds no rows: send at least one")
-    data = text.encode() + (b"" if text.endswith("\n") else b"\n")  # Arrow does not see a single row without one
+    limits.check("max_request_columns", columns, f"the first row has {columns:,} columns")
+    try:
+        data = text.encode() + (b"" if text.endswith("\n") else b"\n")  # Arrow does not see a single row without one
+    except UnicodeEncodeError as error:
+        raise RequestError(f"the body holds text that is not Unicode: {error.reason}: send UTF-8") from None
     reading = csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=len(data))
     parsing = csv.ParseOptions(newlines_in_values=True)
-    types = {f"f{index}": pa.string() for index in range(len(first))}
+    types = {f"f{index}": pa.string() for index in range(columns)}
     converting = csv.ConvertOptions(
         column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
     )
-    return _parsed(
+    table = _parsed(
         lambda: csv.read_csv(io.BytesIO(data), read_options=reading, parse_options=parsing, convert_options=converting),
         "CSV",
     )
-
-
-def _parquet(data: bytes) -> pa.Table:
-    table = _parsed(lambda: pq.read_table(io.BytesIO(data), page_checksum_verification=True), "parquet")
-    if not table.num_rows:
-        raise RequestError("the body holds no rows: send at least one")
+    limits.check("max_request_rows", table.num_rows - 1, f"the body has more than {table.num_rows - 1:,} rows")
     return table
 
 
-def _parsed(read: Callable[[], pa.Table], what: str) -> pa.Table:
+def _columns(text: str) -> int:
+    """Return how many fields the first row has; 0 where there is no row."""
+    before = field_size_limit(len(text) + 1)  # the body has its own
+    try:
+        return len(next(reader(io.StringIO(text.lstrip("\r\n"), newline="")), ()))
+    except CsvError as error:
+        raise RequestError(f"the body is not CSV: {error}") from None
+    finally:
+        field_size_limit(before)
+
+
+def _parquet(data: bytes, limits: Limits) -> pa.Table:
+    file = _parsed(lambda: pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True), "parquet")
+    rows, columns = file.metadata.num_rows, len(file.schema_arrow.names)
+    limits.check("max_request_rows", rows, f"the body has {rows:,} rows")
+    limits.check("max_request_columns", columns, f"the body has {columns:,} columns")
+    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+    bits = sum(dtype.bit_width for dtype in file.schema_arrow.types if pa.types.is_primitive(dtype))
+    _check_expansion(max(rows * bits // 8, sum(group.total_byte_size for group in groups)), limits)
+    if not rows:
+        raise RequestError("the body holds no rows: send at least one")
+    # A text that stands in every row is one in a dictionary: what it would take is known before it takes it.
+    texts = [field.name for field in file.schema_arrow if is_text(field.type)]
+    packed = partial(pq.ParquetFile, io.BytesIO(data), page_checksum_verification=True, read_dictionary=texts)
+    table = _parsed(lambda: packed().read(), "parquet")
+    _check_expansion(sum(map(_unpacked_bytes, table.columns)), limits)
+    return _parsed(lambda: table.cast(file.schema_arrow), "parquet")
+
+
+def _check_expansion(size: int, limits: Limits) -> None:
+    limits.check("max_request_expansion", size, f"the rows take {size:,} bytes when they are no longer compressed")
+
+
+def _unpacked_bytes(column: pa.ChunkedArray) -> int:
+    """Return the bytes of the values of a column, whose dictionary would hold each text once."""
+    if not (pa.types.is_dictionary(column.type) and is_text(column.type.value_type)):
+        return int(column.nbytes)
+    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
+    return sum(pc.sum(each).as_py() or 0 for each in lengths)
+
+
+def _parsed(read: Callable[[], T], what: str) -> T:
     try:
         return read()
     except (pa.ArrowException, OSError) as error:
         raise RequestError(f"the body is not {what}: {shown(str(error))}") from None
 
 
-def _json(text: str) -> list[dict[str, Any]]:
-    data = _load(text, "the body")
+def _json(text: str, limits: Limits) -> list[dict[str, Any]]:
+    data = _load(text, "the body", _Objects(limits))
     if isinstance(data, dict) and isinstance(data.get("instances"), list):
         data = data["instances"]
     elif isinstance(data, dict):
@@ -155,14 +199,31 @@ def _json(text: str) -> list[dict[str, Any]]:
     return [_record(item, f"row {number}") for number, item in enumerate(data, start=1)]
 
 
-def _json_lines(text: str) -> list[dict[str, Any]]:
+def _json_lines(text: str, limits: Limits) -> list[dict[str, Any]]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    return [_record(_load(line, f"line {number}"), f"line {number}") for number, line in lines]
+    objects = _Objects(limits)
+    return [_record(_load(line, f"line {number}", objects), f"line {number}") for number, line in lines]
 
 
-def _load(text: str, where: str) -> Any:
+class _Objects:
+    """Makes the objects of JSON and counts them: each row is one, and ``instances`` one more."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._count = 0
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self._count += 1
+        self._limits.check("max_request_rows", self._count - 1, "the body has more rows")
+        self._limits.check("max_request_columns", len(pairs), f"a row has {len(pairs):,} columns")
+        return dict(pairs)
+
+
+def _load(text: str, where: str, objects: _Objects) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=objects)
+    except RequestError:
+        raise
     except RecursionError:
         raise RequestError(f"{where} is nested too deeply: a row is one flat object") from None
     except ValueError as error:
@@ -180,14 +241,3 @@ def _kind(value: Any) -> str:
         return "null"
     kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
     return kinds[type(value)]
-
-
-def shown(text: str) -> str:
-    """Return the first line of what came from outside, cut to a length that a status line can carry."""
-    line = (text.strip() or "unreadable").splitlines()[0]
-    return line if len(line) <= _SHOWN else line[:_SHOWN] + "…"
-
-
-def missing_column(name: str, present: Sequence[str], where: str = "") -> RequestError:
-    """Return the error for a column that a request lacks."""
-    return RequestError(f"{where}column {name!r} is missing: {nearest(name, present)}")

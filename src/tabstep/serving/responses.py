@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tabstep.schema import Task
-from tabstep.serving.requests import CSV, JSON, JSON_LINES, NOT_ACCEPTABLE, PARQUET, RequestError, media_type
+from tabstep.serving.request_error import NOT_ACCEPTABLE, RequestError
+from tabstep.serving.requests import CSV, JSON, JSON_LINES, PARQUET, media_type
 
 VERSION: Final = "model_version"
 

@@ -91,7 +91,7 @@ class ParquetSource:
             whole = np.zeros(len(self._mask), dtype=bool)
             whole[np.flatnonzero(self._mask)[mask]] = True
             mask = whole
-        return ParquetSource(self._location, self._footers, self._contents, split=split, mask=mask, parse=self._parse)
+        return self._changed(split=split, mask=mask)
 
     def reading(self, parse: Mapping[str, str]) -> ParquetSource:
         """Return a source that reads the text of some columns by a format, see ``parse_text``.
@@ -103,8 +103,18 @@ class ParquetSource:
         for name in parse:
             if name not in names:
                 raise UserError(f"schema.parse: {self.where} has no column {name!r}: {nearest(name, names)}")
+        return self._changed(parse=parse)
+
+    def _changed(
+        self, *, split: str | None = None, mask: np.ndarray | None = None, parse: Mapping[str, str] | None = None
+    ) -> ParquetSource:
         return ParquetSource(
-            self._location, self._footers, self._contents, split=self.split, mask=self._mask, parse=parse
+            self._location,
+            self._footers,
+            self._contents,
+            split=self.split if split is None else split,
+            mask=self._mask if mask is None else mask,
+            parse=self._parse if parse is None else parse,
         )
 
     def _field_as_read(self, field: pa.Field) -> pa.Field:

@@ -15,23 +15,21 @@ from tabstep.system.exits import writing
 from tabstep.tables.row_groups import RowGroupWriter
 from tabstep.tables.schema_file import open_table
 from tabstep.tables.source import TypedTable
-from tabstep.tables.splits import draw, label_strata
+from tabstep.tables.splits import Cut, cut_rows
 
 
 def split_table(
     location: str,
     out_dir: str | Path,
     *,
-    label: str | None,
+    cut: Cut,
     val_share: float = 0.16,
     test_share: float = 0.2,
-    seed: int = 0,
     overwrite: bool = False,
 ) -> dict[Split, int]:
     """Write ``out_dir/{train,val,test}/{split}.parquet`` and return the rows of each.
 
-    The draw is seeded, and stratified by ``label`` where it is given. The table is streamed with
-    bounded memory. Rows keep their order, and pages carry checksums.
+    The table is streamed with bounded memory. Rows keep their order, and pages carry checksums.
 
     Raises:
         UserError: shares that leave a split without rows, a file that exists, or a table that cannot be read.
@@ -46,8 +44,7 @@ def split_table(
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: exists already: choose another directory, or replace it with --overwrite")
     table = open_table(location, where=location)
-    codes = np.zeros(table.num_rows, dtype=np.int32) if label is None else label_strata(table, label)[0]
-    part = draw(codes, [val_share, test_share], seed)
+    part = cut_rows(table, cut, [val_share, test_share])
     numbers = {"train": 0, "val": 1, "test": 2}
     counts = {split: int(np.count_nonzero(part == numbers[split])) for split in wanted}
     for split, count in counts.items():
@@ -61,8 +58,8 @@ def _write(table: TypedTable, part: np.ndarray, paths: dict[Path, int]) -> None:
     with writing(f"{next(iter(paths)).parent.parent}: cannot be written"), ExitStack() as stack:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-        schema = table.arrow_schema
-        writers = {path: RowGroupWriter(stack.enter_context(publishing(path)), schema) for path in reversed(paths)}
+        files = {path: stack.enter_context(publishing(path)) for path in reversed(paths)}
+        writers = {path: RowGroupWriter(file, table.arrow_schema) for path, file in files.items()}
         start = 0
         for batch in table.batches(table.arrow_schema.names):
             here = part[start : start + batch.num_rows]

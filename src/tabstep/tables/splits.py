@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from pyarrow import fs
 
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS, Split
-from tabstep.tables.columns import to_text
+from tabstep.tables.columns import to_float64, to_text
 from tabstep.tables.locations import CSV_SUFFIXES, PARQUET_SUFFIXES, entries, is_directory
 from tabstep.tables.source import ParquetSource, TypedTable
 
@@ -134,18 +135,125 @@ def _counts(sizes: np.ndarray, share: float) -> np.ndarray:
     return counts
 
 
-def hold_out(
-    source: ParquetSource, label: Sequence[str], share: float, seed: int
-) -> tuple[ParquetSource, ParquetSource]:
-    """Cut ``source`` into train and val: stratified by a single label column, drawn plainly for several.
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How rows are drawn: stratified by a single ``label`` column; by whole groups or in the order of time, if asked.
+
+    ``group``: all rows with one value of this column stay in one split. ``time``: the latest rows are the last split.
+    """
+
+    label: tuple[str, ...] = ()
+    group: str | None = None
+    time: str | None = None
+    seed: int = 0
+
+    def __str__(self) -> str:
+        """Say how, after a comma."""
+        if self.time is not None:
+            return f"the latest by {self.time!r}"
+        stratified = f"stratified, seed {self.seed}"
+        return stratified if self.group is None else f"whole groups of {self.group!r}, {stratified}"
+
+
+def cut_rows(table: TypedTable, cut: Cut, shares: Sequence[float]) -> np.ndarray:
+    """Return ``(num_rows,)`` int8: 0, or i for a row that goes to the i-th share.
 
     Raises:
-        UserError: one of the two would have no row.
+        UserError: the column of groups or times is missing, or a time is.
     """
-    codes = label_strata(source, label[0])[0] if len(label) == 1 else np.zeros(source.num_rows, dtype=np.int32)
-    held = draw(codes, [share], seed) == 1
+    if cut.time is not None:
+        return draw_latest(_times(table, cut.time), shares)
+    codes = label_strata(table, cut.label[0])[0] if len(cut.label) == 1 else np.zeros(table.num_rows, dtype=np.int32)
+    if cut.group is None:
+        return draw(codes, shares, cut.seed)
+    _check_column(table, cut.group, "group")
+    return draw_groups(label_strata(table, cut.group)[0], codes, shares, cut.seed)
+
+
+def draw_groups(groups: np.ndarray, codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
+    """Return as ``draw``, with all rows of a group in one place.
+
+    Groups are drawn like rows, each with the class that most of its rows have, until a share has its rows; a share is
+    exact to half of a group for each class.
+
+    >>> groups = np.repeat(np.arange(10), 10)
+    >>> np.unique(groups[draw_groups(groups, np.zeros(100, dtype=int), [0.2], seed=0) == 1]).size
+    2
+    """
+    count = int(groups.max(initial=-1)) + 1
+    sizes = np.bincount(groups, minlength=count)
+    stratum = _most_frequent(groups, codes, count)
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    part = np.zeros(count, dtype=np.int8)
+    for code in np.unique(stratum):
+        members = order[stratum[order] == code]
+        middles = np.cumsum(sizes[members]) - sizes[members] / 2.0
+        edges = np.cumsum(shares) * sizes[members].sum()
+        places = np.searchsorted(edges, middles, side="right")
+        part[members] = np.where(places < len(shares), places + 1, 0)
+    return np.asarray(part[groups])
+
+
+def _most_frequent(groups: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+    """Return the class of most rows of each group, the first of equally frequent ones."""
+    classes = int(codes.max(initial=0)) + 1
+    pairs, rows = np.unique(groups.astype(np.int64) * classes + codes, return_counts=True)
+    order = np.lexsort((pairs, -rows))[::-1]  # the last one written is the most frequent
+    found = np.zeros(count, dtype=np.int64)
+    found[pairs[order] // classes] = pairs[order] % classes
+    return found
+
+
+def draw_latest(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return as ``draw``: the last share has the latest rows, that before it those before; equal times stay together.
+
+    >>> draw_latest(np.array([3, 1, 2, 4, 5]), [0.2, 0.2]).tolist()
+    [0, 0, 0, 1, 2]
+    """
+    part = np.zeros(len(times), dtype=np.int8)
+    ordered = np.sort(times)
+    kept = 1.0 - np.cumsum(shares[::-1])[::-1]  # of the rows, those before each share begins
+    for number, before in enumerate(kept, start=1):
+        first = ordered[min(round(before * len(times)), len(times) - 1)] if len(times) else 0
+        if shares[number - 1] > 0:
+            part[times >= first] = number
+    return part
+
+
+def _times(table: TypedTable, name: str) -> np.ndarray:
+    _check_column(table, name, "time")
+    times = np.concatenate([to_float64(batch.column(0)) for batch in table.batches([name])])
+    if np.isnan(times).any():
+        row = int(np.flatnonzero(np.isnan(times))[0])
+        raise UserError(f"{table.where}: row {row} has no {name!r}, by which it is split: fill it, or drop the row")
+    return times
+
+
+def _check_column(table: TypedTable, name: str, what: str) -> None:
+    if name not in table.arrow_schema.names:
+        close = nearest(name, table.arrow_schema.names)
+        raise UserError(f"{table.where}: has no column {name!r} to split by {what}: {close}")
+
+
+def hold_out(source: ParquetSource, cut: Cut, share: float) -> tuple[ParquetSource, ParquetSource]:
+    """Cut ``source`` into train and val.
+
+    Raises:
+        UserError: one of the two would have no row, or as ``cut_rows``.
+    """
+    held = cut_rows(source, cut, [share]) == 1
     if not held.any() or held.all():
         raise UserError(
             f"data.val_share: {share} of {source.num_rows} rows leaves a split without rows: change it or set data.val"
         )
     return source.subset(~held, "train"), source.subset(held, "val")
+
+
+def labeled(source: ParquetSource, label: Sequence[str]) -> ParquetSource:
+    """Return the rows that have every label."""
+    masks = [
+        np.logical_and.reduce([column.is_valid().to_numpy(zero_copy_only=False) for column in batch.columns])
+        for batch in source.batches(list(label))
+    ]
+    mask = np.concatenate(masks)
+    return source if mask.all() else source.subset(mask, source.split)

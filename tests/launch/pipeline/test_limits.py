@@ -23,7 +23,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def pipeline_of(session: Any, *names: str, name: str = "customers") -> Any:
-    paths = {key: f"s3://my-bucket/{key}" for key in ("input_path", "output_path", "checkpoint_path")}
+    paths: dict[str, Any] = {key: f"s3://my-bucket/{key}" for key in ("input_path", "output_path", "checkpoint_path")}
     builder = PyTorchTrainingStepBuilder(
         PytorchTrainingConfig(**paths, hyperparameters=["seed=1"]), ROLE, session, upload=False
     )

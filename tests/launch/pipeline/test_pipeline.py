@@ -315,6 +315,11 @@ def test_other_settings_reach_the_request(session: Any) -> None:
     assert found["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120}
     assert found["Environment"] == {"A": "b"}
+    retried = builder(session, settings={"request": {"RetryStrategy": {"MaximumRetryAttempts": 3}}})
+    steps = retried.create_step(name="Train"), retried.create_tuning_step(["seed=1,2"], name="Tune")
+    arguments = [each["Arguments"] for each in definition(session, *steps).values()]
+    for each in (arguments[0], arguments[1]["TrainingJobDefinition"]):
+        assert each["RetryStrategy"] == {"MaximumRetryAttempts": 3}
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_every_setting_has_an_effect_on_the_spec_or_the_launch() -> None:
         "torch": "2.12", "image_uri": "x", "framework_version": "2.8.0", "py_version": "py312", "entry_point": "e.py",
         "environment": {"a": "b"}, "tags": {"a": "b"}, "subnets": ["s"], "security_group_ids": ["s"],
         "volume_kms_key": "k", "output_kms_key": "k", "network_isolation": True, "encrypt_inter_container": True,
-        "profiler": False, "debugger": True, "ca_repository_arn": "a",
+        "profiler": False, "debugger": True, "ca_repository_arn": "a", "request": {"a": "b"},
     }  # fmt: skip
     names = {field.name for field in dataclasses.fields(base.launch)}
     assert names - elsewhere == set(changes)

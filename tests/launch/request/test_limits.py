@@ -67,8 +67,12 @@ BROKEN: list[tuple[tuple[Any, ...], Any, str]] = [
     ),
     (("Tags",), [{"Key": "a", "Value": "b;c"}], "launch.tags[0].Value: 'b;c' does not match the service's pattern"),
     (("Tags",), [{"Key": "a", "Value": LONG}], "launch.tags[0].Value: 3000 characters, at most 256 are allowed"),
-    (("Nonsense",), 1, "Nonsense: the service knows no such field"),
+    (("Nonsense",), 1, "Nonsense: the service knows no such field: "),
     (("OutputDataConfig",), {}, "launch.output_path: is missing"),
+    (("OutputDataConfig",), "s3://b/out", "OutputDataConfig: expected fields by name, got 's3://b/out'"),
+    (("StoppingCondition", "MaxRuntimeInSeconds"), "60", "launch.max_run: expected a whole number, got '60'"),
+    (("Tags",), {"a": "b"}, "launch.tags: expected a list, got {'a': 'b'}"),
+    (("EnableManagedSpotTraining",), 1, "launch.spot: expected true or false, got 1"),
 ]
 
 

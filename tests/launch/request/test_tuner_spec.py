@@ -271,6 +271,8 @@ def test_longest_trial() -> None:
     assert longest([settings], parse_space(["seed=1,2"])) == 3
     assert longest([settings], parse_space(["trainer.max_epochs=2,9,4"])) == 9
     assert longest([settings], parse_space(["trainer.max_epochs=range(2,8)"])) == 7
+    assert longest([settings, settings_of("trainer.max_epochs=null")], parse_space(["seed=1,2"])) == 1000
+    assert longest([settings], parse_space(["trainer.max_epochs=2,null"])) == 1000
 
 
 @given(st.text(), st.datetimes())

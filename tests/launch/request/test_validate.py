@@ -53,6 +53,7 @@ BROKEN: list[tuple[tuple[str, ...], Launch, str]] = [
     ((), {"spot": True, "keep_alive": 60}, "launch.keep_alive: a warm pool cannot hold spot capacity"),
     ((), {"subnets": ["s"]}, "launch.subnets, launch.security_group_ids: a VPC needs both"),
     ((), {"security_group_ids": ["s"]}, "launch.subnets, launch.security_group_ids: a VPC needs both"),
+    ((), {"max_run": 2_419_201}, "launch.max_run: 2419201 s, at most 2419200 (28 days) are allowed"),
     ((), {"network_isolation": True}, "launch.network_isolation: AWS's images lack hydra-core and lightning"),
     (
         (),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import pytest
 from tests.launch.conftest import BUCKET
 from tests.launch.jobs import archive
 
+from tabstep.container.archives import objective
 from tabstep.errors import UserError
-from tabstep.launch.s3.download import download, fetch_channels, objective, place_results
+from tabstep.launch.s3.download import download, fetch_channels
 
 ARTIFACT = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
 MODEL = {"manifest.json": b"{}"}
@@ -39,25 +39,6 @@ def test_a_job_without_results_has_a_model(s3: Any, tmp_path: Path) -> None:
     assert said == [f"model:       {tmp_path}/model"]
     assert files(tmp_path) == ["model/manifest.json"]
     assert objective(tmp_path / "run", "val_auroc") is None
-
-
-@pytest.mark.parametrize("names", [("algo-1", "algo-2"), ("127.0.0.1", "127.0.0.2"), ("algo-2", "algo-10")])
-def test_results_of_several_instances(names: tuple[str, str], tmp_path: Path) -> None:
-    first, second = names
-    contents = {
-        f"{first}/report.json": json.dumps({"val_auroc": 0.5, "test_auroc": None}).encode(),
-        f"{first}/predictions/test.parquet": b"1",
-        f"{first}/.hydra/config.yaml": b"",
-        f"{first}/train.log": b"",
-        f"{second}/.hydra/config.yaml": b"",
-    }
-    file = tmp_path / "output.tar.gz"
-    file.write_bytes(archive(contents))
-    output = tmp_path / "run"
-    output.mkdir()
-    place_results(file, output, lambda _: None)
-    assert files(output) == ["predictions/test.parquet", "report.json"]
-    assert (objective(output, "val_auroc"), objective(output, "test_auroc")) == (0.5, None)
 
 
 @pytest.mark.parametrize(

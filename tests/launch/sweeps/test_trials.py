@@ -296,13 +296,13 @@ def test_expired_token_leaves_the_jobs_and_their_trials_as_they_are(
         return real(*arguments)
 
     monkeypatch.setattr(trials, step, expired)
-    assert sweep(*GRID, "hydra.launcher.max_parallel=2") == 75
+    assert sweep("model.width=8", "seed=1,2") == 75
     said = capsys.readouterr().err
     assert "jobs run on" in said
     assert said.splitlines()[-1] == "job: AWS refuses DescribeTrainingJob: expired"
     assert {trial.state for trial in read_sweep(Path("s")).trials} == {"running"}
     monkeypatch.setattr(trials, step, real)
-    assert sweep(*GRID, "hydra.launcher.max_parallel=2") == 0
+    assert sweep("model.width=8", "seed=1,2") == 0
     assert not any(name.endswith("-2") for name in service.done)
 
 

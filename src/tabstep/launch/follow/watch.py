@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.container.archives import objective
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.launch.request import sdk
 from tabstep.launch.s3.aws_errors import CredentialsError
-from tabstep.launch.s3.download import download, objective
+from tabstep.launch.s3.download import download
 
 ENDED: Final = ("Completed", "Failed", "Stopped")
 THEIR_FAULT: Final = ("CapacityError", "InternalServerError")
@@ -21,6 +23,7 @@ _FAILURES: Final = 60
 
 Show = Callable[[str], None]
 Sleep = Callable[[float], None]
+print_line: Final[Show] = partial(print, flush=True)  # at once: a person waits for it
 
 
 def attach(settings: Settings, follow: Callable[[str, Any, Settings], float | None]) -> float | None:
@@ -41,11 +44,6 @@ def attach(settings: Settings, follow: Callable[[str, Any, Settings], float | No
 def attach_command(name: str, region: str, *more: str) -> str:
     """Return the command that follows a job from its beginning, or fetches what it left."""
     return " ".join(["python train.py launch=sagemaker", *more, f"launch.attach={name} launch.region={region}"])
-
-
-def print_line(line: str) -> None:
-    """Print at once: a person waits for it."""
-    print(line, flush=True)
 
 
 def until_ended(

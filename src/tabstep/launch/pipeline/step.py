@@ -127,7 +127,7 @@ def check_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> None:
     settings = step_settings(overrides, known)
     remote = settings.launch
     assert isinstance(remote, RemoteSettings)
-    channels = {name: uri for name in SPLITS if (uri := known.get(f"channels.{name}")) is not None}
+    channels: dict[str, str] = {name: uri for name in SPLITS if (uri := known.get(f"channels.{name}")) is not None}
     payload = Payload(bundle_digest="0" * 64, hyperparameters={}, channels=channels)
     spec = completed_spec(settings, remote, payload, region, NO_TIME)
     checked_request(spec, [*validate.problems(spec, remote, settings.trainer), *_slash_problems(known, late)])
@@ -144,9 +144,10 @@ def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
     """
     known, late = apart(launch)
     job = prepare(step_settings(overrides, known), overrides, now=NO_TIME, problems=_slash_problems(known, late))
+    below = job.spec.channels if "input_path" in late else ()
     return Step(
         spec=job.spec,
-        late={**late, **_late_channels(job.spec, late)},
+        late={**late, **{f"channels.{split}": joined(late["input_path"], f"{split}/") for split in below}},
         bundle=job.bundle,
         name=f"PyTorchTraining-{digest(job.spec, late)[:8]}",
         warnings=job.warnings,
@@ -198,10 +199,8 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _with_places(remote: RemoteSettings, *, own_input: bool) -> RemoteSettings:
     """Fill in the paths that were not given, and the bucket; without a date, or a step's cache never hits."""
-    given = {name: getattr(remote, name) for name in ("input_path", "output_path")}
-    named = {name: None if (uri or "").startswith(_UNKNOWN) else uri for name, uri in given.items()}
-    region = remote.region or sdk.configured_region() or ""
-    root = generated_root(replace(remote, **named), remote.role or "", region)
+    named = replace(remote, input_path=_known(remote.input_path), output_path=_known(remote.output_path))
+    root = generated_root(named, remote.role or "", remote.region or sdk.configured_region() or "")
     return replace(
         remote,
         bucket=split_uri(root)[0],
@@ -211,16 +210,14 @@ def _with_places(remote: RemoteSettings, *, own_input: bool) -> RemoteSettings:
     )
 
 
+def _known(uri: str | None) -> str | None:
+    return None if uri is not None and uri.startswith(_UNKNOWN) else uri
+
+
 def _slash_problems(known: Mapping[str, Any], late: Mapping[str, Any]) -> list[str]:
     if "input_path" in late and known["input_path"].endswith("/"):
         return ["input_path: the parameter's default ends in a slash: leave it out, channels are joined with one"]
     return []
-
-
-def _late_channels(spec: JobSpec, late: Mapping[str, Any]) -> dict[str, Any]:
-    if "input_path" not in late:
-        return {}
-    return {f"channels.{split}": joined(late["input_path"], f"{split}/") for split in spec.channels}
 
 
 def digest(spec: JobSpec | TunerSpec, late: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tabstep.errors import UserError, raise_problems
 from tabstep.launch.request import limits, render, validate
 from tabstep.launch.request.job_spec import JobSpec
+from tabstep.launch.request.overlay import named
 
 if TYPE_CHECKING:
     from tabstep.launch.request.tuner_spec import TunerSpec
@@ -34,14 +35,20 @@ def checked_request(spec: JobSpec, problems: Sequence[str] = ()) -> dict[str, An
         if not problems:
             raise UserError(f"launch: the SDK refuses the job: {error}") from error
         request = {}
-    raise_problems([*problems, *(limits.violations(request) if request else ())])
+    wrong = named(limits.violations(request), spec.request) if request else ()
+    raise_problems([*problems, *wrong])
     return request
 
 
 def checked_tuner_request(spec: TunerSpec, problems: Sequence[str] = ()) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request of a tuning job, as ``checked_request`` does."""
     request = render.tuner_request(spec)
-    raise_problems([*limits.violations(request, "CreateHyperParameterTuningJobRequest"), *problems])
+    wrong = named(limits.violations(request, "CreateHyperParameterTuningJobRequest"), spec.job.request)
+    if "ResourceConfig" in spec.job.request:
+        wrong.append(
+            "launch.request.ResourceConfig: a tuner's jobs have instances of one type: set launch.instance_type"
+        )
+    raise_problems([*wrong, *problems])
     return request
 
 

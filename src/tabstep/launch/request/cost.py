@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ import yaml
 from tabstep.errors import UserError
 from tabstep.launch.request.aws_facts import read_table, table
 from tabstep.launch.request.job_spec import JobSpec
+from tabstep.launch.request.overlay import instances
 
 Prices = Mapping[str, Mapping[str, float]]
 NO_PRICES: Prices = {}
@@ -64,16 +66,19 @@ def ceiling(spec: JobSpec, prices: Prices) -> Cost:
 
     Spot is billed at most as if it were on demand. A warm pool waits for a next job that may never come.
     """
-    seconds = spec.instance_count * (spec.max_run + (spec.keep_alive or 0))
-    return _cost(spec.instance_type, spec.region, seconds, prices)
+    seconds = spec.max_run + (spec.keep_alive or 0)
+    alternatives = instances(spec.request) or [[(spec.instance_type, spec.instance_count)]]
+    costs = [_together([(kind, count * seconds) for kind, count in each], spec.region, prices) for each in alternatives]
+    return max(costs, key=lambda cost: math.inf if cost.usd is None else cost.usd)
 
 
 def billed(description: Mapping[str, Any], region: str, prices: Prices) -> Cost:
     """Return what a finished job cost, from DescribeTrainingJob's answer, its warm pool so far with it."""
     resources = description["ResourceConfig"]
     kept = description.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
-    seconds = (description.get("BillableTimeInSeconds", 0) + kept) * resources["InstanceCount"]
-    return _cost(resources["InstanceType"], region, seconds, prices)
+    seconds = description.get("BillableTimeInSeconds", 0) + kept
+    groups = resources.get("InstanceGroups") or [resources]
+    return _together([(each["InstanceType"], each["InstanceCount"] * seconds) for each in groups], region, prices)
 
 
 def spot_saving(description: Mapping[str, Any]) -> float | None:
@@ -114,10 +119,16 @@ def _pool(spec: JobSpec) -> str:
     return f", {kept:g} of them in the warm pool of launch.keep_alive" if kept else ""
 
 
-def _cost(instance_type: str, region: str, seconds: float, prices: Prices) -> Cost:
-    price = prices.get(region, {}).get(instance_type)
-    hours = seconds / 3600
-    return Cost(instance_type=instance_type, region=region, hours=hours, usd=None if price is None else hours * price)
+def _together(groups: Sequence[tuple[str, float]], region: str, prices: Prices) -> Cost:
+    """Return the cost of instances by type and seconds of all of them."""
+    known = prices.get(region, {})
+    usd = sum(known.get(kind, math.nan) * seconds / 3600 for kind, seconds in groups)
+    return Cost(
+        instance_type=" and ".join(kind for kind, _ in groups),
+        region=region,
+        hours=sum(seconds for _, seconds in groups) / 3600,
+        usd=None if math.isnan(usd) else usd,
+    )
 
 
 def _is_price(value: Any) -> bool:

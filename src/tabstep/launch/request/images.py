@@ -20,7 +20,7 @@ def image_uri(torch: str, processor: Processor, region: str) -> str:
     """Return the address of AWS's training image.
 
     Raises:
-        UserError: the table has no such torch or no such region.
+        UserError: the table has no such torch or no such region, or the one is not in the other.
 
     >>> image_uri("2.13", "cpu", "eu-west-1")
     '763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.13-cpu-amzn2023-sagemaker'
@@ -31,6 +31,14 @@ def image_uri(torch: str, processor: Processor, region: str) -> str:
         raise UserError(
             f"launch.torch: there is no image of torch {torch!r} in the table: {nearest(torch, images['torch'])}; for "
             "an older one set launch.framework_version and launch.py_version, for any other launch.image_uri"
+        )
+    if region.startswith(tuple(tags.get("not_in", ()))):
+        others = [
+            other for other, row in images["torch"].items() if not region.startswith(tuple(row.get("not_in", ())))
+        ]
+        raise UserError(
+            f"launch.torch: AWS has no image of torch {torch} in {region}: set launch.torch={others[-1]}, or "
+            "launch.image_uri to one in its registry"
         )
     return f"{_registry(region)}/{images['repository']}:{tags[processor]}"
 
@@ -46,8 +54,8 @@ def serving_uri(processor: Processor, region: str) -> str:
 
 
 def regions() -> list[str]:
-    """Return the regions that the table has."""
-    return [region for group in table("images")["accounts"].values() for region in group]
+    """Return the regions of AWS, those without its images among them."""
+    return [region for group in table("images")["regions"].values() for region in group]
 
 
 def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.date | None:
@@ -79,7 +87,7 @@ def is_aws_image(uri: str) -> bool:
     False
     """
     found = _REGISTRY.fullmatch(uri)
-    return found is not None and found["account"] in table("images")["accounts"]
+    return found is not None and found["account"] in _accounts().values()
 
 
 def region_of(uri: str) -> str | None:
@@ -93,15 +101,23 @@ def region_of(uri: str) -> str | None:
 
 
 def _registry(region: str) -> str:
-    accounts = table("images")["accounts"]
-    account = next((account for account, group in accounts.items() if region in group), None)
+    suffix = next((suffix for suffix, group in table("images")["regions"].items() if region in group), None)
+    if suffix is None:
+        raise UserError(f"launch.region: no such region: {region!r}: {nearest(region, regions())}")
+    account = _accounts().get(region)
     if account is None:
         raise UserError(
-            f"launch.region: no image account is known for {region!r}: {nearest(region, regions())}, "
-            "or set launch.image_uri"
+            f"launch.region: AWS's images have no known place in {region}: set launch.image_uri to one in a registry "
+            "there"
         )
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"{account}.dkr.ecr.{region}.{suffix}"
+
+
+def _accounts() -> dict[str, str]:
+    """Return the account of AWS's images by region."""
+    images = table("images")
+    groups = (*images["accounts"].items(), *images["more_accounts"].items())
+    return {region: account for account, group in groups for region in group}
 
 
 def _date(row: dict[str, Any]) -> datetime.date:

@@ -6,7 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tabstep.config.settings import RemoteSettings
 from tabstep.errors import UserError
@@ -19,7 +19,7 @@ NO_CHECKPOINTS = "none"
 _SAME = (  # as the configuration has them
     "framework_version", "py_version", "entry_point", "instance_type", "instance_count", "volume_size", "max_run",
     "spot", "keep_alive", "input_mode", "sharded", "volume_kms_key", "output_kms_key", "network_isolation",
-    "encrypt_inter_container", "debugger",
+    "encrypt_inter_container", "debugger", "request",
 )  # fmt: skip
 
 
@@ -69,6 +69,7 @@ class JobSpec:
     encrypt_inter_container: bool = False
     profiler_interval: int | None = 1000  # milliseconds between two system metrics; None turns the profiler off
     debugger: bool = False  # the SDK's debugger hook
+    request: Mapping[str, Any] = field(default_factory=dict)  # further fields, as the service calls them
 
 
 @dataclass(frozen=True, kw_only=True)

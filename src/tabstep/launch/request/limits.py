@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tabstep.errors import nearest
 from tabstep.launch.request import sdk
 from tabstep.launch.request.aws_facts import table
 
@@ -14,6 +15,17 @@ Shapes = Mapping[str, Mapping[str, Any]]
 
 _OF_A_TUNER = "TrainingJobDefinition."
 """Where a tuner's request has what a job's has at its top."""
+_TYPES: Mapping[str, tuple[Any, str]] = {  # of the model: what is asked for
+    "structure": (Mapping, "fields by name"),
+    "map": (Mapping, "values by name"),
+    "list": (list | tuple, "a list"),
+    "string": (str, "a text"),
+    "integer": (int, "a whole number"),
+    "long": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "double": (int | float, "a number"),
+    "boolean": (bool, "true or false"),
+}
 _CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}  # of Java's engine, which the model is written for
 
 
@@ -41,21 +53,27 @@ def violations(request: Mapping[str, Any], shape: str = "CreateTrainingJobReques
 def _walk(value: Any, name: str, path: str) -> Iterator[str]:
     shape = shapes()[name]
     kind = shape["type"]
-    if kind == "structure":
+    if not _is_of(value, kind):
+        yield f"{_key(path)}: expected {_TYPES[kind][1]}, got {_shortened(value)}"
+    elif kind == "structure":
         yield from _structure(value, shape, path)
     elif kind == "list":
         yield from _size(len(value), shape, path, "entries")
         for index, entry in enumerate(value):
             yield from _walk(entry, shape["member"]["shape"], f"{path}[{index}]")
     elif kind == "map":
-        yield from _size(len(value), shape, path, "entries")
-        for key, entry in value.items():
-            yield from _walk(key, shape["key"]["shape"], f"{path}.{key}")
-            yield from _walk(entry, shape["value"]["shape"], f"{path}.{key}")
+        yield from _map(value, shape, path)
     elif kind == "string":
         yield from _text(value, shape, path)
     elif kind in ("integer", "long"):
         yield from _size(value, shape, path, "")
+
+
+def _map(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:
+    yield from _size(len(value), shape, path, "entries")
+    for key, each in value.items():
+        yield from _walk(key, shape["key"]["shape"], f"{path}.{key}")
+        yield from _walk(each, shape["value"]["shape"], f"{path}.{key}")
 
 
 def _structure(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -65,7 +83,7 @@ def _structure(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) ->
         if key in members:
             yield from _walk(part, members[key]["shape"], _join(path, key))
         else:
-            yield f"{_join(path, key)}: the service knows no such field"
+            yield f"{_key(_join(path, key))}: the service knows no such field: {nearest(key, members)}"
 
 
 def _size(size: int, shape: Mapping[str, Any], path: str, unit: str) -> Iterator[str]:
@@ -112,5 +130,12 @@ def _counted(size: int, unit: str) -> str:
     return f"{size} {unit}".strip()
 
 
-def _shortened(value: str) -> str:
-    return repr(value if len(value) <= 60 else f"{value[:57]}...")
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 62 else f"{text[:58]}...{text[-1]}"
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if kind not in _TYPES:
+        return True
+    return isinstance(value, _TYPES[kind][0]) and isinstance(value, bool) == (kind == "boolean")

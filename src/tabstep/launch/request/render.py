@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import JobSpec, split_uri
+from tabstep.launch.request.overlay import overlaid
 from tabstep.sweep.distributions import Dimension, Values
 
 if TYPE_CHECKING:
@@ -97,12 +98,14 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
 
 def request(spec: JobSpec) -> dict[str, Any]:
     """Return the CreateTrainingJob request that the SDK would send; needs no network and no credentials."""
-    return _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+    found = _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
+    return overlaid(found, spec.request)
 
 
 def tuner_request(spec: TunerSpec) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
-    return _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+    found = _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
+    return overlaid(found, {"TrainingJobDefinition": spec.job.request})
 
 
 def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:

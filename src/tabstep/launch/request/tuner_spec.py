@@ -25,6 +25,7 @@ MOST_HYPERPARAMETERS: Final = 90
 """The service takes 100 for a job; the SDK and the service add up to ten."""
 STRATEGIES: Final[Mapping[str, Strategy]] = {"tpe": "Bayesian", "random": "Random", "grid": "Grid", "all": "Grid"}
 OTHERWISE: Final = "hydra/launcher=sagemaker without launch.tuner sends a job for each trial"
+_WITHOUT_LIMIT: Final = 1_000
 _MORE_THAN_EVER: Final = 2
 """The service stops a job that has told the objective ``MaxResource`` times, and a job tells it once more at its end:
 one that goes all the way must not be stopped before its model is sent."""
@@ -54,14 +55,14 @@ class TunerSpec:
 
 
 def tuner_spec(
-    job: JobSpec, space: Space, options: Options, *, shared: Sequence[str], max_epochs: int | None, max_parallel: int
+    job: JobSpec, space: Space, options: Options, *, shared: Sequence[str], max_epochs: int, max_parallel: int
 ) -> TunerSpec:
     """Return the tuning job of a sweep.
 
     Args:
         job: what each trial is; its name is the tuner's.
         shared: the overrides of all trials.
-        max_epochs: the most that a trial trains, None without a limit.
+        max_epochs: the most that a trial trains.
 
     Raises:
         ProblemsError: the service has nothing like it, one line for each reason.
@@ -89,18 +90,12 @@ def tuner_spec(
         direction="Minimize" if options.directions[0] == "minimize" else "Maximize",
         strategy=strategy,
         early_stopping=options.pruner == "median",
-        resources=_resources(max_epochs) if hyperband else None,
+        resources=(1, max_epochs + _MORE_THAN_EVER) if hyperband else None,
         max_jobs=max_jobs,
         max_parallel=min(max_parallel, max_jobs),
         max_seconds=None if options.timeout is None else math.ceil(options.timeout),
         seed=options.seed % 2**31,
     )
-
-
-def _resources(max_epochs: int | None) -> tuple[int, int]:
-    if max_epochs is None:
-        raise UserError("hydra.sweeper.pruner: the service's hyperband counts epochs: set trainer.max_epochs")
-    return 1, max_epochs + _MORE_THAN_EVER
 
 
 def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
@@ -123,12 +118,12 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
     return Values(texts)
 
 
-def longest(samples: Sequence[Settings], space: Space) -> int | None:
-    """Return the most epochs that a trial may train; None where one of them has no limit."""
+def longest(samples: Sequence[Settings], space: Space) -> int:
+    """Return the most epochs that a trial may train; where one of them has no limit, more than a trial takes."""
     swept = space.dimensions.get("trainer.max_epochs")
     limits = [sample.trainer.max_epochs for sample in samples]
     limits += [None if text == "null" else int(text) for text in (ends(swept) if swept else ())]
-    return None if None in limits else max(limit for limit in limits if limit is not None)
+    return max(_WITHOUT_LIMIT if limit is None else limit for limit in limits)
 
 
 def tuner_name(stem: str, now: datetime.datetime) -> str:

@@ -13,6 +13,7 @@ from tabstep.launch.request.images import end_of_patch, image_uri, is_aws_image,
 from tabstep.launch.request.instances import gpus, has_local_disk, is_gpu
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.limits import instance_types
+from tabstep.launch.request.overlay import overlay_problems
 from tabstep.launch.source.text_secrets import looks_secret
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
@@ -22,12 +23,14 @@ _REPOSITORY = re.compile(  # domain and repository by the patterns of CodeArtifa
 )
 _OLD_PYTHON = re.compile(r"py(2\d*|3\d?|310)")
 _MOST_TAGS = 50
+_MOST_SECONDS = 28 * 86400
 _DEFAULT_VOLUME = 30
 
 
 def problems(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings) -> list[str]:
     """Return one line for each fault of a job; what the service's model limits is not here but in ``limits``."""
     found: list[str] = []
+    found += overlay_problems(spec.request)
     for check in (_identity, place_problems, _times, _network, _source, _secrets):
         found += check(spec)
     return [*found, *_image(spec, launch), *_instances(spec, trainer)]
@@ -64,6 +67,8 @@ def _identity(spec: JobSpec) -> Iterator[str]:
 
 
 def _times(spec: JobSpec) -> Iterator[str]:
+    if spec.max_run > _MOST_SECONDS:
+        yield f"launch.max_run: {spec.max_run} s, at most {_MOST_SECONDS} (28 days) are allowed"
     if spec.max_wait is not None and not spec.spot:
         yield "launch.max_wait: is for spot capacity: set launch.spot=true, or launch.max_wait=null"
     if spec.spot and spec.max_wait is not None and spec.max_wait < spec.max_run:

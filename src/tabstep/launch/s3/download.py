@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tabstep.container.archives import place_model, place_results
 from tabstep.container.container import CODE
 from tabstep.errors import UserError
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.launch.s3.transfer import get, stored_keys
-from tabstep.run_files import REPORT
 from tabstep.system.exits import write_failure
 
 _MODEL: Final = "model.tar.gz"
@@ -44,31 +40,6 @@ def download(artifact: str, client: Any, output: Path, model: Path, show: Callab
             (output / _OUTPUT).unlink()
     except OSError as error:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
-
-
-def place_model(archive: Path, output: Path, model: Path, show: Callable[[str], None]) -> None:
-    """Unpack a job's ``model.tar.gz`` to where a run on this machine has its model."""
-    _replace(_unpacked(archive, output), model)
-    show(f"model:       {model}")
-
-
-def place_results(archive: Path, output: Path, show: Callable[[str], None]) -> None:
-    """Unpack a job's ``output.tar.gz`` to where a run on this machine has its results."""
-    directory = _unpacked(archive, output)
-    for path in sorted(_first_host(directory).iterdir()):
-        if not path.name.startswith(".") and path.suffix != ".log":  # these names are of the launching run
-            _replace(path, output / path.name)
-    shutil.rmtree(directory)
-    show(f"output:      {output}")
-
-
-def objective(output: Path, name: str) -> float | None:
-    """Return a score of the report among a job's results; None where there is none."""
-    report = output / REPORT
-    if not report.is_file():
-        return None
-    value = json.loads(report.read_text(encoding="utf-8")).get(name)
-    return None if value is None else float(value)
 
 
 def fetch_channels(
@@ -100,34 +71,3 @@ def _fetch_channel(uri: str, directory: Path) -> dict[str, Path]:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         get(client, bucket, key, directory / name)
     return {name: directory / name for name in names}
-
-
-def _unpacked(archive: Path, output: Path) -> Path:
-    directory = output / f".{archive.name}.unpacked"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(directory, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{archive}: is damaged ({error}): fetch it again") from error
-    return directory
-
-
-def _first_host(directory: Path) -> Path:
-    """Return where the results are: the first of several instances has a directory of its own, and writes them all."""
-    places = [directory, *sorted(path for path in directory.iterdir() if path.is_dir())]
-    return next((place for place in places if (place / REPORT).exists()), directory)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Give ``source`` the name of ``target``; what had it is deleted once the new one has it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.old")
-    if target.exists():
-        os.replace(target, aside)
-    shutil.move(source, target)
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink(missing_ok=True)

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tabstep.errors import UserError
-from tabstep.launch.source import git
 from tabstep.launch.source.file_secrets import found_secrets
 from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
+from tabstep.system import git
 
 MAX_BYTES: Final = 10 * 2**20
 _OURS: Final = ("conf", "src", REQUIREMENTS)
@@ -29,24 +29,8 @@ _NEVER: Final = (
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache", ".tox", "logs", "outputs",
     "multirun", "dist", "build", "*.egg-info", "*.pyc", "*.pyo", ".DS_Store",
 )  # fmt: skip
-ENTRY_POINT: Final = '''\
-"""The entry point of a local run, of a SageMaker job and of a sweep: ``python train.py [group=option] [key=value]``."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-SOURCE = Path(__file__).resolve().parent / "src"
-if SOURCE.is_dir():  # a plain checkout works without an installation, and wins over an installed copy
-    sys.path.insert(0, str(SOURCE))
-
-from tabstep.entry import main  # noqa: E402
-
-if __name__ == "__main__":
-    sys.exit(main())
-'''
-"""What train.py is where tabstep is installed without its checkout."""
+ENTRY_POINT: Final = "entry_point.txt"
+"""File beside this module: what train.py is where tabstep is installed without its checkout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +180,7 @@ def _complete(contents: dict[str, bytes], entry_point: str) -> None:
         files = [path for path in sorted(conf.rglob("*.yaml")) if path.parent != conf / "local"]
         contents |= {f"conf/{path.relative_to(conf).as_posix()}": path.read_bytes() for path in files}
     if entry_point == "train.py":
-        contents.setdefault(entry_point, ENTRY_POINT.encode())
+        contents.setdefault(entry_point, Path(__file__).with_name(ENTRY_POINT).read_bytes())
 
 
 def _conf() -> Path:

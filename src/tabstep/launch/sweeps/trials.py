@@ -193,7 +193,7 @@ class JobRunner:
 
     def _free_name(self, sent: Sent) -> tuple[str, bool]:
         """Return the name of the job to follow, and whether it is yet to be sent."""
-        client = self._client(sent)
+        client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
         for attempt in range(1, MOST_ATTEMPTS + 1):
             name = self.name(sent.job.number, attempt)
             description = describe(client, name)
@@ -203,13 +203,11 @@ class JobRunner:
                 return name, False
         raise UserError(f"trial {sent.job.number}: {MOST_ATTEMPTS} jobs have failed for want of capacity")
 
-    def _client(self, sent: Sent) -> Any:
-        return sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
-
     def _look(self, sent: Sent) -> TrialResult | None:
         """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
         try:
-            description = describe(self._client(sent), sent.name)
+            client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
+            description = describe(client, sent.name)
         except RetryError as error:
             say(f"trial {sent.job.number}: {error}; the job is not affected")
             return None

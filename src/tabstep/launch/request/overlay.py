@@ -1,0 +1,72 @@
+"""``launch.request``: fields of the CreateTrainingJob request that have no key, laid over what is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from tabstep.launch.request.aws_facts import table
+
+_INSTEAD: Final = {"InstanceGroups", "InstancePreferences"}
+"""Fields of ResourceConfig that say which instances there are in the place of one type and its count."""
+
+
+def overlaid(request: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with the fields of an overlay: those of structures one by one, all else as a whole.
+
+    >>> overlaid({"A": {"x": 1}, "B": [1]}, {"A": {"y": 2}, "B": [2]})
+    {'A': {'x': 1, 'y': 2}, 'B': [2]}
+    """
+    merged = dict(request)
+    if _INSTEAD & overlay.keys():
+        merged = {key: value for key, value in merged.items() if key not in ("InstanceType", "InstanceCount")}
+    for key, value in overlay.items():
+        below = merged.get(key)
+        merged[key] = overlaid(below or {}, value) if isinstance(value, Mapping) and _is_open(below) else value
+    return merged
+
+
+def overlay_problems(overlay: Mapping[str, Any]) -> list[str]:
+    """Return one line for each field that has a key of its own, which would be overruled in silence."""
+    return [
+        f"launch.request.{path}: has a key of its own: set {_settable(key)}"
+        for path in _paths(overlay, "")
+        for field, key in table("keys").items()
+        if path == field or path.startswith(f"{field}.")
+    ]
+
+
+def named(lines: Sequence[str], overlay: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a request, with the fields of an overlay by the name that a person gave them."""
+    fields = tuple(f"{field}{end}" for field in overlay for end in (".", ":", "["))
+    return [f"launch.request.{line}" if line.startswith(fields) else line for line in lines]
+
+
+def instances(overlay: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
+    """Return types and counts of the instances that an overlay asks for: alternatives of groups, or nothing."""
+    resources = overlay.get("ResourceConfig")
+    resources = resources if isinstance(resources, Mapping) else {}
+    groups, preferences = (_instances(resources.get(name)) for name in ("InstanceGroups", "InstancePreferences"))
+    return [groups] if groups else [[each] for each in preferences]
+
+
+def _instances(given: Any) -> list[tuple[str, int]]:
+    entries = [each for each in given if isinstance(each, Mapping)] if isinstance(given, list) else []
+    found = [(each.get("InstanceType"), each.get("InstanceCount", 1)) for each in entries]
+    return [(kind, count) for kind, count in found if isinstance(kind, str) and isinstance(count, int)]
+
+
+def _is_open(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping)
+
+
+def _paths(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping) and value:
+        for key, below in value.items():
+            yield from _paths(below, f"{path}.{key}" if path else str(key))
+    else:
+        yield path
+
+
+def _settable(key: str) -> str:
+    return "the override" if key == "hyperparameter" else key
