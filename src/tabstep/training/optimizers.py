@@ -47,16 +47,13 @@ class Muon(Optimizer):
         super().__init__(groups, defaults)
         self._block_rows = block_rows
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                (self._step_hidden if group["hidden"] else self._step_adamw)(group, parameters)
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None if closure is None else closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+                if parameters:
+                    (self._step_hidden if group["hidden"] else self._step_adamw)(group, parameters)
         return loss
 
     def _step_hidden(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
@@ -68,9 +65,9 @@ class Muon(Optimizer):
             updates.setdefault(blocks.shape[1:], []).append((parameter, blocks))
         for same_shape in updates.values():
             made = orthogonalize(torch.cat([blocks for _, blocks in same_shape]))
-            parts = made.split([len(blocks) for _, blocks in same_shape])
-            for (parameter, _), part in zip(same_shape, parts, strict=True):
-                scale = update_scale(parameter.shape, part.shape[1])
+            for parameter, blocks in same_shape:
+                part, made = made[: len(blocks)], made[len(blocks) :]
+                scale = update_scale(parameter.shape, blocks.shape[1])
                 parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
@@ -130,7 +127,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
         product = polynomial if product is None else polynomial @ product
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    made = x if product is None else product @ x
+    made: Tensor = x if product is None else product @ x
     return made.mT if wide is not matrices else made
 
 
@@ -159,7 +156,7 @@ def update_scale(shape: torch.Size, block_rows: int) -> float:
     return float(max(1.0, rows / columns) ** 0.5 * (whole / blocks) ** 0.5)
 
 
-def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+def hidden_matrices(module: nn.Module) -> list[Tensor]:
     """Return the weights of the linear layers but the output layer's: that called ``head``, else the last one.
 
     >>> [tuple(weight.shape) for weight in hidden_matrices(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))]
