@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +47,16 @@ class Muon(Optimizer):
         super().__init__(groups, defaults)
         self._block_rows = block_rows
 
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None if closure is None else closure()
-        with torch.no_grad():
-            for group in self.param_groups:
-                parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-                if parameters:
-                    (self._step_hidden if group["hidden"] else self._step_adamw)(group, parameters)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                (self._step_hidden if group["hidden"] else self._step_adamw)(group, parameters)
         return loss
 
     def _step_hidden(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
@@ -65,9 +68,9 @@ class Muon(Optimizer):
             updates.setdefault(blocks.shape[1:], []).append((parameter, blocks))
         for same_shape in updates.values():
             made = orthogonalize(torch.cat([blocks for _, blocks in same_shape]))
-            for parameter, blocks in same_shape:
-                part, made = made[: len(blocks)], made[len(blocks) :]
-                scale = update_scale(parameter.shape, blocks.shape[1])
+            parts = torch.split(made, [len(blocks) for _, blocks in same_shape])
+            for (parameter, _), part in zip(same_shape, parts, strict=True):
+                scale = update_scale(parameter.shape, part.shape[1])
                 parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
@@ -156,7 +159,7 @@ def update_scale(shape: torch.Size, block_rows: int) -> float:
     return float(max(1.0, rows / columns) ** 0.5 * (whole / blocks) ** 0.5)
 
 
-def hidden_matrices(module: nn.Module) -> list[Tensor]:
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """Return the weights of the linear layers but the output layer's: that called ``head``, else the last one.
 
     >>> [tuple(weight.shape) for weight in hidden_matrices(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))]
@@ -164,7 +167,8 @@ def hidden_matrices(module: nn.Module) -> list[Tensor]:
     """
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     head = [name for name in layers if name.split(".")[0] == "head"] if hasattr(module, "head") else list(layers)[-1:]
-    return [layer.weight for name, layer in layers.items() if name not in head and layer.weight.requires_grad]
+    weights = [cast(nn.Parameter, layer.weight) for name, layer in layers.items() if name not in head]
+    return [weight for weight in weights if weight.requires_grad]
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
