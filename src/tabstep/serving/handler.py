@@ -42,7 +42,7 @@ except ImportError:
             super().__init__(status_code, message, phrase)
 
 
-class RefusedError(BaseInferenceToolkitError, ValueError):
+class RefusedError(BaseInferenceToolkitError, ValueError):  # type: ignore[misc]
     """What is wrong with a request. A container without the toolkit answers a ``ValueError`` with 400 and its text."""
 
     def __str__(self) -> str:
