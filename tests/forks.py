@@ -25,6 +25,7 @@ import torch
 import tabstep.cli
 import tabstep.entry
 import tabstep.run.run
+from tabstep.config.compose import composed
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -34,6 +35,16 @@ def no_space(*_: Any, **__: Any) -> None:
 def mounted(source: Any, *_: Any) -> None:
     if os.path.basename(source) == "model":
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def failing(name: str) -> Callable[..., None]:
+    """Return what fails as a system call does with the error of that name."""
+    number = int(getattr(errno, name))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 ACTIONS: dict[str, Callable[..., None]] = {
@@ -59,7 +70,7 @@ def inject(point: str, call: int, do: str) -> None:
         nonlocal calls
         calls += 1
         if call in (0, calls):
-            ACTIONS[do](*args, **kwargs)
+            (ACTIONS.get(do) or failing(do))(*args, **kwargs)
         return real(*args, **kwargs)
 
     setattr(owner, name, patched)
@@ -117,6 +128,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     assert tabstep.run.run  # imported late by a command, and before the fork here
     torch.set_num_threads(1)
+    composed(["seed=1"], [tabstep.entry.config_dir()])  # Hydra's own imports and grammar: a fifth of a short run
     for line in sys.stdin:
         result = json.dumps(answer(json.loads(line)))
         sys.stdout.write(result + "\n")

@@ -780,6 +780,7 @@ CHANGED: dict[str, tuple[Change, list[str], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CHANGED)
 def test_changed_at_resume(commands: Commands, run_copy: Path, case: str) -> None:
     change, overrides, lines = CHANGED[case]
@@ -809,6 +810,7 @@ def test_changed_test_split_is_scored_anew(commands: Commands, run_copy: Path) -
     assert after["val_loss"] == before["val_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["report.json", "DONE", "model", "predictions"])
 def test_what_is_lost_of_a_finished_run_is_made_anew(commands: Commands, run_copy: Path, lost: str) -> None:
     path = run_copy / "out" / lost
@@ -870,6 +872,7 @@ def test_a_damaged_finished_run_without_checkpoints_is_trained_anew(commands: Co
     assert (out / "model" / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_directory(commands: Commands, run_copy: Path) -> None:
     before = digests(run_copy)
     with open(run_copy / "out" / ".lock") as file:
@@ -880,6 +883,7 @@ def test_two_runs_in_one_directory(commands: Commands, run_copy: Path) -> None:
     assert digests(run_copy) == before
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_directory_of_checkpoints(commands: Commands, run_copy: Path) -> None:
     shutil.move(run_copy / "out" / "checkpoints", run_copy / "kept")
     overrides = ["schema.id=row_id", "trainer.max_epochs=3", "paths.output_dir=other", "paths.checkpoint_dir=kept"]
@@ -911,6 +915,7 @@ def damage(file: Path) -> None:
     file.write_bytes(flipped(content, len(content) // 2))
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints(commands: Commands, run_copy: Path) -> None:
     damage(checkpoints(run_copy, "last")[-1])
     ended = commands.train(run_copy, "schema.id=row_id", "trainer.max_epochs=3")
@@ -996,6 +1001,7 @@ SIGNALS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_signals(commands: Commands, finished: Path, tmp_path: Path, name: str, code: int) -> None:
     (tmp_path / "data").symlink_to(finished / "data")
@@ -1015,6 +1021,7 @@ def test_signals(commands: Commands, finished: Path, tmp_path: Path, name: str, 
         assert not list((tmp_path / f"cache-{number}").glob(".*.building"))
 
 
+@pytest.mark.slow
 def test_max_time(commands: Commands, run_copy: Path) -> None:
     overrides = ["schema.id=row_id", "trainer.max_epochs=10000", "trainer.max_time=0.0002"]
     ended = commands.train(run_copy, *overrides, "callbacks=no_early_stopping")
@@ -1039,6 +1046,7 @@ FULL: list[tuple[Fault, int]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "code"), FULL)
 def test_full_disk(commands: Commands, finished: Path, tmp_path: Path, fault: Fault, code: int) -> None:
     (tmp_path / "data").symlink_to(finished / "data")
@@ -1053,6 +1061,7 @@ def test_full_disk(commands: Commands, finished: Path, tmp_path: Path, fault: Fa
     assert json.loads((tmp_path / "out" / "report.json").read_text())["epochs"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["tabstep.artifact.predictor:write_batches", "os:replace"])
 def test_full_disk_while_predicting(commands: Commands, run_copy: Path, point: str) -> None:
     (run_copy / "p.parquet").write_text("before")

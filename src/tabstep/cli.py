@@ -92,14 +92,14 @@ def _schema(options: Namespace) -> None:
     from rich.console import Console
 
     from tabstep.entry import config_dir
-    from tabstep.tables.infer_schema import Declared, schema_table
+    from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 
     labels: list[str] | None = options.label
     stated = Declared(id=options.id, label=labels[0] if labels is not None and len(labels) == 1 else labels)
     directory = Path(options.conf_dir) / "schema"
     path, rows = write_schema_file(options.table, options.name, directory, stated, overwrite=options.overwrite)
-    Console().print(schema_table(rows))
+    Console().print(schema_table(rows), values_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
 
@@ -184,7 +184,7 @@ def _ensemble(options: Namespace) -> None:
 
 def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_dir", help="the directory model/ of a run")
-    parser.add_argument("table", help="a parquet file, a directory of parquet files or a glob; importance needs labels")
+    parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob; importance needs labels")
     parser.add_argument("-o", "--out", metavar="DIR", help="gets explanation.json and attributions.parquet")
     parser.add_argument("--rows", type=_count, default=5_000, metavar="N", help="looked at (default: %(default)s)")
     parser.add_argument("--metric", default="auroc", help="that importance is the fall of (default: %(default)s)")
@@ -220,7 +220,7 @@ def _explain(options: Namespace) -> None:
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="directory of a run or a sweep, which gets report.html")
-    parser.add_argument("--rows", type=_count, default=2_000, metavar="N", help="of val that are looked at, at most")
+    parser.add_argument("--rows", type=_count, default=1_000, metavar="N", help="of val for importance and dependence")
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="what is left by then is left out")
 
 

@@ -7,7 +7,6 @@ from hydra._internal.utils import get_args_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.config import overrides as module
 from tabstep.config.overrides import SWITCHES, VALUE_FLAGS, Command, check_overrides, group_options, order_argv
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
@@ -177,10 +176,21 @@ def test_sweep(override: str, lines: list[str], sound: list[str]) -> None:
     assert all(found.startswith(line) for found, line in zip(problems, lines, strict=True))
 
 
-def test_a_plugin_knows_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "plugin_names", lambda: ("mine",))
+def test_a_plugin_knows_its_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own-1.dist-info").mkdir()
+    (tmp_path / "own-1.dist-info" / "entry_points.txt").write_text("[tabstep.models]\nmine = own:Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
     assert check_overrides(["model.own=3", "+model.own=3"], CONF)[0] == []
     assert check_overrides(["model.width=auto,1"], CONF, multirun=True)[0] == []
+
+
+def test_a_component_by_its_path_knows_its_own_keys(tmp_path: Path) -> None:
+    assert check_overrides(["model.own=3"], CONF)[0] != []
+    assert check_overrides(["model.own=3", "model.name=own:Mine"], CONF)[0] == []
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("name: own:Mine\nown: 3\n")
+    assert check_overrides(["model=mine", "model.own=3"], [*CONF, tmp_path])[0] == []
+    assert check_overrides(["trainer.own=3"], [*CONF, tmp_path])[0] != []
 
 
 def test_options_of_a_users_directory(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.config import fields
-from tabstep.config import parse as parsing
 from tabstep.config.compose import composed
 from tabstep.config.parse import Unresolved, parse, to_dict
 from tabstep.config.rules import broken_rules
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
+from tabstep.registry import MODELS, PluginSettings
 
 DEFAULTS = composed([], [config_dir()])
 
@@ -168,15 +169,18 @@ def test_whole_number_is_any_number() -> None:
 
 class TestPlugin:
     @pytest.fixture(autouse=True)
-    def _registered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(parsing, "plugin_names", lambda: ("mine",))
+    def _registered(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own-1.dist-info").mkdir()
+        (tmp_path / "own-1.dist-info" / "entry_points.txt").write_text("[tabstep.models]\nmine = compiled:Mine\n")
+        (tmp_path / "own.py").write_text(
+            "class Net:\n    def __init__(self, a, b, c, *, width: Count, rate: float = 0.5): ..."
+        )
+        monkeypatch.syspath_prepend(tmp_path)
 
     def test_takes_any_plain_option(self) -> None:
         model = {"name": "mine", "width": "auto", "sizes": [1, 2.5], "flag": False, "nothing": None}
         settings = parse(changed({"model": model}))
-        assert settings.model == PluginModelSettings(
-            name="mine", options={k: v for k, v in model.items() if k != "name"}
-        )
+        assert settings.model == PluginSettings(name="mine", options={k: v for k, v in model.items() if k != "name"})
         assert to_dict(settings)["model"] == model
 
     def test_refuses_nested_options(self) -> None:
@@ -187,15 +191,28 @@ class TestPlugin:
             "one of mlp, resnet, tabm, mine, got 'mne': did you mean 'mine'?" in problems_of({"model.name": "mne"})[0]
         )
 
+    def test_options_are_those_that_the_source_declares(self) -> None:
+        settings = parse(changed({"model": {"name": "own:Net", "width": 3, "rate": 1}}))
+        assert settings.model == PluginSettings(name="own:Net", options={"width": 3, "rate": 1.0})
+        assert parse(changed({"model": {"name": "own:Net", "width": 3}})).model.name == "own:Net"
+        assert problems_of({"model": {"name": "own:Net", "widht": 3, "rate": "x"}}) == (
+            "model.rate: expected a number, got 'x'",
+            "model.widht: own:Net has no such key (got 3): did you mean 'width'?",
+            "model.width: is missing: own:Net needs it",
+        )
+        assert problems_of({"model": {"name": "own:Net", "width": 0}}) == (
+            "model.width: expected a whole number >= 1, got 0",
+        )
+
 
 def test_no_plugin_is_installed() -> None:
-    assert parsing.plugin_names() == ()
+    assert dict(MODELS.plugins()) == {}
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Return the values that an annotation allows."""
     if len(members := fields.members(annotation)) > 1:
-        return st.one_of([values_of(m) for m in members if m is not PluginModelSettings])
+        return st.one_of([values_of(m) for m in members if m is not PluginSettings])
     base = fields.bare(annotation)
     if dataclasses.is_dataclass(base):
         return st.builds(base, **{key: values_of(inner) for key, inner in fields.hints(base).items()})

@@ -11,14 +11,15 @@ import yaml
 
 from tabstep.config import fields
 from tabstep.config.parse import parse, to_dict
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.entry import compose_run, config_dir
+from tabstep.registry import PluginSettings
 
 CHOICES = [(key, group) for key, found in fields.hints(Settings).items() for group in fields.groups(found)]
 UNIONS = [
     (key, group)
     for key, group in CHOICES
-    if "name" in fields.hints(group) and group is not PluginModelSettings and key != "loss"
+    if "name" in fields.hints(group) and group is not PluginSettings and key != "loss"
 ]
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -15,6 +16,36 @@ import pytest
 REGION = "eu-central-1"
 BUCKET = "tabstep-test"
 JOB = "tabstep-mlp-1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_of_the_sdks_is_read_once() -> Iterator[None]:
+    """Let each session share what the SDKs read and check anew for every one: the models of the services, a schema."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("botocore") is not None:
+            from botocore.loaders import JSONFileLoader
+
+            load_file, files = JSONFileLoader.load_file, dict[str, Any]()
+
+            def load_once(loader: Any, path: str) -> Any:
+                if path not in files:
+                    files[path] = load_file(loader, path)
+                return files[path]
+
+            patch.setattr(JSONFileLoader, "load_file", load_once)
+        if find_spec("sagemaker") is not None:
+            from jsonschema import Draft202012Validator
+
+            check = Draft202012Validator.check_schema
+            known: dict[int, Any] = {}  # holds the schemas, so that no other gets the number of one
+
+            def check_once(schema: Any, *arguments: Any, **named: Any) -> None:
+                if known.get(id(schema)) is not schema:
+                    check(schema, *arguments, **named)
+                    known[id(schema)] = schema
+
+            patch.setattr(Draft202012Validator, "check_schema", staticmethod(check_once))
+        yield
 
 
 @pytest.fixture(scope="session")

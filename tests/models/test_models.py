@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
-from typing import Any
+import inspect
+from typing import Any, get_type_hints
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
-from tabstep import models
+from tabstep.config import fields
+from tabstep.config.parse import check_value
+from tabstep.entry import config_dir
 from tabstep.errors import UserError
-from tabstep.models import MODELS, build_model, find_model
+from tabstep.models import build_model, find_model
+from tabstep.registry import MODELS
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "mlp": {"width": 16, "depth": 2, "dropout": 0.1, "num_bins": 4, "embedding_dim": 6},
-    "resnet": {"width": 16, "depth": 2, "expansion": 2.0, "dropout": 0.1, "num_bins": 4, "embedding_dim": 6},
-}
+SMALL = {"width": 16, "depth": 2, "num_bins": 4, "embedding_dim": 6, "members": 3}
+"""Sizes that are enough here, for the options of these names; the others are as conf/ has them."""
+NAMES = list(MODELS.ours())
 CARDINALITIES = [5, 9]
+
+
+def options_of(name: str) -> dict[str, Any]:
+    config = yaml.safe_load((config_dir() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert config.pop("name") == name
+    return {key: SMALL.get(key, value) for key, value in config.items()}
 
 
 def build(name: str, num_outputs: int = 3, **changes: Any) -> nn.Module:
     torch.manual_seed(0)
     facts: dict[str, Any] = {"num_numeric": 4, "cardinalities": CARDINALITIES, "num_outputs": num_outputs}
-    return build_model(name, **(facts | OPTIONS[name] | changes))
+    return build_model(name, **(facts | options_of(name) | changes))
 
 
 def rows(count: int) -> tuple[Tensor, Tensor]:
@@ -32,30 +41,36 @@ def rows(count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 4, generator=generator), x_cat.int()
 
 
-def test_every_model_is_tested() -> None:
-    assert OPTIONS.keys() == MODELS.keys()
+def logits_of(model: nn.Module, x_num: Tensor, x_cat: Tensor) -> Tensor:
+    """Logits ``(B, num_outputs)``, the mean of the members' where a model has several."""
+    logits: Tensor = model(x_num, x_cat)
+    return logits.mean(dim=1) if logits.ndim == 3 else logits
+
+
+def test_a_module_with_a_class_of_its_name_is_a_model() -> None:
+    assert {"mlp", "resnet"} <= {*NAMES}
+    assert "embeddings" not in NAMES
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
 @pytest.mark.parametrize("num_outputs", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_logits_have_a_row_each(name: str, num_outputs: int, count: int) -> None:
     model = build(name, num_outputs)
     for mode in (True, False):
-        assert model.train(mode)(*rows(count)).shape == (count, num_outputs)
+        assert logits_of(model.train(mode), *rows(count)).shape == (count, num_outputs)
 
 
 @pytest.mark.parametrize("changes", [{"num_numeric": 0}, {"cardinalities": []}, {"num_bins": 0}, {"depth": 1}])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_edges(name: str, changes: dict[str, Any]) -> None:
     model = build(name, **changes)
     x_num, x_cat = rows(5)
-    assert model(
-        x_num[:, : changes.get("num_numeric", 4)], x_cat[:, : len(changes.get("cardinalities", "ab"))]
-    ).shape == (5, 3)
+    x_num, x_cat = x_num[:, : changes.get("num_numeric", 4)], x_cat[:, : len(changes.get("cardinalities", "ab"))]
+    assert logits_of(model, x_num, x_cat).shape == (5, 3)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_depend_on_its_batch(name: str) -> None:
     model = build(name).eval()
     x_num, x_cat = rows(40)
@@ -63,7 +78,7 @@ def test_a_row_does_not_depend_on_its_batch(name: str) -> None:
     torch.testing.assert_close(together[7:8], model(x_num[7:8], x_cat[7:8]))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_learns(name: str) -> None:
     model = build(name)
     model(*rows(64)).square().sum().backward()
@@ -71,7 +86,7 @@ def test_every_parameter_learns(name: str) -> None:
     assert still == []
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_rule_of_both_kinds_of_columns_is_learned(name: str) -> None:
     x_num, x_cat = rows(512)
     y = ((x_num[:, 0].abs() > 0.7) ^ (x_cat[:, 1] % 2 == 0)).float()
@@ -79,13 +94,13 @@ def test_a_rule_of_both_kinds_of_columns_is_learned(name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         optimizer.zero_grad()
-        loss = nn.functional.binary_cross_entropy_with_logits(model(x_num, x_cat).squeeze(1), y)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits_of(model, x_num, x_cat).squeeze(1), y)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_are_all_that_is_stored(name: str) -> None:
     source, target = build(name), build(name)
     with torch.no_grad():
@@ -96,18 +111,30 @@ def test_weights_are_all_that_is_stored(name: str) -> None:
     torch.testing.assert_close(source.eval()(*rows(9)), target.eval()(*rows(9)), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_option_has_an_effect(name: str) -> None:
     before = build(name)
-    for option, value in OPTIONS[name].items():
-        after = build(name, **{option: 0.7 if option == "dropout" else 2 * value})
+    for option, value in options_of(name).items():
+        annotation = fields.hints(settings_of(name))[option]
+        after = build(name, **{option: another(annotation, value)})
         torch.manual_seed(0)
         expected = before(*rows(9))
         torch.manual_seed(0)
         assert not torch.equal(after(*rows(9)), expected), option
 
 
-@pytest.mark.parametrize("name", MODELS)
+def settings_of(name: str) -> type:
+    return next(cls for cls in MODELS.settings() if fields.name_of(cls) == name)
+
+
+def another(annotation: Any, value: Any) -> Any:
+    """Another value that the annotation allows."""
+    candidates = [not value] if isinstance(value, bool) else [*fields.choices(annotation), None, 0.7]
+    candidates = [2 * value, *candidates] if isinstance(value, int | float) else candidates
+    return next(each for each in candidates if each != value and not check_value("", annotation, each))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_half_precision_autocast(name: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = build(name)(*rows(9))
@@ -124,41 +151,43 @@ def test_an_unknown_option_is_refused() -> None:
         build("mlp", dropuot=0.5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_options_in_the_source_are_those_of_the_class(name: str) -> None:
+    """What is read without an import is what Python itself says of the constructor."""
+    model = find_model(name)
+    hints = get_type_hints(model.__init__, include_extras=True)
+    parameters = list(inspect.signature(model).parameters)
+    assert tuple(parameters[:3]) == MODELS.given
+    declared = MODELS.options(name)
+    assert declared is not None
+    assert {key: option.annotation for key, option in declared.items()} == {key: hints[key] for key in parameters[3:]}
+    defaults = {key: inspect.signature(model).parameters[key].default for key in parameters[3:]}
+    assert {key: option.default for key, option in declared.items()} == defaults
+
+
+def test_a_class_that_is_no_module_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"model\.name: 'decimal:Decimal' \(decimal:Decimal\) is not a torch\.nn\.Module"
+    ):
+        find_model("decimal:Decimal")
+
+
 class Linear(nn.Module):
     """A model of another package."""
 
-    def __init__(self, num_numeric: int, cardinalities: list[int], num_outputs: int) -> None:
+    def __init__(self, num_numeric: int, cardinalities: list[int], num_outputs: int, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(num_numeric, num_outputs)
+        self.linear = nn.Linear(num_numeric, num_outputs, bias=bias)
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         logits: Tensor = self.linear(x_num)
         return logits
 
 
-@pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [
-        EntryPoint("linear", f"{__name__}:Linear", "tabstep.models"),
-        EntryPoint("mlp", f"{__name__}:Linear", "tabstep.models"),
-        EntryPoint("number", "math:pi", "tabstep.models"),
-    ]
-    monkeypatch.setattr(EntryPoint, "load", lambda point: Linear if point.attr == "Linear" else 3.14)
-    monkeypatch.setattr(models, "entry_points", lambda group: points)
-
-
-@pytest.mark.usefixtures("plugins")
-def test_an_installed_package_adds_a_model() -> None:
-    model = build_model("linear", num_numeric=4, cardinalities=CARDINALITIES, num_outputs=2)
+def test_a_class_by_its_path_takes_its_own_options() -> None:
+    facts: dict[str, Any] = {"num_numeric": 4, "cardinalities": CARDINALITIES, "num_outputs": 2}
+    model = build_model(f"{__name__}:Linear", **facts, bias=False)
     assert model(*rows(3)).shape == (3, 2)
-
-
-@pytest.mark.usefixtures("plugins")
-def test_a_built_in_name_cannot_be_taken_over() -> None:
-    assert find_model("mlp") is MODELS["mlp"]
-
-
-@pytest.mark.usefixtures("plugins")
-def test_an_entry_point_that_is_no_module_is_refused() -> None:
-    with pytest.raises(UserError, match=r"entry point 'number' \(math:pi\) is not a torch\.nn\.Module class"):
-        find_model("number")
+    assert [key for key, _ in model.named_parameters()] == ["linear.weight"]
+    with pytest.raises(UserError, match=r"model\.bais: .*:Linear has no such option; did you mean 'bias'\?"):
+        build_model(f"{__name__}:Linear", **facts, bais=False)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
+from tabstep.run.prepare import Prepared, prepare
 from tabstep.run.run import run
 from tabstep.run_files import REPORT, predictions_file
 
@@ -73,3 +75,52 @@ def test_val_is_held_out_by_group_and_rows_without_a_label_are_left_out(
 def test_ways_to_split_that_contradict_each_other(overrides: list[str], message: str) -> None:
     with pytest.raises(ProblemsError, match=message):
         parse(composed([*overrides, "paths.output_dir=x"], [config_dir()]))
+
+
+def write_split(directory: Path, rows: int, seed: int) -> None:
+    """A table whose label follows from a pair of categories, a shop's number and an amount in text."""
+    rng = np.random.default_rng(seed)
+    first, second, shop = rng.integers(0, 15, rows), rng.integers(0, 15, rows), rng.integers(0, 80, rows)
+    known = np.random.default_rng(99)
+    score = known.normal(0, 1.5, (15, 15))[first, second] + known.normal(0, 1.5, 80)[shop]
+    columns = {
+        "a": [f"a{value}" for value in first],
+        "b": [f"b{value}" for value in second],
+        "shop": shop,
+        "amount": [f"${value:,.2f}" for value in rng.lognormal(7, 1, rows)],
+        "day": pa.array(rng.integers(18_000, 18_100, rows).astype(np.int32), pa.date32()),
+        "y": (rng.random(rows) < 1 / (1 + np.exp(-score))).astype(int),
+    }
+    pq.write_table(pa.table(columns), directory / f"{seed}.parquet")
+
+
+@pytest.fixture
+def two_splits(tmp_path: Path) -> list[str]:
+    write_split(tmp_path, 6_000, 0)
+    write_split(tmp_path, 500, 1)
+    return [f"data.train={tmp_path}/0.parquet", f"data.val={tmp_path}/1.parquet", "schema.label=y"]
+
+
+def prepared(overrides: list[str], cache: Path) -> tuple[Prepared, list[str]]:
+    settings = parse(composed(overrides, [config_dir()]))
+    shown: list[str] = []
+    found = prepare(settings.data, settings.schema, seed=0, cache_dir=cache, show=lambda text: shown.append(str(text)))
+    return found, shown
+
+
+def test_what_values_say_is_fitted_and_told(two_splits: list[str], tmp_path: Path) -> None:
+    found, shown = prepared([*two_splits, "+schema.parse={amount: number}"], tmp_path / "cache")
+    assert found.schema.numeric == ("shop", "amount", "day")
+    assert [column.name for column in found.encoder.spikes] == ["shop"]
+    assert [list(column.codes) for column in found.encoder.times] == [["weekday", "month"]]
+    assert "rate of 1 by a and b" in found.encoder.input_names
+    told = "\n".join(shown)
+    assert "shop: 80 values have codes too: rates of single values leave " in told
+    assert "day: read as weekday, month and elapsed time" in told
+    assert "rate of y by a and b: leaves " in told
+
+
+def test_statistics_and_parse_have_an_effect(two_splits: list[str], tmp_path: Path) -> None:
+    found, _ = prepared([*two_splits, "data.encoder.statistics=false"], tmp_path / "cache")
+    assert found.encoder.statistics == ()
+    assert "amount" in found.schema.categorical

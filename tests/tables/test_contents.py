@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from tabstep.config.settings import EncoderSettings
 from tabstep.encoding.encoded_table import encode_table, fit_cached
+from tabstep.encoding.encoder import EncoderOptions
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
 from tabstep.tables import contents
@@ -57,12 +57,12 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("settled")
 def test_another_file_under_the_same_name_size_footer_and_time_is_trained_on(data: Path, tmp_path: Path) -> None:
     schema = Schema(label=("y",), numeric=("x",), categorical=())
-    settings = EncoderSettings(scaling="standard", max_categories=10, min_frequency=1)
+    options = EncoderOptions(scaling="standard", max_categories=10, min_frequency=1)
     cache = tmp_path / "cache"
 
     def highest() -> tuple[float, float]:
         source = open_source(str(data), split="train", memory=cache)
-        encoder = fit_cached(source, schema, settings=settings, task=None, classes=None, seed=0, cache_dir=cache)
+        encoder = fit_cached(source, schema, options=options, task=None, classes=None, seed=0, cache_dir=cache)
         return encoder.numeric[0].maximum, float(encode_table(source, encoder, cache).x_num.max())
 
     before = highest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +32,8 @@ from tabstep.tables.columns import to_text
 from tabstep.tables.source import ParquetSource
 
 FORMAT: Final = 1
-TRAIN_ROWS: Final = 20_000
+SCORED_ROWS: Final = 20_000
+"""Rows that are predicted once, while ``Limits.rows`` are predicted for each column and repetition."""
 _ATTRIBUTED: Final = 200
 _WORST_ROWS: Final = 5
 _REASONS: Final = 5
@@ -79,10 +81,10 @@ def analyse(
     if "train" in sources:
         part("train_scores", lambda: train_scores(predictor, sources["train"]))
     if "val" in sources:
-        rows = labelled_rows(sources["val"], predictor.encoder, limits.rows)
-        part("slices", lambda: slices(predictor, rows))
-        part("worst_rows", lambda: worst_rows(predictor, rows))
-        part("explanation", lambda: explained(predictor, rows, metric, more).to_dict())
+        val = cache(partial(labelled_rows, sources["val"], predictor.encoder, SCORED_ROWS))  # read in the first part
+        part("slices", lambda: slices(predictor, val()))
+        part("worst_rows", lambda: worst_rows(predictor, val()))
+        part("explanation", lambda: explained(predictor, val().some(limits.rows), metric, more).to_dict())
     return found | {"problems": problems, "seconds": round(time.monotonic() - started, 3)}
 
 
@@ -98,7 +100,7 @@ def data_facts(source: ParquetSource) -> dict[str, Any]:
 
 def train_scores(predictor: Predictor, source: ParquetSource) -> dict[str, Any]:
     """Return the scores of the exported model on train, with intervals, of a sample where train is long."""
-    some = labelled_rows(source, predictor.encoder, TRAIN_ROWS)
+    some = labelled_rows(source, predictor.encoder, SCORED_ROWS)
     found = intervals(predictor.probabilities_of(some.rows), some.y, predictor.encoder.task)
     return {"looked_at": row_count(some.rows.num_rows, some.total)} | {name: vars(found[name]) for name in SCORES}
 

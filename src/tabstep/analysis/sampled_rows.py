@@ -25,6 +25,11 @@ class Labelled:
     y: NDArray[Any]
     total: int
 
+    def some(self, limit: int) -> Labelled:
+        """Return at most ``limit`` of the rows, evenly spread."""
+        places = sample_places(self.rows.num_rows, limit)
+        return Labelled(rows=self.rows.take(pa.array(places)), y=self.y[places], total=self.total)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predicted:

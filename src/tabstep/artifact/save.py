@@ -9,6 +9,7 @@
 ``config.yaml``        the resolved configuration of the run
 ``metrics.json``       scores of the run
 ``versions.json``      what it was trained with
+``MODEL_CARD.md``      all of that for a person
 ``golden.parquet``     a few raw rows and the probabilities that must come out
 ``manifest.json``      format, and the SHA-256 of each file above
 ``code/``              what SageMaker's containers serve it with; a service may put another handler in its place
@@ -29,7 +30,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,12 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from tabstep import __version__
+from tabstep.artifact.model_card import CARD, model_card
 from tabstep.artifact.predictor import Member, Predictor
 from tabstep.artifact.serving_code import CODE, PACKAGE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models import ENTRY_POINTS, MODELS, build_model
+from tabstep.models import build_model
 from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
 from tabstep.system.atomic_write import file_digest, sync_directory, temporary_beside, write_durably
 from tabstep.system.exits import of_the_machine
@@ -185,8 +187,10 @@ def _finish(
     pq.write_table(
         pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
     )
-    plugins = {line for path in _member_weights(temporary) for line in _plugin(_architecture(path).name)}
-    write_code(temporary / CODE, sorted(plugins))
+    architectures = [_architecture(path).name for path in _member_weights(temporary)]
+    card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=versions())
+    (temporary / CARD).write_text(card, encoding="utf-8")
+    write_code(temporary / CODE, sorted({*architectures}))
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())
     files = {path.relative_to(temporary).as_posix(): file_digest(path) for path in paths}
     number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
@@ -214,12 +218,6 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     predictor = _build(directory)
     _check_golden(predictor, directory)
     return predictor.to(device)
-
-
-def _plugin(model: str) -> list[str]:
-    """Return the requirement of the package that registered a model, none for a model of our own."""
-    points = [] if model in MODELS else entry_points(group=ENTRY_POINTS, name=model)
-    return [f"{point.dist.name}=={point.dist.version}" for point in points if point.dist is not None]
 
 
 def versions() -> dict[str, str]:

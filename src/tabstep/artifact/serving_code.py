@@ -2,7 +2,8 @@
 
 Those containers hold torch and numpy, but neither this package nor what reads parquet and safetensors. So ``code/``
 has the handler (``inference.py``; as one function, ``transform.py``), the modules of this package that it needs, and a
-``requirements.txt`` for the rest, none of which moves torch or numpy.
+``requirements.txt`` for the rest, none of which moves torch or numpy. A model that another package brings is one of
+these lines, and one that no installed package has is copied.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from tabstep.registry import MODELS, find_file
+
 CODE: Final = "code"
 PACKAGE: Final = "tabstep"
 _HANDLER: Final = "tabstep.serving.handler"
@@ -23,25 +26,43 @@ REQUIRED: Final = ("pyarrow>=23.0.1", "PyYAML>=6", "safetensors>=0.4.3")
 """Floors, not versions: a container that has these packages installs nothing when it starts, and asks no index."""
 
 
-def write_code(directory: Path, requirements: Sequence[str] = ()) -> None:
-    """Fill ``directory``, which must not exist; ``requirements`` are further lines, such as a plug-in's."""
+def write_code(directory: Path, models: Sequence[str]) -> None:
+    """Fill ``directory``, which must not exist, with what serves models of these names."""
     directory.mkdir()
-    modules = needed_modules(_TRANSFORM)
+    targets = {name: (MODELS.find(name) or "").partition(":")[0] for name in models}
+    modules = needed_modules(_TRANSFORM, *(targets[name] for name in models if name in MODELS.ours()))
     for path in modules.values():
         target = directory / PACKAGE / path.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
     shutil.copyfile(modules[_TRANSFORM], directory / "transform.py")
-    lines = [*REQUIRED, *requirements]
+    packages = {name: MODELS.distribution(name) for name in models if name not in MODELS.ours()}
+    for name, package in packages.items():
+        if package is None:
+            _copy_loose(targets[name].partition(".")[0], directory)
+    own = sorted({f"{package.name}=={package.version}" for package in packages.values() if package is not None})
+    lines = [*REQUIRED, *own]
     (directory / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def _copy_loose(module: str, directory: Path) -> None:
+    """Copy a module, or a package with all that lies below it, that no index has."""
+    file = find_file(module)
+    if file is None:
+        return
+    if file.name == "__init__.py":
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(file.parent, directory / module, ignore=ignored, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(file, directory / file.name)
+
+
 @functools.cache
-def needed_modules(name: str) -> dict[str, Path]:
-    """Return the modules of this package that importing ``name`` may import, at its top or later, with their files."""
+def needed_modules(*names: str) -> dict[str, Path]:
+    """Return the modules of this package that importing ``names`` may import, at once or later, with their files."""
     found: dict[str, Path] = {}
-    waiting = [name]
+    waiting = list(names)
     while waiting:
         module = waiting.pop()
         path = _file(module)

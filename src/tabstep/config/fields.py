@@ -7,7 +7,9 @@ import functools
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from tabstep.config.settings import Doc, PluginModelSettings, Range, Settings
+from tabstep.config.settings import Settings
+from tabstep.option_types import Doc, Range
+from tabstep.registry import ComponentSettings, PluginSettings, Registry
 
 _TYPE_NAMES = {  # of one value, of several
     str: ("text", "texts"),
@@ -41,9 +43,24 @@ def doc(annotation: Any) -> str:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or the annotation alone."""
-    base = bare(annotation)
-    return get_args(base) if get_origin(base) in (Union, types.UnionType) else (annotation,)
+    """Return the members of a union, or the annotation alone; what is registered for it counts as a member each."""
+    base, known = bare(annotation), registry(annotation)
+    found = get_args(base) if get_origin(base) in (Union, types.UnionType) else (annotation,)
+    if known is None:
+        return found
+    return (*(m for m in found if bare(m) is not ComponentSettings), *known.settings(), PluginSettings)
+
+
+def registry(annotation: Any) -> Registry | None:
+    """Return where the components of an annotation are registered, if they are."""
+    return next((m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Registry)), None)
+
+
+@functools.cache
+def registries() -> dict[str, Registry]:
+    """Return the registry of each group that has one."""
+    found = {key: registry(annotation) for key, annotation in hints(Settings).items()}
+    return {key: known for key, known in found.items() if known is not None}
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
@@ -64,7 +81,7 @@ def name_of(cls: type) -> str | None:
 
 def names_of(cls: type) -> tuple[str, ...]:
     """Return the names that select a class of a union; none for the one that takes any other name."""
-    return () if cls is PluginModelSettings else choices(hints(cls)["name"])
+    return () if cls is PluginSettings else choices(hints(cls)["name"])
 
 
 def is_list(annotation: Any) -> bool:
@@ -138,7 +155,7 @@ def key_paths(cls: type = Settings, prefix: str = "") -> dict[str, tuple[Any, ..
         path = f"{prefix}{key}"
         found[path] = (annotation,)
         for group in groups(annotation):
-            if group is PluginModelSettings:
+            if group is PluginSettings:
                 continue
             for below, below_annotations in key_paths(group, f"{path}.").items():
                 found[below] = found.get(below, ()) + below_annotations
@@ -151,7 +168,7 @@ def common_keys(cls: type = Settings, prefix: str = "") -> frozenset[str]:
     found: set[str] = set()
     for key, annotation in hints(cls).items():
         path = f"{prefix}{key}"
-        below = [common_keys(group, f"{path}.") for group in groups(annotation) if group is not PluginModelSettings]
+        below = [common_keys(group, f"{path}.") for group in groups(annotation) if group is not PluginSettings]
         found |= {path, *frozenset.intersection(*below)} if below else {path}
     return frozenset(found)
 
@@ -163,5 +180,5 @@ def owners(path: str) -> str:
     'it belongs to model=resnet'
     """
     group, _, key = path.rpartition(".")
-    classes = [cls for cls in groups(key_paths()[group][0]) if cls is not PluginModelSettings and key in hints(cls)]
+    classes = [cls for cls in groups(key_paths()[group][0]) if cls is not PluginSettings and key in hints(cls)]
     return f"it belongs to {' and '.join(f'{group}={name_of(cls)}' for cls in classes)}"

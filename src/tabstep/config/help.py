@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from tabstep.config import fields
 from tabstep.config.overrides import group_options
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.errors import UserError, nearest
+from tabstep.registry import PluginSettings
 
 USAGE: Final = """\
 tabstep trains, tests and saves a classifier of tables.
@@ -132,7 +133,7 @@ def _defaults(path: str) -> list[str]:
             for cls, name in classes
             if (annotation := fields.hints(cls).get(parent)) is not None
             for group in fields.groups(annotation)
-            if group is not PluginModelSettings
+            if group is not PluginSettings
         ]
     for cls, name in classes:
         for field in dataclasses.fields(cls):

@@ -6,7 +6,8 @@ import inspect
 from typing import Any, Literal, get_args, get_origin
 
 from tabstep.config import fields
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
+from tabstep.registry import PluginSettings
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 _KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
@@ -40,7 +41,7 @@ def _require_nothing(node: Any) -> None:
 
 
 def _object(cls: type, other_names: tuple[str, ...]) -> dict[str, Any]:
-    if cls is PluginModelSettings:
+    if cls is PluginSettings:
         name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}}
         about = {"type": "object", "description": inspect.getdoc(cls)}
         return {**about, "properties": {"name": name}, "required": ["name"]}

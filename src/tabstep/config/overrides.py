@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabstep.config import fields
-from tabstep.config.parse import check_value, one_line, plugin_names, shown, unknown_key
+from tabstep.config.parse import check_value, one_line, shown, unknown_key
 from tabstep.errors import ProblemsError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ SWITCHES = {
 }
 _KEY = re.compile(r"[+~]{0,2}[\w./@\[\]$-]+", re.ASCII)
 _QUOTED_NAME = re.compile(r"""[{,]\s*(?P<mark>["'])[^"']*(?P=mark)\s*:""")
+_FOREIGN_NAME = re.compile(r"""^name:\s*["']?[\w.]+:\w""", re.M)
 MOST_VALUES = 1000  # of a sweep that are checked
 CFG_CHOICES = ("job", "hydra", "all")
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -119,7 +120,7 @@ def check_overrides(
         compose.
     """
     searched = any(text.startswith("hydra.searchpath=") for text in overrides)
-    checker = _Checker(tuple(conf_dirs), multirun, searched)
+    checker = _Checker(tuple(conf_dirs), multirun, searched, _open_groups(overrides, conf_dirs))
     problems: list[str] = []
     sound: list[str] = []
     for text in overrides:
@@ -154,6 +155,7 @@ class _Checker:
     conf_dirs: tuple[Path, ...]
     multirun: bool
     searched: bool  # Hydra looks for options in more places, which only Hydra knows
+    open_groups: frozenset[str]  # may have keys that only a component of another package knows
 
     def problems(self, text: str) -> Iterator[str]:
         try:
@@ -173,19 +175,19 @@ class _Checker:
         elif override.is_add() and key in fields.common_keys():
             yield f"{text}: the key is there already: leave out the '+'"
         else:
-            yield from _unknown(key, override.value())
+            yield from self._unknown(key, override.value())
 
     def _sweep(self, text: str, key: str, override: Override) -> Iterator[str]:
         if not self.multirun:
             yield f"{text}: several values need -m, a list needs brackets, and a comma in a text needs quotes"
         elif key == "paths.output_dir":
             yield f"{text}: give one directory: each run of a sweep has its own below it"
-        elif not self._is_group(key) and (missing := list(_unknown(key, _first_value(override)))):
+        elif not self._is_group(key) and (missing := list(self._unknown(key, _first_value(override)))):
             yield from missing  # once, not for each value
         else:
             for single in _singles(override):
                 yield from self.problems(single)
-                yield from _wrong_value(key, single)
+                yield from self._wrong_value(key, single)
 
     def _is_group(self, key: str) -> bool:
         return key.isidentifier() and any((directory / key).is_dir() for directory in self.conf_dirs)
@@ -203,6 +205,42 @@ class _Checker:
             ):
                 known = _options_of(group, self.conf_dirs)
                 yield f"{group}: no such option, got {shown(option)}: {nearest(name, known)}"
+
+    def _unknown(self, key: str, value: object) -> Iterator[str]:
+        """Find the keys that no configuration has, also in ``key={below: value}``."""
+        if isinstance(value, dict) and key in fields.key_paths():
+            for below, inner in value.items():
+                yield from self._unknown(f"{key}.{below}", inner)
+        elif not (key in fields.key_paths() or fields.is_own_key(key) or self._is_open(key)):
+            yield f"{key}: no such key (got {shown(value)}): {unknown_key(key)}"
+
+    def _wrong_value(self, key: str, text: str) -> list[str]:
+        """Check a value against the annotations of its key: one for each class of a union that has the key."""
+        annotations = fields.key_paths().get(key)
+        value = _read(text).value()
+        if annotations is None or fields.groups(annotations[0]) or (isinstance(value, str) and "${" in value):
+            return []
+        problems = min((check_value(key, annotation, value) for annotation in annotations), key=len)
+        return [] if self._is_open(key) else problems
+
+    def _is_open(self, key: str) -> bool:
+        group, _, below = key.partition(".")
+        return bool(below) and group in self.open_groups
+
+
+def _open_groups(overrides: Sequence[str], conf_dirs: Sequence[Path]) -> frozenset[str]:
+    """Return the groups in which a component of another package may be chosen: an installed one, or one by its path."""
+    return frozenset(
+        group
+        for group, registry in fields.registries().items()
+        if registry.plugins()
+        or any(text.lstrip("+").startswith(f"{group}.name=") for text in overrides)
+        or any(
+            _FOREIGN_NAME.search(file.read_text(encoding="utf-8"))
+            for directory in conf_dirs
+            for file in (directory / group).glob("*.yaml")
+        )
+    )
 
 
 def _options_of(group: str, conf_dirs: Sequence[Path]) -> list[str]:
@@ -243,25 +281,6 @@ def _deletion(key: str, text: str, *, is_group: bool) -> Iterator[str]:
         yield f"{text}: {key} cannot be left out: set it, perhaps to null"
     elif not is_group and key not in fields.key_paths():
         yield f"{text}: no such key: {unknown_key(key)}"
-
-
-def _unknown(key: str, value: object) -> Iterator[str]:
-    """Find the keys that no configuration has, also in ``key={below: value}``."""
-    if isinstance(value, dict) and key in fields.key_paths():
-        for below, inner in value.items():
-            yield from _unknown(f"{key}.{below}", inner)
-    elif not (key in fields.key_paths() or fields.is_own_key(key) or (key.startswith("model.") and plugin_names())):
-        yield f"{key}: no such key (got {shown(value)}): {unknown_key(key)}"
-
-
-def _wrong_value(key: str, text: str) -> list[str]:
-    """Check a value against the annotations of its key: one for each class of a union that has the key."""
-    annotations = fields.key_paths().get(key)
-    value = _read(text).value()
-    if annotations is None or fields.groups(annotations[0]) or (isinstance(value, str) and "${" in value):
-        return []
-    problems = min((check_value(key, annotation, value) for annotation in annotations), key=len)
-    return [] if key.startswith("model.") and plugin_names() else problems
 
 
 def _singles(override: Override) -> list[str]:

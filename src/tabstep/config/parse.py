@@ -8,17 +8,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from typing import Any, Literal, get_args, get_origin
 
 from tabstep.config import fields
 from tabstep.config.rules import broken_rules
 from tabstep.config.secrets import secret_problems
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.errors import ProblemsError, nearest
+from tabstep.registry import PluginSettings, Registry
 
 MISSING = "???"
-PLUGIN_GROUP = "tabstep.models"
 LARGEST = sys.float_info.max
 
 # What users of other templates type, and what it is called here.
@@ -83,7 +82,7 @@ def check_value(path: str, annotation: Any, value: Any) -> list[str]:
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """Return a class of settings as plain containers, in the shape that ``parse`` reads."""
-    if isinstance(settings, PluginModelSettings):
+    if isinstance(settings, PluginSettings):
         return {"name": settings.name, **settings.options}
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return {key: to_dict(value) if dataclasses.is_dataclass(value) else value for key, value in values.items()}
@@ -136,7 +135,7 @@ def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any
         problems.append(f"{path}: {value.reason}")
         return None
     if fields.groups(annotation):
-        return _group(fields.groups(annotation), value, path, problems)
+        return _group(annotation, value, path, problems)
     if isinstance(value, str) and value == MISSING:
         problems.append(f"{path}: is missing: set it to {fields.describe(annotation)}")
         return None
@@ -213,41 +212,55 @@ def _number_hint(bases: list[Any], value: float) -> str:
     return ""
 
 
-def _group(classes: tuple[type, ...], value: Any, path: str, problems: list[str]) -> Any:
+def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    classes, registry = fields.groups(annotation), fields.registry(annotation)
     if not isinstance(value, Mapping):
         keys = ", ".join(fields.hints(classes[0]))
         problems.append(f"{path}: expected the keys {keys}, got {shown(value)}")
         return None
-    cls = classes[0] if len(classes) == 1 else _variant(classes, value, path, problems)
+    cls = classes[0] if len(classes) == 1 else _variant(classes, registry, value, path, problems)
     if cls is None:
         return None
-    if cls is PluginModelSettings:
-        return _plugin(value, path, problems)
+    if registry is not None and cls is PluginSettings:
+        return _plugin(registry, value, path, problems)
     before = len(problems)
-    values = {
-        key: _field(value, key, annotation, f"{path}.", problems) for key, annotation in fields.hints(cls).items()
-    }
+    values = {key: _field(value, key, inner, f"{path}.", problems) for key, inner in fields.hints(cls).items()}
     _refuse_unknown(value, cls, f"{path}.", problems)
     return cls(**values) if len(problems) == before else None
 
 
-def _plugin(value: Mapping[str, Any], path: str, problems: list[str]) -> PluginModelSettings:
-    """Take a plugin's options as they are, as long as they are plain: the plugin knows what they mean."""
-    annotation = fields.hints(PluginModelSettings)["options"]
-    _, plain = get_args(annotation)
-    options = {key: _convert(plain, each, f"{path}.{key}", problems) for key, each in value.items() if key != "name"}
-    return PluginModelSettings(name=value["name"], options=options)
+def _plugin(registry: Registry, value: Mapping[str, Any], path: str, problems: list[str]) -> PluginSettings:
+    """Check what a plugin's source declares; other options are plain, and it knows what they mean."""
+    name, given = value["name"], {key: inner for key, inner in value.items() if key != "name"}
+    plain = fields.item(fields.hints(PluginSettings)["options"])
+    declared = registry.options(name)
+    options = {}
+    for key, inner in given.items():
+        option = None if declared is None else declared.get(key)
+        annotation = plain if option is None or option.annotation is None else option.annotation
+        options[key] = _convert(annotation, inner, f"{path}.{key}", problems)
+    if declared is not None:
+        unknown = {key: inner for key, inner in given.items() if key not in declared}
+        problems += [
+            f"{path}.{key}: {name} has no such key (got {shown(inner)}): {nearest(key, declared)}"
+            for key, inner in unknown.items()
+        ]
+        missing = [key for key, option in declared.items() if option.required and key not in given]
+        problems += [f"{path}.{key}: is missing: {name} needs it" for key in missing]
+    return PluginSettings(name=name, options=options)
 
 
-def _variant(classes: tuple[type, ...], value: Mapping[str, Any], path: str, problems: list[str]) -> type | None:
+def _variant(
+    classes: tuple[type, ...], registry: Registry | None, value: Mapping[str, Any], path: str, problems: list[str]
+) -> type | None:
     """Return the class of a union that the value's ``name`` selects."""
     by_name = {name: cls for cls in classes for name in fields.names_of(cls)}
     name = value.get("name", MISSING)
     if isinstance(name, str) and name in by_name:
         return by_name[name]
-    plugins = plugin_names() if PluginModelSettings in classes else ()
-    if name in plugins:
-        return PluginModelSettings
+    plugins = tuple(registry.plugins()) if registry is not None else ()
+    if registry is not None and isinstance(name, str) and registry.find(name) is not None:
+        return PluginSettings
     known = (*by_name, *plugins)
     if name == MISSING:
         problems.append(f"{path}.name: is missing: set it to one of {', '.join(known)}")
@@ -258,11 +271,6 @@ def _variant(classes: tuple[type, ...], value: Mapping[str, Any], path: str, pro
     else:
         problems.append(f"{path}.name: expected one of {', '.join(known)}, got {shown(name)}")
     return None
-
-
-def plugin_names() -> tuple[str, ...]:
-    """Return the names of the models that installed packages register."""
-    return tuple(point.name for point in metadata.entry_points(group=PLUGIN_GROUP))
 
 
 def _refuse_unknown(config: Mapping[str, Any], cls: type, prefix: str, problems: list[str]) -> None:

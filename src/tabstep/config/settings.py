@@ -2,8 +2,9 @@
 
 A field's type is its rule: ``parse`` checks the composed YAML against the annotations below, and ``json_schema`` prints
 them. ``Annotated[..., Range(...)]`` bounds a number, ``Doc`` says what a key means; a ``Literal`` lists the choices; a
-union of classes with a ``name`` field is chosen by that name. A default that does not
-hang on the machine stands here too, the same as in conf/.
+union of classes with a ``name`` field is chosen by that name. ``ComponentSettings`` beside a registry stands for the
+classes of all that is registered there. A default that does not hang on the machine stands here too, the same as in
+conf/; those of a model stand in its constructor.
 """
 
 from __future__ import annotations
@@ -12,35 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
+from tabstep.registry import MODELS, ComponentSettings
 from tabstep.run_files import CHECKPOINTS, MODEL
-
-Scalar = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number: ``ge <= value``, ``gt < value``, ``value <= le``, ``value < lt``; None is open."""
-
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-
-
-@dataclass(frozen=True)
-class Doc:
-    """What a key means, in one phrase: the description in the JSON Schema."""
-
-    text: str
-
-
-Positive = Annotated[float, Range(gt=0)]
-NonNegative = Annotated[float, Range(ge=0)]
-Fraction = Annotated[float, Range(ge=0, lt=1)]
-OpenFraction = Annotated[float, Range(gt=0, lt=1)]
-Ratio = Annotated[float, Range(gt=0, le=1)]
-Count = Annotated[int, Range(ge=1)]
-Index = Annotated[int, Range(ge=0)]
 
 Metric = Literal[
     "train_loss",
@@ -62,8 +37,8 @@ class SchemaSettings:
     numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")] = None
     categorical: Annotated[list[str] | None, Doc("columns that are read as categories")] = None
     drop: Annotated[list[str], Doc("columns that are left out")] = field(default_factory=list)
-    parse: Annotated[dict[str, str], Doc("text that is read as number, comma (1.332,3) or a date such as %d.%m.%Y")] = (
-        field(default_factory=dict)
+    parse: Annotated[dict[str, str], Doc("text that is a number, comma (1.332,3) or a date such as %d.%m.%Y")] = field(
+        default_factory=dict
     )
     task: Annotated[Literal["auto", "binary", "multiclass", "multilabel"], Doc("what is predicted")] = "auto"
     classes: Annotated[list[str | int] | None, Doc("values of the label; the last of two is the positive class")] = None
@@ -117,55 +92,6 @@ class DataSettings:
     drop_unlabeled: Annotated[bool, Doc("leaves rows without a label out, instead of ending with an error")] = False
     split: SplitSettings = field(default_factory=SplitSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MLPSettings:
-    """A multilayer perceptron over embeddings of the columns."""
-
-    name: Literal["mlp"] = "mlp"
-    width: Annotated[Count, Doc("units of a hidden layer")] = 256
-    depth: Annotated[Count, Doc("hidden layers")] = 2
-    dropout: Fraction = 0.1
-    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32
-    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResNetSettings:
-    """Residual blocks over embeddings of the columns."""
-
-    name: Literal["resnet"] = "resnet"
-    width: Annotated[Count, Doc("units between the blocks")] = 192
-    depth: Annotated[Count, Doc("blocks")] = 3
-    expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")] = 2.0
-    dropout: Fraction = 0.1
-    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 16
-    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class TabMSettings:
-    """Many perceptrons that share their weights but for adapters: more accurate, and as many times slower."""
-
-    name: Literal["tabm"] = "tabm"
-    members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")] = 16
-    width: Annotated[Count, Doc("units of a hidden layer")] = 256
-    depth: Annotated[Count, Doc("hidden layers")] = 2
-    dropout: Fraction = 0.1
-    num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32
-    embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginModelSettings:
-    """A model that another package registers in the entry point group ``tabstep.models``; it checks its own options."""
-
-    name: str
-    options: dict[str, Scalar | list[Scalar]]
-
-
-ModelSettings = MLPSettings | ResNetSettings | TabMSettings | PluginModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +260,7 @@ class ReportSettings:
     """The page that a run ends with, and what it may cost."""
 
     page: Annotated[bool, Doc("writes report.html at the end of the run")] = True
-    rows: Annotated[Count, Doc("rows of val that importance, dependence and slices are computed on, at most")] = 2000
+    rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 1000
     seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")] = 60
 
 
@@ -441,7 +367,7 @@ class Settings:
 
     schema: SchemaSettings = field(default_factory=SchemaSettings)
     data: DataSettings = field(default_factory=DataSettings)
-    model: ModelSettings = field(default_factory=MLPSettings)
+    model: Annotated[ComponentSettings, MODELS] = field(default_factory=lambda: MODELS.defaults("mlp"))
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=MuonSettings)
     scheduler: SchedulerSettings = field(default_factory=ConstantSettings)

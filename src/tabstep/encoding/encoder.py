@@ -145,7 +145,8 @@ class Encoder:
         if self.task == "multilabel":
             return y
         outputs = np.array([1]) if self.task == "binary" else np.arange(self.num_classes)
-        return (y[:, None] == outputs).astype(np.float64)
+        targets: np.ndarray = (y[:, None] == outputs).astype(np.float64)
+        return targets
 
     def fold_sums(self, source: ParquetSource) -> FoldSums | None:
         """Read ``source``, on which the encoder was fitted, for what ``transform`` needs of it to hide its labels."""
@@ -177,9 +178,12 @@ class Encoder:
         )
 
     def _statistic_names(self, statistic: TargetStatistic) -> list[str]:
-        columns = " and ".join(self.code_names[column] for column in statistic.columns)
+        columns = self._columns_of(statistic)
         outputs = self.classes[1:] if self.task == "binary" else self.classes
         return [f"rate of {output} by {columns}" for output in outputs] + [f"count of {columns}"]
+
+    def _columns_of(self, statistic: TargetStatistic) -> str:
+        return " and ".join(self.code_names[column] for column in statistic.columns)
 
     @property
     def code_names(self) -> tuple[str, ...]:
@@ -189,6 +193,20 @@ class Encoder:
             + tuple(column.name for column in self.spikes)
             + tuple(name for column in self.times for name in column.code_names)
         )
+
+    def decisions(self) -> list[str]:
+        """Say in a line each what was found in the values of train, beyond what their types say."""
+        codes = [f"{column.name}: {len(column.values):,} values have codes too: {column.why}" for column in self.spikes]
+        parts = [
+            f"{column.name}: read as {', '.join(dict.fromkeys((*column.codes, *column.cycles)))} and elapsed time"
+            for column in self.times
+        ]
+        rates = [
+            f"rate of {self.schema.label[0] if len(self.schema.label) == 1 else 'each label'} by "
+            f"{self._columns_of(statistic)}: leaves {100 * statistic.gain:.2g} % less error in folds it has not seen"
+            for statistic in self.statistics
+        ]
+        return codes + parts + rates
 
     @property
     def kinds(self) -> dict[str, ValueKind]:
@@ -204,8 +222,9 @@ class Encoder:
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each column of ``x_cat``: categories, values of numeric columns, parts of times."""
-        single = tuple(column.cardinality for column in (*self.categorical, *self.spikes))
-        return single + tuple(size for column in self.times for size in column.cardinalities)
+        categories = tuple(column.cardinality for column in self.categorical)
+        values = tuple(column.cardinality for column in self.spikes)
+        return categories + values + tuple(size for column in self.times for size in column.cardinalities)
 
     def transform(
         self, batch: pa.RecordBatch, *, first_row: int = 0, fold_sums: FoldSums | None = None

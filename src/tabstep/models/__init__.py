@@ -1,42 +1,32 @@
-"""Models by name. A model knows numbers and tensors only: ``(x_num, x_cat) -> logits``."""
+"""Models by name. A model knows numbers and tensors only: ``(x_num, x_cat) -> logits``.
+
+Each module here with a class of its own name is a model, and the options of that class are the keys of the
+configuration (see ``tabstep.registry``).
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
 from tabstep.errors import ProblemsError, UserError, nearest
-from tabstep.models.mlp import MLP
-from tabstep.models.resnet import ResNet
-from tabstep.models.tabm import TabM
+from tabstep.registry import MODELS
 
-MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet": ResNet, "tabm": TabM}
-ENTRY_POINTS = "tabstep.models"
-_FITTED = ("num_numeric", "cardinalities", "num_outputs")
-
-__all__ = ["ENTRY_POINTS", "MLP", "MODELS", "ResNet", "TabM", "build_model", "check_options", "find_model"]
+__all__ = ["build_model", "check_options", "find_model"]
 
 
 def find_model(name: str) -> type[nn.Module]:
-    """Return the class of a model: one of ``MODELS``, else one that an installed package registered.
-
-    A package registers with an entry point of the group ``tabstep.models``; a built-in name cannot be taken over.
+    """Return the class of a model: one of ours, one that an installed package registered, or ``package.module:Name``.
 
     >>> find_model("mlp").__name__
     'MLP'
     """
-    if name in MODELS:
-        return MODELS[name]
-    plugins = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in plugins:
-        raise UserError(f"model.name: no model is called {name!r}; {nearest(name, [*MODELS, *plugins])}")
-    loaded = plugins[name].load()
+    loaded = MODELS.load(name)
     if not (isinstance(loaded, type) and issubclass(loaded, nn.Module)):
-        raise UserError(f"model.name: entry point {name!r} ({plugins[name].value}) is not a torch.nn.Module class")
+        raise UserError(f"model.name: {name!r} ({MODELS.find(name)}) is not a torch.nn.Module class")
     return loaded
 
 
@@ -53,7 +43,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
     parameters = inspect.signature(find_model(name)).parameters
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    own = list(parameters)[len(_FITTED) :]
+    own = list(parameters)[len(MODELS.given) :]
     problems = [
         f"model.{option}: {name} has no such option; {nearest(option, own)}" for option in options if option not in own
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.option_types import Count, Doc, Fraction, Index
 
 
 class MLP(nn.Module):
@@ -27,11 +29,11 @@ class MLP(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        width: int,
-        depth: int,
-        dropout: float,
-        num_bins: int,
-        embedding_dim: int,
+        width: Annotated[Count, Doc("units of a hidden layer")] = 256,
+        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
     ) -> None:
         super().__init__()
         self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)

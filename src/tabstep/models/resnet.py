@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.option_types import Count, Doc, Fraction, Index, Positive
 
 
 class ResidualBlock(nn.Module):
@@ -51,12 +53,12 @@ class ResNet(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        width: int,
-        depth: int,
-        expansion: float,
-        dropout: float,
-        num_bins: int,
-        embedding_dim: int,
+        width: Annotated[Count, Doc("units between the blocks")] = 192,
+        depth: Annotated[Count, Doc("blocks")] = 3,
+        expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")] = 2.0,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 16,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
     ) -> None:
         super().__init__()
         self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)

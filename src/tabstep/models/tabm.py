@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.option_types import Count, Doc, Fraction, Index
 
 
 class MemberLinear(nn.Module):
@@ -70,12 +72,12 @@ class TabM(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        members: int,
-        width: int,
-        depth: int,
-        dropout: float,
-        num_bins: int,
-        embedding_dim: int,
+        members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")] = 16,
+        width: Annotated[Count, Doc("units of a hidden layer")] = 256,
+        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        dropout: Fraction = 0.1,
+        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
     ) -> None:
         super().__init__()
         self.members = members

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that no one would choose stand for names in the style sheet, which know light from dark.
-INK, MUTED, LINE = "#0000b0", "#0000b1", "#0000b2"
-SERIES: Final = tuple(f"#0000a{place}" for place in range(8))
-_NAMES: Final = {INK: "ink", MUTED: "muted", LINE: "line"} | {color: f"c{place}" for place, color in enumerate(SERIES)}
+# The colours of the light theme. In a page they become names of the style sheet, which knows light from dark.
+INK, MUTED, LINE, PAPER = "#1c2126", "#5d6873", "#d9dee3", "#ffffff"
+SERIES: Final = ("#2f6fb0", "#cf5a36", "#2b8f58", "#8157bd", "#a67c00", "#bd3f77", "#2a8794", "#6b7278")
+_NAMES: Final = {INK: "ink", "#000000": "ink", MUTED: "muted", LINE: "line", PAPER: "paper"} | {
+    color: f"c{place}" for place, color in enumerate(SERIES)
+}
 _STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
@@ -29,7 +31,9 @@ _STYLE: Final[dict[Any, Any]] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.axisbelow": True,
+    "figure.facecolor": PAPER,
     "font.size": 9,
+    "patch.edgecolor": INK,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -44,6 +48,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "ytick.color": MUTED,
     "ytick.labelcolor": INK,
 }
+DPI: Final = 110
+_MAGNIFIED: Final = 1.3
 WIDTH: Final = 4.6
 """Inches: as wide as a phone, where the text of a wider picture would shrink."""
 
@@ -85,4 +91,12 @@ def to_svg(figure: Figure, words: str) -> str:
     svg = re.sub(r'<g id="[a-zA-Z0-9_.]+">', "<g>", svg)  # the same in every picture, and nothing points to them
     svg = re.sub("|".join(_NAMES), lambda found: f"var(--{_NAMES[found[0]]})", svg)
     svg = re.sub(r' (?:width|height)="[0-9.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{text(words)}"', 1).strip()
+    widest = f"max-width: {_MAGNIFIED * figure.get_figwidth():.1f}in"
+    return svg.replace("<svg", f'<svg role="img" aria-label="{text(words)}" style="{widest}"', 1).strip()
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a picture as a PNG file, in the light theme."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI)
+    return out.getvalue()

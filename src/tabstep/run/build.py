@@ -11,10 +11,11 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.save import Architecture
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
+from tabstep.registry import PluginSettings
 from tabstep.run.prepare import Prepared
 from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
@@ -86,7 +87,7 @@ def check_model(settings: Settings) -> None:
 def model_options(settings: Settings) -> dict[str, Any]:
     """Return the options of the model, without its name."""
     model = settings.model
-    if isinstance(model, PluginModelSettings):
+    if isinstance(model, PluginSettings):
         return dict(model.options)
     return {key: value for key, value in asdict(model).items() if key != "name"}
 

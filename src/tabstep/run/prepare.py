@@ -16,15 +16,15 @@ from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
-from tabstep.tables.columns import value_kind
-from tabstep.tables.csv import csv_as_parquet
+from tabstep.tables.columns import ValueKind, value_kind
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
-from tabstep.tables.locations import is_csv
+from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
 Show = Callable[[Any], None]
 _CHECKS_VERSION = 1
+_LINES_SHOWN = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
         cache_dir=cache_dir,
     )
+    _show_some(encoder.decisions(), show)
     tables = {
         split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
     }
@@ -84,6 +85,14 @@ def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show:
         if dropped := source.num_rows - kept[split].num_rows:
             show(f"data.drop_unlabeled: {dropped:,} rows of {split} have no label and are left out")
     return kept
+
+
+def _show_some(lines: Sequence[str], show: Show) -> None:
+    """Show the first lines, and how many others there are."""
+    for line in lines[:_LINES_SHOWN]:
+        show(line)
+    if len(lines) > _LINES_SHOWN:
+        show(f"and {len(lines) - _LINES_SHOWN} more of this kind, see encoder.json")
 
 
 def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
@@ -108,13 +117,12 @@ def _open(
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
     sources: dict[Split, ParquetSource] = {}
+    kinds: dict[str, ValueKind] = {}
     for split, location in locations.items():
         where = where_of(split)
-        if is_csv(location, where=where):  # train is the first, and says what the values of the others are
-            columns = sources["train"].arrow_schema if sources else ()
-            kinds = {column.name: value_kind(column.type) for column in columns}
-            location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
-        source = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
+        parquet = as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
+        source = open_source(parquet, split=split, partitioning=data.partitioning, memory=cache_dir)
+        kinds = kinds or {column.name: value_kind(column.type) for column in source.arrow_schema}  # those of train
         sources[split] = source.reading(schema.parse)
     return sources, schema, best_auroc
 

@@ -12,14 +12,15 @@ from typing import Any
 import yaml
 
 from tabstep.config.grammar import written
+from tabstep.config.secrets import hidden, redacted
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.ledger import Trial
 from tabstep.sweep.runners import THREADS
 from tabstep.system.atomic_write import write_durably
 
 BEST, FOLDER = "best.yaml", "experiment"
-SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger")
-SKIPPED_KEYS = ("paths", "launch", "logger", "resume")
+SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger", "report")
+SKIPPED_KEYS = ("paths", "launch", "logger", "report", "resume")
 PLACES = ("paths.output_dir=", "hydra.", "hparams_search=")
 
 
@@ -30,14 +31,15 @@ def command_line(trial: Trial, composer: Composer) -> str:
 
 
 def command_to_go_on(composer: Composer) -> str:
-    """Return the command that goes on with a sweep: the one that began it, with its directory by name."""
+    """Return the command that goes on with a sweep: the one that began it, with its directory by name, no secrets."""
     given = composer.master.hydra.overrides
     places = ("paths.output_dir=", "hydra.sweep.dir=", "hydra.mode=")
     kept = [text for text in [*given.hydra, *given.task] if not text.startswith(places)]
     below = os.path.relpath(composer.sweep_dir)
     place = str(composer.sweep_dir) if below.startswith("..") else below
     directory = written(place) if set(place) & set("= ,'\"{}[]()") else place
-    return shlex.join([*_program(composer), "-m", *kept, f"paths.output_dir={directory}"])
+    shown = hidden(redacted(kept, os.environ))
+    return shlex.join([*_program(composer), "-m", *shown, f"paths.output_dir={directory}"])
 
 
 def _program(composer: Composer) -> list[str]:

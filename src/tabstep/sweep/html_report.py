@@ -2,78 +2,76 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from tabstep.log_lines import number
+from tabstep.page.document import Section, command, document, figure, paragraph
+from tabstep.page.pictures import can_draw, styled, to_png, to_svg
+from tabstep.page.table import Cell, Link, table
 from tabstep.run_files import PAGE
 from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.leaderboard import best_trial, rows
 from tabstep.sweep.ledger import Ledger
-from tabstep.sweep.plots import figures, to_png
+from tabstep.sweep.plots import figures
+from tabstep.sweep.seeds import repetitions
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
-from tabstep.system.sanitize import printable
 
 PLOTS: Final = "plots"
-_MOST_ROWS: Final = 100
+_MOST_ROWS: Final = 1_000
 _CAPTIONS: Final = {
     "history": "Each trial in its order, and the best so far",
+    "curves": "The epochs of each trial: the best objective so far; dashed where it was pruned",
     "front": "Both objectives, and the trials that none other beats in both",
     "slices": "Each key against the objective; later trials are lighter",
     "parallel": "All keys at once: a line is a trial",
     "importance": "Share of each key in the differences of the objective",
 }
-_STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
-img { max-width: 100%; height: auto; } figure { margin: 1.5rem 0; } figcaption { color: #555; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; white-space: nowrap; }
-th, td { padding: 2px 8px; border-bottom: 1px solid #ddd; text-align: right; } th { background: #f3f3f3; }
-td.text { text-align: left; } tr.failed, tr.pruned { color: #888; }
-"""
 
 
 def write_report(ledger: Ledger, dimensions: Mapping[str, Dimension], shares: Mapping[str, float]) -> Path:
     """Write ``report.html`` and ``plots/*.png`` into the sweep's directory and return the page.
 
-    The page loads nothing from elsewhere and runs no script.
+    The page loads nothing from elsewhere; its one script sorts tables. Without matplotlib it has no pictures.
 
     Raises:
-        UserError: matplotlib is missing, or the directory cannot be written.
+        UserError: the directory cannot be written.
     """
-    pictures = {name: to_png(figure) for name, figure in figures(ledger, dimensions, shares).items()}
     page = ledger.directory / PAGE
     with writing(f"{page}: cannot be written"):
-        (ledger.directory / PLOTS).mkdir(exist_ok=True)
-        for name, picture in pictures.items():
-            write_durably(ledger.directory / PLOTS / f"{name}.png", picture)
-        write_durably(page, html(ledger, pictures).encode())
+        svgs = _draw(ledger, dimensions, shares) if can_draw() else {}
+        write_durably(page, html(ledger, svgs).encode())
     return page
 
 
-def html(ledger: Ledger, pictures: Mapping[str, bytes]) -> str:
+def _draw(ledger: Ledger, dimensions: Mapping[str, Dimension], shares: Mapping[str, float]) -> dict[str, str]:
+    """Write the pictures as files and return them for the page."""
+    drawn = figures(ledger, dimensions, shares)
+    (ledger.directory / PLOTS).mkdir(exist_ok=True)
+    with styled():
+        for name, picture in drawn.items():
+            write_durably(ledger.directory / PLOTS / f"{name}.png", to_png(picture))
+        return {name: to_svg(picture, _CAPTIONS[name]) for name, picture in drawn.items()}
+
+
+def html(ledger: Ledger, pictures: Mapping[str, str]) -> str:
     """Return the page; every name and value in it is escaped."""
-    title = f"Sweep {ledger.directory.resolve().name}"
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta http-equiv="Content-Security-Policy" '
-            "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body>",
-            f"<h1>{_text(title)}</h1>",
-            *(f"<p>{_text(line)}</p>" for line in summary(ledger)),
-            *(_figure(name, picture) for name, picture in pictures.items()),
-            *_leaderboard(rows(ledger), ledger.header.objectives),
-            "</body></html>",
-            "",
-        ]
-    )
+    sections = [
+        Section(title="Trials", parts=[_leaderboard(ledger), *_more(ledger)]),
+        Section(title="Seeds", parts=_seeds(ledger)),
+        Section(
+            title="Pictures",
+            parts=[figure(picture, _CAPTIONS[name], wide=True) for name, picture in pictures.items()],
+        ),
+        Section(title="What failed", parts=_failures(ledger)),
+    ]
+    lead = [paragraph(line) for line in summary(ledger)]
+    if ledger.header.command:
+        lead.append(command(ledger.header.command))
+    return document(f"Sweep {ledger.directory.resolve().name}", lead, sections)
 
 
 def summary(ledger: Ledger) -> list[str]:
@@ -95,33 +93,48 @@ def summary(ledger: Ledger) -> list[str]:
     return lines
 
 
-def _figure(name: str, picture: bytes) -> str:
-    caption = _text(_CAPTIONS[name])
-    data = base64.b64encode(picture).decode()
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )
+def _leaderboard(ledger: Ledger) -> str:
+    found = rows(ledger)
+    if not found:
+        return ""
+    head = [key for key in found[0] if key not in ("directory", "error")]
+    cells = [[_cell(ledger, row, key) for key in head] for row in found[:_MOST_ROWS]]
+    return table(head, cells, classes=[str(row["state"]) for row in found[:_MOST_ROWS]])
 
 
-def _leaderboard(table: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> list[str]:
-    if not table:
+def _cell(ledger: Ledger, row: Mapping[str, Any], key: str) -> Cell:
+    """Return a value of the leaderboard; the number of a trial leads to its own page, where it has one."""
+    value: Cell = row[key]
+    page = Path(str(row["directory"])) / PAGE
+    if key == "trial" and (ledger.directory / page).is_file():
+        return Link(str(value), page.as_posix())
+    return value
+
+
+def _more(ledger: Ledger) -> list[str]:
+    left = len(ledger.trials) - _MOST_ROWS
+    return [paragraph(f"… and {left} more in leaderboard.csv", kind="muted")] if left > 0 else []
+
+
+def _seeds(ledger: Ledger) -> list[str]:
+    groups = repetitions(ledger)
+    if not groups:
         return []
-    head = "".join(f"<th>{_text(key)}</th>" for key in table[0])
-    lines = [f"<h2>Leaderboard</h2><div class=scroll><table><tr>{head}</tr>"]
-    for row in table[:_MOST_ROWS]:
-        cells = "".join(_cell(value) for value in row.values())
-        lines.append(f'<tr class="{_text(str(row["state"]))}">{cells}</tr>')
-    lines.append("</table></div>")
-    if len(table) > _MOST_ROWS:
-        lines.append(f"<p>… and {len(table) - _MOST_ROWS} more in leaderboard.csv</p>")
-    return lines
+    keys = list(groups[0].params)
+    cells: list[Sequence[Cell]] = [
+        [*group.params.values(), len(group.trials), group.mean, group.std, min(group.values), max(group.values)]
+        for group in groups
+    ]
+    name = ledger.header.objectives[0]
+    note = "A seed is no hyperparameter: choose by the mean over seeds, and mind the spread."
+    return [
+        table([*keys, "seeds", f"mean {name}", "spread", "lowest", "highest"], cells),
+        paragraph(note, kind="muted"),
+    ]
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return f'<td class="text">{_text(value)}</td>'
-    return f"<td>{'' if value is None else number(value) if isinstance(value, float) else value}</td>"
-
-
-def _text(text: str) -> str:
-    return escape(printable(text))
+def _failures(ledger: Ledger) -> list[str]:
+    failed: list[Sequence[Cell]] = [
+        [trial.number, " ".join(trial.error.split())] for trial in ledger.trials if trial.state == "failed"
+    ]
+    return [table(["trial", "error"], failed)] if failed else [paragraph("Nothing.", kind="good")]

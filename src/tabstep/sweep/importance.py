@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from tabstep.errors import UserError
 from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.ledger import Ledger, Trial
+from tabstep.sweep.seeds import varied
 
 LEAST = 4
 """Finished trials below which nothing is said."""
@@ -19,7 +20,7 @@ def importances(ledger: Ledger, dimensions: Mapping[str, Dimension]) -> dict[str
     A grid's shares are those of its main effects; a search's come from Optuna's PED-ANOVA.
     """
     trials = [trial for trial in ledger.trials if trial.state == "complete" and trial.values]
-    varying = [key for key in dimensions if len({trial.params[key] for trial in trials}) > 1]
+    varying = [key for key in varied(dimensions) if len({trial.params[key] for trial in trials}) > 1]
     if len(trials) < LEAST or not varying or len({trial.values[0] for trial in trials}) < 2:
         return {}
     if ledger.header.sampler in ("all", "grid"):

@@ -72,6 +72,7 @@ class Header:
     seed: int
     study: str
     base: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""  # that began the sweep, or last went on with it
     format: int = FORMAT
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from tabstep.errors import UserError
+from tabstep.page.pictures import INK, MUTED, PAPER, SERIES, can_draw, styled
 from tabstep.sweep.axes import Axis, axis_of, shorten
 from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.leaderboard import best_trial, standings
 from tabstep.sweep.ledger import Ledger, Trial
+from tabstep.sweep.seeds import varied
 from tabstep.system.sanitize import printable
 
 if TYPE_CHECKING:
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
 
 MOST_KEYS: Final = 12
 """Keys that are drawn, the most important ones."""
-_BLUE, _RED, _GREY, _MAP = "#3366aa", "#cc3311", "#999999", "viridis"
-_DPI: Final = 110
+_BLUE, _RED, _MAP = SERIES[0], SERIES[1], "viridis"
 
 
 def figures(ledger: Ledger, dimensions: Mapping[str, Dimension], shares: Mapping[str, float]) -> dict[str, Figure]:
@@ -35,16 +32,18 @@ def figures(ledger: Ledger, dimensions: Mapping[str, Dimension], shares: Mapping
     Raises:
         UserError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
+    if not can_draw():
         raise UserError("plots need the package matplotlib: pip install 'tabstep[report]'")
     scored = [trial for trial in ledger.trials if trial.finished and trial.values]
     if not scored:
         return {}
-    varying = [key for key in dimensions if len({trial.params[key] for trial in scored}) > 1]
+    varying = [key for key in varied(dimensions) if len({trial.params[key] for trial in scored}) > 1]
     keys = sorted(varying, key=lambda key: -shares.get(key, 0.0))[:MOST_KEYS]
     axes = [axis_of(key, dimensions[key], scored) for key in keys]
-    with _style():
+    with styled():
         drawn = {"history": history(ledger)}
+        if sum(len(trial.curve) > 1 for trial in ledger.trials) > 0:
+            drawn["curves"] = curves(ledger)
         if len(ledger.header.objectives) > 1:
             drawn["front"] = front(ledger)
         if axes:
@@ -52,15 +51,6 @@ def figures(ledger: Ledger, dimensions: Mapping[str, Dimension], shares: Mapping
         if shares:
             drawn["importance"] = importance(ledger, shares)
     return drawn
-
-
-def to_png(figure: Figure) -> bytes:
-    """Return a picture as a PNG file."""
-    out = io.BytesIO()
-    with _style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks shows as boxes
-        figure.savefig(out, format="png", dpi=_DPI)
-    return out.getvalue()
 
 
 def best_so_far(trials: Sequence[Trial], sign: float) -> list[float]:
@@ -76,10 +66,10 @@ def history(ledger: Ledger) -> Figure:
     """Draw the objective of each trial in their order, with the best up to each."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(7.5, 4.0)
+    figure = _figure(5.6, 3.4)
     axes = figure.add_subplot()
     scored = [trial for trial in ledger.trials if trial.finished and trial.values]
-    for state, marker, color in (("complete", "o", _BLUE), ("pruned", "x", _GREY)):
+    for state, marker, color in (("complete", "o", _BLUE), ("pruned", "x", MUTED)):
         some = [trial for trial in scored if trial.state == state]
         if some:
             numbers, values = [trial.number for trial in some], [trial.values[0] for trial in some]
@@ -97,7 +87,28 @@ def history(ledger: Ledger) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=ledger.header.objectives[0])
     axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
+    return figure
+
+
+def curves(ledger: Ledger) -> Figure:
+    """Draw the best first objective up to each epoch, a line a trial; the best trial is drawn thick."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(5.6, 3.4)
+    axes = figure.add_subplot()
+    best = best_trial(ledger)
+    for trial in ledger.trials:
+        known = [(epoch, value) for epoch, value in enumerate(trial.curve, start=1) if value is not None]
+        if known and trial is not best:
+            style = "--" if trial.state == "pruned" else "-"
+            axes.plot(*zip(*known, strict=True), color=MUTED, linewidth=0.9, alpha=0.6, linestyle=style)
+    if best is not None and best.curve:
+        values = [float("nan") if value is None else value for value in best.curve]
+        epochs = range(1, len(values) + 1)
+        axes.plot(epochs, values, color=_RED, linewidth=2.2, label=f"best: trial {best.number}", zorder=4)
+        axes.legend(fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch", ylabel=f"best {ledger.header.objectives[0]} so far")
     return figure
 
 
@@ -108,11 +119,10 @@ def front(ledger: Ledger) -> Figure:
     found = [standing for standing in standings(ledger) if standing.rank is not None]
     points = [tuple(standing.trial.values[:2]) for standing in found]
     unbeaten = sorted(point for point, standing in zip(points, found, strict=True) if standing.front == 1)
-    axes.scatter([x for x, _ in points], [y for _, y in points], color=_GREY, s=22)
+    axes.scatter([x for x, _ in points], [y for _, y in points], color=MUTED, s=22)
     axes.plot([x for x, _ in unbeaten], [y for _, y in unbeaten], "o-", color=_RED, label="beaten by none")
     axes.set(xlabel=ledger.header.objectives[0], ylabel=ledger.header.objectives[1])
     axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
     return figure
 
 
@@ -142,7 +152,6 @@ def slices(ledger: Ledger, trials: Sequence[Trial], scales: Sequence[Axis]) -> F
         )
         _mark_scale(panel, scale)
         panel.set_xlabel(_name(scale.key))
-        panel.grid(alpha=0.3)
         if index % columns == 0:
             panel.set_ylabel(ledger.header.objectives[0])
     figure.colorbar(points, ax=panels, label="trial", shrink=0.8, ticks=MaxNLocator(integer=True))
@@ -195,15 +204,16 @@ def parallel(ledger: Ledger, trials: Sequence[Trial], scales: Sequence[Axis]) ->
 
 
 def _draw_columns(axes: Axes, columns: Sequence[Axis]) -> None:
-    box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6}
+    box = {"facecolor": PAPER, "alpha": 0.7, "linewidth": 0, "pad": 0.6}
     for place, column in enumerate(columns):
-        axes.axvline(place, color="black", linewidth=0.8)
+        axes.axvline(place, color=INK, linewidth=0.8)
         for height, text in column.ticks():
             axes.annotate(
                 text, (place, height), (4, 0), textcoords="offset points", fontsize=7, va="center", bbox=box, zorder=4
             )
     axes.set(xlim=(-0.15, len(columns) - 0.55), ylim=(-0.04, 1.04), yticks=[])
     axes.set_xticks(range(len(columns)), [_name(column.key) for column in columns], rotation=20, ha="right")
+    axes.grid(visible=False)
     axes.spines[:].set_visible(False)
 
 
@@ -220,12 +230,6 @@ def importance(ledger: Ledger, shares: Mapping[str, float]) -> Figure:
     axes.set(xlim=(0, 1.12 * max(some.values())), xlabel=f"importance for {ledger.header.objectives[0]}")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _style() -> AbstractContextManager[None]:
-    import matplotlib
-
-    return matplotlib.rc_context({"text.parse_math": False, "font.size": 9})  # a `$` in a name is no formula
 
 
 def _name(key: str) -> str:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from tabstep.config.secrets import redacted
 from tabstep.config.settings import Settings
 from tabstep.errors import StoppedError, UserError
-from tabstep.sweep.best import standalone
+from tabstep.sweep.best import command_to_go_on, standalone
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.context import Job, Runner, SweepContext
 from tabstep.sweep.delegated_sweep import Handover
@@ -117,7 +117,7 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     texts = [*given(raw["params"]), *remote, *arguments]
     space = parse_space(texts, composer.loader, seed=options.seed)
     proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
-    return Plan(composer, options, space, proposer, _header(options, space, base), tuned)
+    return Plan(composer, options, space, proposer, _header(options, space, base, command_to_go_on(composer)), tuned)
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _header(options: Options, space: Space, base: Mapping[str, Any]) -> Header:
+def _header(options: Options, space: Space, base: Mapping[str, Any], command: str) -> Header:
     return Header(
         objectives=list(options.objectives),
         directions=list(options.directions),
@@ -137,6 +137,7 @@ def _header(options: Options, space: Space, base: Mapping[str, Any]) -> Header:
         seed=options.seed,
         study=f"tabstep-{secrets.token_hex(4)}",
         base=fixed(redacted(base, os.environ)),
+        command=command,
     )
 
 

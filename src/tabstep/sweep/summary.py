@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from tabstep.errors import UserError
 from tabstep.sweep.best import command_line, command_to_go_on, write_best
 from tabstep.sweep.compose_trials import Composer
@@ -42,8 +40,7 @@ def conclude(ledger: Ledger, space: Space, composer: Composer) -> None:
     shares = importances(ledger, space.dimensions)
     show_leaderboard(ledger, shares)
     print(f"leaderboard: {ledger.directory / CSV}")
-    if find_spec("matplotlib") is not None:
-        print(f"report:      {write_report(ledger, space.dimensions, shares)}")
+    print(f"report:      {write_report(ledger, space.dimensions, shares)}")
     print(f"best trial:  {ledger.path(best)}")
     command = command_line(best, composer)
     write_best(best, composer, ledger.directory)

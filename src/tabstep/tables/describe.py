@@ -17,7 +17,7 @@ _DISTINCT: Final = (1_000, 100_000)
 _ALL_DISTINCT: Final = 5_000_000  # over all columns
 _BYTES: Final = 2**25  # of the distinct values of one column
 _EXAMPLES: Final = 3
-_EXAMPLE_LENGTH: Final = 16
+_EXAMPLE_LENGTH: Final = 19
 _FEWEST: Final = 20  # rows in which a column whose values all differ is an id
 
 

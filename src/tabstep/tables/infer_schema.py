@@ -107,7 +107,7 @@ def _label_list(stated: Declared) -> list[str]:
 
 def _declared(source: TypedTable, stated: Declared, types: dict[str, pa.DataType]) -> _Roles:
     """Return the declared roles, in the order of the table, once every name and type has been checked."""
-    lists: list[tuple[str, Role, list[str]]] = [
+    lists: list[tuple[str, Role, Sequence[str]]] = [
         ("id", "id", [] if stated.id is None else [stated.id]),
         ("label", "label", _label_list(stated)),
         ("numeric", "numeric", stated.numeric or []),
@@ -242,25 +242,37 @@ def _task(stated: Declared, label: tuple[str, ...]) -> Task | None:
 def schema_table(rows: Sequence[Row]) -> Table:
     """Return the rows as a table for the terminal; of a very wide table, the first columns of each role."""
     table = Table(title="Columns", title_justify="left")
-    described = any(row.facts is not None for row in rows)
-    for header in ("column", "type", "role", *(("missing", "distinct", "examples") if described else ()), "why"):
+    for header in ("column", "type", "role", "why"):
         table.add_column(header, overflow="ellipsis", max_width=48)
     few = max(1, _ROWS_SHOWN // 5)
     shown: dict[str, int] = {}
     for row in rows:
         shown[row.role] = shown.get(row.role, 0) + 1
         if len(rows) <= _ROWS_SHOWN or shown[row.role] <= few:
-            cells = (row.column, row.type, row.role, *(_facts_cells(row.facts) if described else ()), row.why)
-            table.add_row(*(Text(printable(cell)) for cell in cells))
+            table.add_row(*(Text(printable(cell)) for cell in (row.column, row.type, row.role, row.why)))
     if len(rows) > _ROWS_SHOWN:
         for role, count in shown.items():
             if count > few:
-                table.add_row("…", "", role, *([""] * (3 if described else 0)), f"and {count - few} more")
+                table.add_row("…", "", role, f"and {count - few} more")
     return table
 
 
-def _facts_cells(facts: ColumnFacts | None) -> tuple[str, str, str]:
-    if facts is None:
-        return "", "", ""
+def values_table(rows: Sequence[Row]) -> Table:
+    """Return what the columns hold as a table for the terminal; of a very wide table, the first columns."""
+    table = Table(title="Values", title_justify="left")
+    table.add_column("column", overflow="ellipsis", max_width=24)
+    table.add_column("missing", justify="right", no_wrap=True)
+    table.add_column("distinct", justify="right", no_wrap=True)
+    table.add_column("examples", overflow="ellipsis", no_wrap=True, max_width=36)
+    described = [row for row in rows if row.facts is not None]
+    for row in described[:_ROWS_SHOWN]:
+        assert row.facts is not None
+        table.add_row(*(Text(printable(cell)) for cell in (row.column, *_cells(row.facts))))
+    if len(described) > _ROWS_SHOWN:
+        table.add_row("…", "", "", f"and {len(described) - _ROWS_SHOWN} more")
+    return table
+
+
+def _cells(facts: ColumnFacts) -> tuple[str, str, str]:
     missing = f"{100 * facts.missing:.3g} %" if facts.missing else ""
     return missing, f"{'over ' if facts.more else ''}{facts.distinct:,}", ", ".join(facts.examples)

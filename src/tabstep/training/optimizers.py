@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ class Muon(Optimizer):
     Muon replaces the gradient's momentum ``M = U S V'`` by about ``U V'``, so that all directions of a matrix learn at
     one pace: Jordan et al. 2024 (kellerjordan.github.io/posts/muon), with Nesterov momentum, decoupled decay and the
     factor ``sqrt(max(1, rows / columns))``, as ``torch.optim.Muon`` of torch 2.13. Two changes, both for the CPU.
-    torch's class computes in bfloat16, which takes 30 times longer on processors without it; and the rows of a matrix
-    are orthogonalized ``block_rows`` at a time, scaled to the norm that the update of the whole would have.
+    torch's class computes in bfloat16, which takes 30 times longer than float32 on processors without it; and the rows
+    of a matrix are orthogonalized ``block_rows`` at a time, scaled to the norm that the update of the whole would have.
 
     Args:
         groups: parameter groups with ``hidden``; a hidden one holds matrices and its own ``lr``.
@@ -48,7 +48,7 @@ class Muon(Optimizer):
         self._block_rows = block_rows
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,7 +68,7 @@ class Muon(Optimizer):
             updates.setdefault(blocks.shape[1:], []).append((parameter, blocks))
         for same_shape in updates.values():
             made = orthogonalize(torch.cat([blocks for _, blocks in same_shape]))
-            parts = made.split([len(blocks) for _, blocks in same_shape])
+            parts = torch.split(made, [len(blocks) for _, blocks in same_shape])
             for (parameter, _), part in zip(same_shape, parts, strict=True):
                 scale = update_scale(parameter.shape, part.shape[1])
                 parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
@@ -114,17 +114,24 @@ class Muon(Optimizer):
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """Return about ``U V'`` of matrices ``U S V'``, in the same shape ``(n, rows, columns)``, by Newton-Schulz steps.
 
+    A step is ``x <- p(x x') x``. The polynomials commute, so that they are multiplied up in the square of the shorter
+    side and meet ``x`` once: a fifth of the work on a matrix much wider than high.
+
     >>> torch.linalg.svdvals(orthogonalize(torch.diag(torch.tensor([3.0, 1.0, 0.2]))[None])).sub(1).abs().max() < 0.35
     tensor(True)
     """
     wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
-    x = wide.bfloat16() if matrices.device.type == "cuda" else wide
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    x = wide / wide.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     a, b, c = NEWTON_SCHULZ
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if wide is not matrices else x).to(matrices.dtype)
+    gram, product = x @ x.mT, None
+    for step in range(steps):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if step + 1 < steps:
+            gram = polynomial @ gram @ polynomial
+    made: Tensor = x if product is None else product @ x
+    return made.mT if wide is not matrices else made
 
 
 def block_size(rows: int, most: int | None) -> int:
@@ -160,7 +167,8 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     head = [name for name in layers if name.split(".")[0] == "head"] if hasattr(module, "head") else list(layers)[-1:]
-    return [layer.weight for name, layer in layers.items() if name not in head and layer.weight.requires_grad]
+    weights = [cast(nn.Parameter, layer.weight) for name, layer in layers.items() if name not in head]
+    return [weight for weight in weights if weight.requires_grad]
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -167,6 +167,7 @@ def test_no_two_trials_share_a_place_for_checkpoints(service: Service, sweep: Sw
     assert len(places) == 2
 
 
+@pytest.mark.slow
 def test_a_job_gets_what_the_option_of_the_search_sets(service: Service, sweep: Sweep) -> None:
     option = Path("conf/hparams_search/mine.yaml")
     option.parent.mkdir(parents=True)
@@ -181,6 +182,7 @@ def test_a_job_gets_what_the_option_of_the_search_sets(service: Service, sweep: 
         assert not any(text.startswith(("hparams_search", "hydra")) for text in overrides)
 
 
+@pytest.mark.slow
 def test_at_most_so_many_at_a_time(service: Service, sweep: Sweep) -> None:
     most = 0
     tick = service.tick
@@ -195,6 +197,7 @@ def test_at_most_so_many_at_a_time(service: Service, sweep: Sweep) -> None:
     assert (most, len(service.done)) == (2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", [1, 2])
 def test_after_an_interruption_nothing_is_sent_twice(
     service: Service, sweep: Sweep, capsys: pytest.CaptureFixture[str], look: int
@@ -219,6 +222,7 @@ def test_every_override_is_checked_before_anything_is_sent(
     assert (service.done, list(new_jobs({}))) == ({}, [])
 
 
+@pytest.mark.slow
 def test_failed_job_is_recorded(service: Service, sweep: Sweep) -> None:
     class Failing(dict[str, str]):
         def __contains__(self, name: object) -> bool:
@@ -234,6 +238,7 @@ def test_failed_job_is_recorded(service: Service, sweep: Sweep) -> None:
     assert failed[0]["error"].endswith("AlgorithmError: training: the loss is nan")
 
 
+@pytest.mark.slow
 def test_job_without_capacity_is_sent_again(service: Service, sweep: Sweep) -> None:
     class Failing(dict[str, str]):
         def __contains__(self, name: object) -> bool:
@@ -318,6 +323,7 @@ def test_refusal_for_another_reason_ends_the_sweep(
     assert {trial.state for trial in read_sweep(Path("s")).trials} == {"running"}
 
 
+@pytest.mark.slow
 def test_budget_of_the_sweep(service: Service, sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     Path("prices.yaml").write_text("eu-central-1:\n  ml.m5.xlarge: 0.3\n")
     assert sweep(*GRID, "hydra.launcher.max_usd=9") == 2

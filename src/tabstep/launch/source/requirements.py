@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from tabstep.config.settings import PluginModelSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.errors import UserError
+from tabstep.registry import MODELS
 
 REQUIREMENTS: Final = "requirements.txt"
 PACKAGES: Final = ("hydra-core", "lightning", "omegaconf", "rich", "safetensors", "torchmetrics")
@@ -25,10 +26,8 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 def job_packages(settings: Settings) -> list[str]:
     """Return the distributions that this configuration needs besides those that every job does."""
     names = [*(settings.baselines or []), *(["tensorboard"] if settings.logger.tensorboard else [])]
-    if isinstance(settings.model, PluginModelSettings):
-        points = metadata.entry_points(group="tabstep.models", name=settings.model.name)
-        names += [point.dist.name for point in points if point.dist is not None]
-    return names
+    package = MODELS.distribution(settings.model.name)
+    return names if package is None else [*names, package.name]
 
 
 def job_requirements(given: str, packages: Sequence[str], root: Path | None) -> str:

@@ -1,0 +1,34 @@
+"""Types of options: bounds of a number and what a key means, as annotations that cost no import of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number: ``ge <= value``, ``gt < value``, ``value <= le``, ``value < lt``; None is open."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+
+@dataclass(frozen=True)
+class Doc:
+    """What a key means, in one phrase: the description in the JSON Schema."""
+
+    text: str
+
+
+Positive = Annotated[float, Range(gt=0)]
+NonNegative = Annotated[float, Range(ge=0)]
+Fraction = Annotated[float, Range(ge=0, lt=1)]
+OpenFraction = Annotated[float, Range(gt=0, lt=1)]
+Ratio = Annotated[float, Range(gt=0, le=1)]
+Count = Annotated[int, Range(ge=1)]
+Index = Annotated[int, Range(ge=0)]

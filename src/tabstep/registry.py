@@ -1,0 +1,280 @@
+"""Components by name: where each one lives and which options it declares, both found without importing it.
+
+A component is a class or a function. Its options are the arguments that a run does not fill in itself, and the
+annotation of an argument is the rule of its key: ``width: Annotated[Count, Doc("units of a hidden layer")]`` of a model
+is ``model.width``. Annotations are read from the source, for a mistake in the configuration must not cost an import of
+torch; ``option_types`` has the words that they are made of.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, make_dataclass
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from tabstep import option_types
+from tabstep.errors import UserError, nearest
+from tabstep.option_types import Scalar
+
+_WORDS: Final = {
+    **{name: word for name, word in vars(option_types).items() if not name.startswith("_")},
+    **{kind.__name__: kind for kind in (str, int, float, bool, list)},
+    "Annotated": Annotated,
+    "Literal": Literal,
+}
+"""What an annotation of an option may be made of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentSettings:
+    """The name of a component; what is derived from this class has its options."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginSettings(ComponentSettings):
+    """A component of another package: the name of its entry point, or ``package.module:Name``; its own options."""
+
+    options: dict[str, Scalar | list[Scalar]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An argument that the configuration sets.
+
+    Attributes:
+        annotation: None where any plain value may be right.
+        default: ``MISSING`` where it has none, ``None`` also where the source does not tell which.
+    """
+
+    annotation: Any
+    default: Any = MISSING
+
+    @property
+    def required(self) -> bool:
+        """Whether the configuration has to set it."""
+        return self.default is MISSING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """The components of one kind.
+
+    Attributes:
+        key: of the configuration, which has the name and the options of one: ``model``.
+        package: where ours lie, a module each, with a class that has the module's name but for case and underscores.
+            The entry points of the group with that name are those of other packages.
+        given: the first arguments of each, which a run fills in.
+    """
+
+    key: str
+    package: str
+    given: tuple[str, ...]
+
+    def ours(self) -> Mapping[str, str]:
+        """Return ``module:Name`` of each of our components by its name.
+
+        >>> MODELS.ours()["resnet"]
+        'tabstep.models.resnet:ResNet'
+        """
+        return _own_components(self.package)
+
+    def plugins(self) -> Mapping[str, metadata.EntryPoint]:
+        """Return what installed packages register, but for names of ours: these cannot be taken over."""
+        points = metadata.entry_points(group=self.package)
+        return {point.name: point for point in points if point.name not in self.ours()}
+
+    def find(self, name: str) -> str | None:
+        """Return ``module:Name`` of a component, or None where there is no such name."""
+        if name in self.ours():
+            return self.ours()[name]
+        if ":" in name:
+            return name
+        return self.plugins()[name].value if name in self.plugins() else None
+
+    def load(self, name: str) -> Any:
+        """Import a component.
+
+        Raises:
+            UserError: nothing is called so, or a module of another package has no such name.
+        """
+        target = self.find(name)
+        if target is None:
+            known = nearest(name, [*self.ours(), *self.plugins()])
+            raise UserError(f"{self.key}.name: no {self.key} is called {name!r}; {known}")
+        module, _, attribute = target.partition(":")
+        try:
+            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.key}.name: {target}: no module is called {error.name!r}: install it") from error
+        except AttributeError as error:
+            raise UserError(f"{self.key}.name: {target}: {error}") from error
+
+    def options(self, name: str) -> Mapping[str, Option] | None:
+        """Return the options that a component declares, or None where its source does not tell."""
+        target = self.find(name)
+        return None if target is None else _options(target, len(self.given))
+
+    def distribution(self, name: str) -> metadata.Distribution | None:
+        """Return the installed distribution that a component comes from: None for ours, and for a loose module."""
+        if name in self.ours():
+            return None
+        if name in self.plugins():
+            return self.plugins()[name].dist
+        owners = metadata.packages_distributions().get(name.partition(".")[0].partition(":")[0])
+        return metadata.distribution(owners[0]) if owners else None
+
+    def settings(self) -> tuple[type[ComponentSettings], ...]:
+        """Return a class of settings for each of our components: its name, then a field an option."""
+        return tuple(_settings_class(name, target, len(self.given)) for name, target in self.ours().items())
+
+    def defaults(self, name: str) -> ComponentSettings:
+        """Return the settings of one of our components as its constructor has them.
+
+        >>> MODELS.defaults("mlp").name
+        'mlp'
+        """
+        return _settings_class(name, self.ours()[name], len(self.given))(name=name)
+
+
+MODELS: Final = Registry(key="model", package="tabstep.models", given=("num_numeric", "cardinalities", "num_outputs"))
+
+
+def find_module(module: str) -> ModuleSpec | None:
+    """Find a module as an import would, but no package above it is imported."""
+    top, *below = module.split(".")
+    spec, name = _top_spec(top), top
+    for part in below:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec
+
+
+def find_file(module: str) -> Path | None:
+    """Return the source file of a module, None where it has none."""
+    spec = find_module(module)
+    return None if spec is None or not (spec.origin or "").endswith(".py") else Path(str(spec.origin))
+
+
+def _top_spec(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except ValueError:  # a module without a spec, such as __main__
+        return None
+
+
+@functools.cache
+def _own_components(package: str) -> Mapping[str, str]:
+    file = find_file(package)
+    assert file is not None
+    found = {}
+    for path in sorted(file.parent.glob("*.py")):
+        for node in _parse(path).body:
+            if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem.replace("_", ""):
+                found[path.stem] = f"{package}.{path.stem}:{node.name}"
+    return found
+
+
+@functools.cache
+def _settings_class(name: str, target: str, num_given: int) -> type[ComponentSettings]:
+    module, _, attribute = target.partition(":")
+    file, options = find_file(module), _options(target, num_given)
+    assert file is not None
+    assert options is not None, f"{target}: its options cannot be read from its source"
+    unknown = [key for key, option in options.items() if option.annotation is None]
+    assert not unknown, f"{target}: no type of an option: {unknown}"
+    fields = [(key, option.annotation, field(default=option.default)) for key, option in options.items()]
+    made = make_dataclass(
+        f"{attribute}Settings",
+        [("name", Literal.__getitem__(name), field(default=name)), *fields],
+        bases=(ComponentSettings,),
+        frozen=True,
+        kw_only=True,
+    )
+    made.__doc__ = (ast.get_docstring(_parse(file)) or "").partition("\n")[0]
+    return made
+
+
+@functools.cache
+def _options(target: str, num_given: int) -> Mapping[str, Option] | None:
+    """Return what the source of ``module:Name`` declares; None where it is not plain source, or takes any argument."""
+    module, _, attribute = target.partition(":")
+    file = find_file(module)
+    function = None if file is None else _function(_parse(file), attribute)
+    if function is None or function.args.kwarg is not None or function.args.vararg is not None:
+        return None
+    own = 1 if function.name == "__init__" else 0
+    return dict(list(_arguments(function.args))[own + num_given :])
+
+
+def _function(tree: ast.Module, name: str) -> ast.FunctionDef | None:
+    """Return what is called: a function of the module, or the constructor that a class of it has itself."""
+    node = next((node for node in tree.body if getattr(node, "name", None) == name), None)
+    body = node.body if isinstance(node, ast.ClassDef) else [node]
+    functions = (each for each in body if isinstance(each, ast.FunctionDef))
+    return next((each for each in functions if each.name in (name, "__init__")), None)
+
+
+def _arguments(arguments: ast.arguments) -> Iterator[tuple[str, Option]]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    missing = [None] * (len(positional) - len(arguments.defaults))
+    defaults = [*missing, *arguments.defaults, *arguments.kw_defaults]
+    for argument, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True):
+        yield argument.arg, Option(annotation=_annotation(argument.annotation), default=_default(default))
+
+
+def _default(node: ast.expr | None) -> Any:
+    if node is None:
+        return MISSING
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # what somebody else's module computes
+        return None
+
+
+def _annotation(node: ast.expr | None) -> Any:
+    try:
+        found = None if node is None else _value(node)
+    except (LookupError, TypeError):  # a word of somebody else's
+        return None
+    return None if isinstance(found, str) else found  # an annotation in quotes
+
+
+def _value(node: ast.expr) -> Any:
+    """Return what an expression of ``_WORDS`` and constants means.
+
+    Raises:
+        LookupError: it has another word, or another form.
+        TypeError: the words do not go together.
+    """
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Name(name) | ast.Attribute(attr=name):
+            return _WORDS[name]
+        case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as value)):
+            return -value
+        case ast.Tuple(elements):
+            return tuple(map(_value, elements))
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _value(left) | _value(right)
+        case ast.Subscript(word, inner):
+            return _value(word)[_value(inner)]
+        case ast.Call(word, arguments, keywords):
+            return _value(word)(*map(_value, arguments), **{str(each.arg): _value(each.value) for each in keywords})
+    raise LookupError(ast.unparse(node))
+
+
+@functools.cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())

@@ -1,0 +1,135 @@
+"""Where tests lie: each module's at its own path, and what a module leaves to the tests of another, by name."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE, TESTS = ROOT / "src" / "tabstep", ROOT / "tests"
+AT_THEIR_PATHS = 0.95
+
+THINGS = {
+    "conf/test_options": "conf",
+    "launch/test_policies": "policies",
+    "scripts/test_quality": "scripts/quality.py",
+    "sweep/test_plugin": "src/hydra_plugins/tabstep_sweeper.py",
+    "test_contributing": "CONTRIBUTING.md",
+    "test_examples": "examples",
+    "test_layout": "tests",
+    "test_pins": "constraints.txt",
+    "test_readme": "README.md",
+}
+"""Tests of what is no module of the package."""
+
+JOURNEYS = {
+    "run/test_resume": "runs that are killed anywhere",
+    "serving/test_container": "an artifact as a container has it, without this package",
+    "serving/test_sagemaker": "an artifact behind the SDK's own server and model",
+    "sweep/test_kills": "sweeps that are killed anywhere",
+    "sweep/test_other_launchers": "launchers that others made for Hydra",
+    "sweep/test_pruning": "trials that are stopped, with real runs",
+    "sweep/test_ranks_in_trials": "several processes in each trial",
+    "test_bad_input": "hostile tables, full disks and signals, through the commands alone",
+}
+"""Tests that go through many modules, and whose way it is."""
+
+COVERED = {
+    "analysis/dependence": "analysis/test_permutation",
+    "analysis/run_analysis": "analysis/test_run_report",
+    "analysis/run_page": "analysis/test_run_report",
+    "analysis/run_pictures": "analysis/test_run_report",
+    "analysis/sampled_rows": "analysis/test_explain",
+    "analysis/stored_predictions": "analysis/test_ensemble",
+    "analysis/sweep_report": "sweep/test_plots",
+    "artifact/predictor": "artifact/test_save",
+    "artifact/serving_code": "artifact/test_save",
+    "checks/checks": "checks/test_check_splits",
+    "checks/columns": "checks/test_check_splits",
+    "checks/labels": "checks/test_check_splits",
+    "checks/profile": "checks/test_leaks",
+    "checks/rows": "checks/test_check_splits",
+    "config/compose": "conf/test_options",
+    "config/fields": "config/test_parse",
+    "config/rules": "config/test_parse",
+    "config/settings": "config/test_parse",
+    "encoding/target_statistics": "encoding/test_encoder",
+    "launch/launch": "launch/test_submit",
+    "launch/pipeline/registration": "launch/pipeline/test_pipeline",
+    "launch/pipeline/step": "launch/pipeline/test_pipeline",
+    "launch/pipeline/variables": "launch/pipeline/test_model_hyperparameters",
+    "option_types": "test_registry",
+    "run/build": "run/test_prepare",
+    "run/evaluation": "run/test_export",
+    "run/finished": "run/test_export",
+    "run/run": "run/test_prepare",
+    "run/worker": "sweep/test_runners",
+    "serving/requests": "serving/test_handler",
+    "serving/responses": "serving/test_handler",
+    "sweep/best": "sweep/test_run_sweep",
+    "sweep/compose_trials": "sweep/test_loop",
+    "sweep/context": "sweep/test_loop",
+    "sweep/html_report": "sweep/test_plots",
+    "sweep/optuna_study": "sweep/test_samplers",
+    "sweep/progress_view": "sweep/test_leaderboard",
+    "sweep/select_launcher": "sweep/test_run_sweep",
+    "sweep/summary": "sweep/test_run_sweep",
+    "sweep/validate": "sweep/test_run_sweep",
+    "system/parent_watch": "sweep/test_runners",
+    "tables/footers": "tables/test_source",
+    "tabstep": "test_entry",
+    "training/callbacks/checkpointing": "training/test_classifier",
+}
+"""Modules that are tested through the one that uses them, and where."""
+
+
+def modules() -> Iterator[str]:
+    """Yield every module that defines something; of a package that does, its name once more."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_bytes())
+        if any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign) for node in tree.body):
+            folder = path.parent.relative_to(SOURCE)
+            yield (folder / (path.parent.name if path.stem == "__init__" else path.stem)).as_posix()
+
+
+def its_test(module: str) -> str:
+    folder, _, name = module.rpartition("/")
+    return f"{folder}/test_{name}".lstrip("/")
+
+
+def has_fast_test(path: Path) -> bool:
+    """Tell whether a file has a test that is not marked slow."""
+    tree = ast.parse(path.read_bytes())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    tests = [function for function in functions if function.name.startswith("test_")]
+    return any(not any("mark.slow" in ast.unparse(each) for each in test.decorator_list) for test in tests)
+
+
+FILES = {path.relative_to(TESTS).with_suffix("").as_posix(): path for path in sorted(TESTS.rglob("test_*.py"))}
+MODULES = list(modules())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_fast_test_covers_each_module(module: str) -> None:
+    test = its_test(module)
+    if module in COVERED:
+        assert test not in FILES, f"{module} has its own test: take it out of COVERED"
+        test = COVERED[module]
+    assert test in FILES, f"{module} has no tests/{test}.py: write it"
+    assert has_fast_test(FILES[test]), f"{test} has slow tests alone: add a fast one for {module}"
+
+
+def test_tests_lie_at_the_paths_of_what_they_test() -> None:
+    of_modules = {its_test(module) for module in MODULES}
+    elsewhere = FILES.keys() - of_modules - THINGS.keys()
+    assert elsewhere == JOURNEYS.keys()
+    assert 1 - len(elsewhere) / len(FILES) >= AT_THEIR_PATHS
+
+
+def test_no_name_here_is_out_of_date() -> None:
+    assert COVERED.keys() <= {*MODULES}
+    assert {*THINGS} <= FILES.keys()
+    assert all((ROOT / thing).exists() for thing in THINGS.values())
