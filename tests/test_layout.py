@@ -14,11 +14,12 @@ AT_THEIR_PATHS = 0.95
 
 THINGS = {
     "conf/test_options": "conf",
+    "examples/test_notebook": "examples",
+    "examples/test_own_model": "examples/own_model",
     "launch/test_policies": "policies",
     "scripts/test_quality": "scripts/quality.py",
     "sweep/test_plugin": "src/hydra_plugins/tabstep_sweeper.py",
     "test_contributing": "CONTRIBUTING.md",
-    "test_examples": "examples",
     "test_layout": "tests",
     "test_pins": "constraints.txt",
     "test_readme": "README.md",
@@ -26,6 +27,7 @@ THINGS = {
 """Tests of what is no module of the package."""
 
 JOURNEYS = {
+    "faults/test_requests": "hostile requests, through the handler alone",
     "run/test_resume": "runs that are killed anywhere",
     "serving/test_container": "an artifact as a container has it, without this package",
     "serving/test_sagemaker": "an artifact behind the SDK's own server and model",
@@ -38,6 +40,7 @@ JOURNEYS = {
 """Tests that go through many modules, and whose way it is."""
 
 COVERED = {
+    "api/run": "api/test_train",
     "analysis/dependence": "analysis/test_permutation",
     "analysis/run_analysis": "analysis/test_run_report",
     "analysis/run_page": "analysis/test_run_report",
@@ -54,9 +57,8 @@ COVERED = {
     "checks/rows": "checks/test_check_splits",
     "config/compose": "conf/test_options",
     "config/fields": "config/test_parse",
+    "config/local_tables": "api/test_train",
     "config/rules": "config/test_parse",
-    "config/settings": "config/test_parse",
-    "encoding/target_statistics": "encoding/test_encoder",
     "launch/launch": "launch/test_submit",
     "launch/pipeline/registration": "launch/pipeline/test_pipeline",
     "launch/pipeline/step": "launch/pipeline/test_pipeline",
@@ -67,6 +69,8 @@ COVERED = {
     "run/finished": "run/test_export",
     "run/run": "run/test_prepare",
     "run/worker": "sweep/test_runners",
+    "serving/limits": "serving/test_handler",
+    "serving/request_error": "serving/test_fields",
     "serving/requests": "serving/test_handler",
     "serving/responses": "serving/test_handler",
     "sweep/best": "sweep/test_run_sweep",
@@ -80,6 +84,7 @@ COVERED = {
     "sweep/validate": "sweep/test_run_sweep",
     "system/parent_watch": "sweep/test_runners",
     "tables/footers": "tables/test_source",
+    "tables/row_groups": "tables/test_split_file",
     "tabstep": "test_entry",
     "training/callbacks/checkpointing": "training/test_classifier",
 }
