@@ -37,6 +37,16 @@ def mounted(source: Any, *_: Any) -> None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
+def failing(name: str) -> Callable[..., None]:
+    """Return what fails as a system call does with the error of that name."""
+    number = int(getattr(errno, name))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "SIGTERM": lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
     "SIGINT": lambda *_, **__: os.kill(os.getpid(), signal.SIGINT),
@@ -60,7 +70,7 @@ def inject(point: str, call: int, do: str) -> None:
         nonlocal calls
         calls += 1
         if call in (0, calls):
-            ACTIONS[do](*args, **kwargs)
+            (ACTIONS.get(do) or failing(do))(*args, **kwargs)
         return real(*args, **kwargs)
 
     setattr(owner, name, patched)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tabstep.analysis.explain import explain as explain
     from tabstep.api.estimator import TabstepClassifier as TabstepClassifier
     from tabstep.api.run import Run as Run
     from tabstep.api.train import train as train
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tabstep.config.settings import Settings as Settings
     from tabstep.schema import Schema as Schema
 
-__all__ = ["Run", "Schema", "Settings", "TabstepClassifier", "load", "train"]
+__all__ = ["Run", "Schema", "Settings", "TabstepClassifier", "explain", "load", "train"]
 __version__ = "0.1.0"
 
 # Importing torch takes seconds: a name is imported when it is first asked for.
@@ -27,6 +28,7 @@ _HOMES = {
     "Schema": "tabstep.schema",
     "Settings": "tabstep.config.settings",
     "TabstepClassifier": "tabstep.api.estimator",
+    "explain": "tabstep.analysis.explain",
     "load": "tabstep.artifact.save",
     "train": "tabstep.api.train",
 }

@@ -184,7 +184,7 @@ def _ensemble(options: Namespace) -> None:
 
 def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_dir", help="the directory model/ of a run")
-    parser.add_argument("table", help="a parquet file, a directory of parquet files or a glob; importance needs labels")
+    parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob; importance needs labels")
     parser.add_argument("-o", "--out", metavar="DIR", help="gets explanation.json and attributions.parquet")
     parser.add_argument("--rows", type=_count, default=5_000, metavar="N", help="looked at (default: %(default)s)")
     parser.add_argument("--metric", default="auroc", help="that importance is the fall of (default: %(default)s)")

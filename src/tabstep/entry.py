@@ -20,6 +20,7 @@ from tabstep.config.secrets import redacted
 from tabstep.container import container
 from tabstep.errors import ProblemsError, UserError
 from tabstep.system.exits import exit_code, write_failure
+from tabstep.system.locks import check_free
 from tabstep.system.thread_waiting import set_omp_wait_policy, usage
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _composed_problems(
         return error.problems
     except UserError as error:
         return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
+    if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
+        check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
     looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
     return missing_tables(settings.data) if looks else []
 
@@ -134,7 +137,7 @@ def _composition(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str)
 
     try:
         config = composed(overrides, conf_dirs, name=name)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeError, RecursionError) as error:
         raise composition_problem(error) from error
     return config, parse(config)
 
@@ -160,7 +163,7 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
     try:
         with _command_line(arguments):
             task()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
         if error in failures or isinstance(error, UserError):
             raise
         raise composition_problem(error) from error

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow import csv
 
 import tabstep
 from tabstep import cli
@@ -83,8 +84,17 @@ def test_table_in_memory_is_as_one_on_disk(models: dict[Task, Path], tiny_data: 
     predictor = tabstep.load(models["binary"])
     rows = pq.read_table(tiny_data / "val")
     on_disk = explain(predictor, tiny_data / "val", repeats=1)
-    for table in (rows, rows.combine_chunks().to_batches()[0]):
+    for table in (rows, rows.combine_chunks().to_batches()[0], {name: rows[name] for name in rows.column_names}):
         assert explain(predictor, table, repeats=1).to_dict() == on_disk.to_dict()
+
+
+def test_csv_is_read_as_in_training(models: dict[Task, Path], tiny_data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "val.csv"
+    csv.write_csv(pq.read_table(tiny_data / "val"), file)
+    found = explain(models["multiclass"], file, repeats=1).to_dict()
+    expected = explain(models["multiclass"], tiny_data / "val", repeats=1).to_dict()
+    assert found["importance"] == expected["importance"]
+    assert found["mean_attribution"] == pytest.approx(expected["mean_attribution"], rel=1e-5)
 
 
 def test_sample_of_rows_is_spread_and_said(models: dict[Task, Path], tiny_data: Path) -> None:

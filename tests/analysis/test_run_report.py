@@ -22,8 +22,9 @@ from tabstep.analysis import run_page, run_report
 from tabstep.analysis.run_analysis import Limits, analyse
 from tabstep.analysis.run_page import uncalibrated
 from tabstep.config.compose import composed
-from tabstep.config.parse import parse
+from tabstep.config.parse import parse, to_dict
 from tabstep.entry import config_dir
+from tabstep.errors import UserError
 from tabstep.run.run import run
 from tabstep.tables.source import open_source
 
@@ -100,8 +101,8 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def train(output: Path, data: Path, *overrides: str) -> Path:
     texts = [f"data.path={data}", "trainer=cpu", "trainer.max_epochs=2", "model.width=8", "model.depth=1", *overrides]
     texts += [f"paths.output_dir={output}", f"paths.cache_dir={output.parent / 'cache'}", "data.checks=warn"]
-    config: Any = composed(texts, [config_dir()])
-    run(parse(config), json.loads(json.dumps(config, default=str)) if isinstance(config, dict) else {})
+    settings = parse(composed(texts, [config_dir()]))
+    run(settings, to_dict(settings))
     return output
 
 
@@ -142,6 +143,19 @@ def test_confusion_and_thresholds_are_those_of_the_predictions(runs: Runs) -> No
         assert [decisions[part][place] for part in ("tn", "fp", "fn", "tp")] == [tn, fp, fn, tp]
 
 
+def test_threshold_of_the_run_is_the_one_of_its_page(data: Path, tmp_path: Path) -> None:
+    directory = train(tmp_path / "run", data, LABELS["binary"], "decision='cost={fp: 1, fn: 9}'")
+    page = Page(directory / "report.html")
+    decision = json.loads((directory / "report.json").read_text())["decision"]
+    assert decision["thresholds"] != [0.5]
+    test = pq.read_table(directory / "predictions" / "test.parquet")
+    counts = confusion_matrix(test["label"].to_pylist(), test["prediction"].to_pylist(), labels=["no", "yes"])
+    assert [[int(cell.split()[0]) for cell in row[1:]] for row in page.tables["Confusion"][0][1:]] == counts.tolist()
+    rows = {row[0]: row for row in page.tables["Thresholds"][0]}
+    assert list(rows) == ["threshold on", "val", "val at 0.5", "test", "test at 0.5"]
+    assert float(rows["test"][5].split()[0]) == pytest.approx(decision["test"]["cost"], abs=1e-4)
+
+
 def test_made_again_the_page_is_the_same(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(runs("multiclass"), directory)
@@ -152,27 +166,25 @@ def test_made_again_the_page_is_the_same(runs: Runs, tmp_path: Path, capsys: pyt
     assert (directory / "report.html").read_text().replace("multiclass", "copy") == before
 
 
-def test_analysis_is_made_anew_from_the_tables(runs: Runs, data: Path, tmp_path: Path) -> None:
+def test_analysis_is_made_anew_from_the_tables(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(runs("binary"), directory)
-    config = {"data": {"path": str(data), "train": None, "val": None, "test": None, "partitioning": "none"}, "seed": 0}
-    (directory / "model" / "config.yaml").write_text(yaml.safe_dump(config))
-    manifest = json.loads((directory / "model" / "manifest.json").read_text())
-    del manifest["files"]["config.yaml"]
-    (directory / "model" / "manifest.json").write_text(json.dumps(manifest))
     stored = json.loads((directory / "analysis.json").read_text())
     (directory / "analysis.json").unlink()
     lines: list[str] = []
-    run_report.report_again(directory, Limits(rows=2_000, seconds=600.0), lines.append)
+    run_report.report_again(directory, Limits(rows=1_000, seconds=600.0), lines.append)
     again = json.loads((directory / "analysis.json").read_text())
     assert lines == []
     for part in ("data", "train_scores", "slices", "worst_rows", "explanation"):
         assert again[part] == stored[part], part
-    config["data"]["path"] = str(tmp_path / "gone")
-    (directory / "model" / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise UserError("data.train: no such file")
+
     (directory / "analysis.json").unlink()
-    page = run_report.report_again(directory, Limits(rows=2_000, seconds=600.0), lines.append)
-    assert "the tables of the run are not where they were" in lines[0]
+    monkeypatch.setattr(run_report, "open_source", gone)
+    page = run_report.report_again(directory, Limits(rows=1_000, seconds=600.0), lines.append)
+    assert lines == ["the tables of the run are not where they were: data.train: no such file"]
     assert "has no analysis of its columns" in page.read_text()
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from packaging.requirements import Requirement
 
 import tabstep
 
+ROOT = Path(__file__).resolve().parents[2]
 # What an inference image lacks and requirements.txt does not bring: importing it there would be an error.
 ABSENT = ("lightning", "torchmetrics", "hydra", "omegaconf", "rich", "sagemaker", "boto3", "sklearn")
 
@@ -74,8 +81,14 @@ for content_type, body in json.load(sys.stdin):
 """
 
 
-def in_container(model_dir: Path, program: str, body: bytes) -> bytes:
-    environment = {**os.environ, **SERVING, "PYTHONPATH": str(model_dir / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
+def in_container(model_dir: Path, program: str, body: bytes, **variables: str) -> bytes:
+    environment = {
+        **os.environ,
+        **SERVING,
+        **variables,
+        "PYTHONPATH": str(model_dir / "code"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", program, str(model_dir)],
         input=body,
@@ -119,13 +132,68 @@ def test_artifact_behind_the_toolkit(model_dir: Path, table: pa.Table) -> None:
     assert refused[2][1] == "row 1: column 'age': a number is due, got 'old'"
 
 
-def test_code_is_small_and_pins_what_it_installs(model_dir: Path) -> None:
+def answers_of(model_dir: Path, requests: list[tuple[str, str]], **variables: str) -> list[Any]:
+    """What the toolkit answers requests of (content type, body): status, phrase, content type and body of each."""
+    lines = in_container(model_dir, TOOLKIT, json.dumps(requests).encode(), **variables).decode().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("[")]
+
+
+def test_the_handler_as_one_function_answers_the_same(model_dir: Path, table: pa.Table) -> None:
+    pytest.importorskip("sagemaker_inference")
+    row: dict[str, Any] = dict.fromkeys(table.column_names)
+    requests = [("application/json", json.dumps(row)), ("text/csv", "1,2"), ("application/xml", "<a/>")]
+    one = answers_of(model_dir, requests, SAGEMAKER_PROGRAM="transform.py")
+    assert [status for status, *_ in one] == [200, 400, 415]
+    told = [[status, phrase, kind, body.splitlines()[0]] for status, phrase, kind, body in one]
+    other = answers_of(model_dir, requests)
+    assert told == [[status, phrase, kind, body.splitlines()[0]] for status, phrase, kind, body in other]
+
+
+def test_a_csv_that_is_split_by_line(model_dir: Path, table: pa.Table) -> None:
+    """As batch transform does: the first piece has the header, the others have not; each line in has a line out."""
+    pytest.importorskip("sagemaker_inference")
+    order = [name for name in reversed(table.column_names) if name != "label"]
+    rows = table.filter(pc.invert(pc.equal(table["shop"], "two\nlines"))).slice(0, 4).select(order)
+    lines = [order, *([text_of(row[name]) for name in order] for row in rows.to_pylist())]
+    pieces = [written(lines[:3]), written(lines[3:])]
+    requests = [("text/csv", piece) for piece in (written(lines), *pieces)]
+    names = written([order]).strip()
+    whole, first, second = answers_of(model_dir, requests, SAGEMAKER_PROGRAM="transform.py", TABSTEP_CSV_COLUMNS=names)
+    assert [each[0] for each in (whole, first, second)] == [200, 200, 200], second
+    records = [json.loads(each[3])["predictions"] for each in (whole, first, second)]
+    assert records[0] == records[1] + records[2]
+    assert [record["id"] for record in records[0]] == rows["row_id"].to_pylist()
+    refused = answers_of(model_dir, [("text/csv", pieces[1]), ("text/csv", pieces[1])])[1]
+    assert refused[0] == 400
+    [short] = answers_of(model_dir, [("text/csv", "1,2")], TABSTEP_CSV_COLUMNS=names)
+    assert short[0] == 400
+    assert short[3].startswith("the first row has 2 fields, and these columns are known: ")
+
+
+def text_of(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dt.timedelta):
+        return str(value.total_seconds())
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def written(rows: list[list[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+def test_code_is_small_and_installs_only_what_is_lacking(model_dir: Path) -> None:
     code = model_dir / "code"
     assert sum(path.stat().st_size for path in code.rglob("*")) < 300_000
     lines = (code / "requirements.txt").read_text().splitlines()
-    assert [line.partition("==")[0] for line in lines] == ["pyarrow", "PyYAML", "safetensors"]
-    assert all(line.partition("==")[2] for line in lines)
-    assert (code / "inference.py").read_bytes() == (code / "tabstep" / "serving" / "inference.py").read_bytes()
+    assert [line.partition(">=")[0] for line in lines] == ["pyarrow", "PyYAML", "safetensors"]
+    for requirement in map(Requirement, lines):
+        assert version(requirement.name) in requirement.specifier
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert {lines[0], lines[2]} <= set(project), "a floor has its reason there"
+    assert (code / "inference.py").read_bytes() == (code / "tabstep" / "serving" / "handler.py").read_bytes()
 
 
 def test_code_may_be_replaced(model_dir: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
     )
     found.requests = {}
-    for operation in ("CreateModel", "CreateTransformJob", "CreateEndpoint"):
+    for operation in ("CreateModel", "CreateTransformJob", "CreateEndpointConfig", "CreateEndpoint"):
         found.sagemaker_client.meta.events.register(
             f"before-parameter-build.sagemaker.{operation}",
             lambda params, model, **_: found.requests.update({model.name: dict(params)}),
@@ -95,6 +95,67 @@ def test_batch_transform_takes_the_artifact_as_it_is(session: Any, artifact_uri:
     request = session.requests["CreateTransformJob"]
     assert request["TransformOutput"]["AssembleWith"] == "Line"
     assert request["TransformInput"]["ContentType"] == "text/csv"
+
+
+def served_model(session: Any, artifact_uri: str, **env: str) -> Any:
+    from tabstep.launch.pipeline.registration import SERVING as ONE_FUNCTION
+    from tabstep.launch.request import sdk
+    from tabstep.launch.request.images import serving_uri
+
+    with sdk.quiet():
+        from sagemaker.model import Model
+
+    return Model(
+        image_uri=serving_uri("cpu", REGION),
+        model_data=artifact_uri,
+        role=ROLE,
+        env={**ONE_FUNCTION, **env},
+        sagemaker_session=session,
+    )
+
+
+def test_the_documented_batch_transform_of_a_csv(session: Any, artifact_uri: str) -> None:
+    transformer = served_model(session, artifact_uri, TABSTEP_CSV_COLUMNS="id,a").transformer(
+        instance_count=1,
+        instance_type="ml.m5.xlarge",
+        strategy="MultiRecord",
+        assemble_with="Line",
+        accept="text/csv",
+        output_path=f"s3://{BUCKET}/predictions",
+    )
+    transformer.transform(
+        f"s3://{BUCKET}/rows.csv",
+        content_type="text/csv",
+        split_type="Line",
+        join_source="Input",
+        output_filter="$[0,-2]",
+        wait=False,
+        logs=False,
+    )
+    container = session.requests["CreateModel"]["PrimaryContainer"]
+    assert container["ModelDataUrl"] == artifact_uri
+    assert "/autogluon:" in container["Image"]
+    assert container["Environment"]["SAGEMAKER_PROGRAM"] == "transform.py"
+    assert container["Environment"]["TABSTEP_CSV_COLUMNS"] == "id,a"
+    request = session.requests["CreateTransformJob"]
+    assert request["DataProcessing"] == {"JoinSource": "Input", "OutputFilter": "$[0,-2]"}
+    assert request["TransformInput"]["SplitType"] == "Line"
+
+
+def test_the_documented_endpoint_without_instances(session: Any, artifact_uri: str) -> None:
+    from tabstep.launch.request import sdk
+
+    with sdk.quiet():
+        from sagemaker.serverless import ServerlessInferenceConfig
+
+    served_model(session, artifact_uri).deploy(
+        serverless_inference_config=ServerlessInferenceConfig(memory_size_in_mb=4096, max_concurrency=5),
+        endpoint_name="customers-serverless",
+        wait=False,
+    )
+    [variant] = session.requests["CreateEndpointConfig"]["ProductionVariants"]
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 5}
+    assert session.requests["CreateModel"]["PrimaryContainer"]["ModelDataUrl"] == artifact_uri
 
 
 def test_an_endpoint_takes_the_artifact_as_it_is(session: Any, artifact_uri: str) -> None:

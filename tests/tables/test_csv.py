@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tabstep.errors import UserError
-from tabstep.tables.csv import CsvTable, csv_as_parquet
+from tabstep.tables.csv import CsvTable
+from tabstep.tables.readers import as_parquet
 
 
 def rows(path: Path, *columns: str) -> dict[str, list[object]]:
@@ -149,14 +150,14 @@ def test_a_duration_is_one_where_train_had_it(tmp_path: Path) -> None:
 def test_a_file_is_converted_once_and_again_when_it_changes(tmp_path: Path) -> None:
     path, cache = tmp_path / "customers.csv.gz", tmp_path / "cache"
     path.write_bytes(gzip.compress(b"a,b\n1,x\n2,y\n"))
-    first = csv_as_parquet(str(path), where="data.train", cache_dir=cache)
+    first = as_parquet(str(path), where="data.train", cache_dir=cache)
     assert Path(first).name == "customers.parquet"
     assert pq.read_table(first, page_checksum_verification=True).to_pydict() == {"a": [1, 2], "b": ["x", "y"]}
     before = Path(first).stat().st_mtime_ns
-    assert csv_as_parquet(str(path), where="data.train", cache_dir=cache) == first
+    assert as_parquet(str(path), where="data.train", cache_dir=cache) == first
     assert Path(first).stat().st_mtime_ns == before
     path.write_bytes(gzip.compress(b"a,b\n1,x\n2,y\n3,z\n"))
-    assert pq.read_table(csv_as_parquet(str(path), where="data.train", cache_dir=cache)).num_rows == 3
+    assert pq.read_table(as_parquet(str(path), where="data.train", cache_dir=cache)).num_rows == 3
 
 
 def test_memory_is_bounded_by_a_block(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tabstep.errors import RetryError, UserError
 from tabstep.system.atomic_write import write_durably
-from tabstep.training.checkpoints import CheckpointStore, DamagedError, dump_state, exclusive, load_state
+from tabstep.system.locks import exclusive
+from tabstep.training.checkpoints import CheckpointStore, DamagedError, dump_state, load_state
 
 STATE: dict[str, Any] = {"weights": torch.arange(12.0).reshape(3, 4), "history": [{"epoch": 1, "loss": 0.5}], "step": 3}
 DATA = dump_state(STATE)
@@ -147,7 +148,7 @@ def test_clean_removes_what_a_kill_left_half_written(tmp_path: Path) -> None:
 
 
 def test_a_directory_has_one_writer_until_that_one_is_gone(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from tabstep.training.checkpoints import exclusive\n"
+    code = "import sys; from pathlib import Path; from tabstep.system.locks import exclusive\n"
     code += "with exclusive(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -195,9 +195,9 @@ def _changed(values: pa.Array, place: int, probe: int, rows: int) -> pa.Array:
     return values.take(pa.array(np.where(np.arange(rows) == place, other, 0)))
 
 
-def _encode(encoder: Encoder, table: dict[str, pa.Array]) -> NDArray[np.float64]:
+def _encode(encoder: Encoder, table: dict[str, pa.Array]) -> NDArray[np.float32]:
     x_num, x_cat = encoder.transform(pa.RecordBatch.from_pydict(table))
-    return np.concatenate([x_num.astype(np.float64), x_cat.astype(np.float64)], axis=1)
+    return np.concatenate([x_num, x_cat.astype(np.float32)], axis=1)
 
 
 def _probes(rows: pa.RecordBatch, reference: pa.RecordBatch, name: str) -> pa.Array:

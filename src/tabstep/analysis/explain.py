@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from tabstep.log_lines import number
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.system.sanitize import printable
-from tabstep.tables.source import open_source
+from tabstep.tables.frames import is_location, to_table
 
 EXPLANATION, ATTRIBUTIONS = "explanation.json", "attributions.parquet"
 ROWS: Final = 5_000
@@ -38,7 +38,6 @@ _LEAST_REFERENCE: Final = 50
 _REFERENCE_ROWS: Final = 1_000
 _SHOWN: Final = 20
 _EACH_ROW: Final = 5
-Raw: TypeAlias = pa.Table | pa.RecordBatch | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +123,20 @@ class Budget:
 
 def explain(
     model: str | os.PathLike[str] | Predictor,
-    table: Raw,
+    table: Any,
     *,
     metric: str = "auroc",
     rows: int = ROWS,
     repeats: int = 5,
     dependences: int = 6,
     class_name: str | None = None,
-    reference: Raw | None = None,
+    reference: Any = None,
 ) -> Explanation:
     """Explain what a model makes of a table; ``tabstep explain`` in Python.
 
     Args:
         model: a model directory, or what ``tabstep.load`` returns.
-        table: raw rows. Without the label column there is no importance.
+        table: raw rows, in any form that a prediction takes. Without the label column there is no importance.
         metric: one of auroc, average_precision, log_loss, accuracy and f1.
         rows: of a longer table so many rows are looked at, evenly spread.
         repeats: permutations of each column.
@@ -208,17 +207,17 @@ def summarize(  # noqa: PLR0913 - what a person can ask for
     )
 
 
-def read_rows(predictor: Predictor, table: Raw, limit: int) -> tuple[pa.RecordBatch, int]:
+def read_rows(predictor: Predictor, table: Any, limit: int) -> tuple[pa.RecordBatch, int]:
     """Return at most ``limit`` rows, evenly spread, with the columns that the model knows, and how many there are."""
     schema = predictor.encoder.schema
-    if isinstance(table, pa.RecordBatch | pa.Table):
-        names, total = table.schema.names, table.num_rows
-        raw = table if isinstance(table, pa.Table) else pa.Table.from_batches([table])
-        batches = iter(raw.select(_known(schema.columns, schema.features, names)).to_batches())
-    else:
-        source = open_source(os.fspath(table), split="table")
+    if is_location(table):
+        source = predictor.open_table(table)
         total = source.num_rows
         batches = source.batches(_known(schema.columns, schema.features, source.arrow_schema.names))
+    else:
+        rows = to_table(table, where="table")
+        total = rows.num_rows
+        batches = iter(rows.select(_known(schema.columns, schema.features, rows.schema.names)).to_batches())
     if not total:
         raise UserError("table: holds no rows: give it at least one")
     return sample_batches(batches, total, limit_cells(limit, len(schema.features))), total
@@ -238,7 +237,7 @@ def _labels(predictor: Predictor, batch: pa.RecordBatch) -> NDArray[Any] | None:
 
 
 def _reference(
-    predictor: Predictor, model: str | os.PathLike[str] | Predictor, batch: pa.RecordBatch, wanted: Raw | None
+    predictor: Predictor, model: str | os.PathLike[str] | Predictor, batch: pa.RecordBatch, wanted: Any
 ) -> pa.RecordBatch:
     if wanted is not None:
         return read_rows(predictor, wanted, _REFERENCE_ROWS)[0]

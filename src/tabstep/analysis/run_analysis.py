@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -80,10 +81,10 @@ def analyse(
     if "train" in sources:
         part("train_scores", lambda: train_scores(predictor, sources["train"]))
     if "val" in sources:
-        rows = labelled_rows(sources["val"], predictor.encoder, SCORED_ROWS)
-        part("slices", lambda: slices(predictor, rows))
-        part("worst_rows", lambda: worst_rows(predictor, rows))
-        part("explanation", lambda: explained(predictor, rows.some(limits.rows), metric, more).to_dict())
+        val = cache(partial(labelled_rows, sources["val"], predictor.encoder, SCORED_ROWS))  # read in the first part
+        part("slices", lambda: slices(predictor, val()))
+        part("worst_rows", lambda: worst_rows(predictor, val()))
+        part("explanation", lambda: explained(predictor, val().some(limits.rows), metric, more).to_dict())
     return found | {"problems": problems, "seconds": round(time.monotonic() - started, 3)}
 
 

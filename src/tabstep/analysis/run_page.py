@@ -283,9 +283,9 @@ def _confusion(facts: RunFacts) -> Iterator[str]:
     split, found = last
     names = [str(name) for name in facts.encoder.classes]
     if _task(facts) == "multilabel":
-        yield _label_table(found, names)
+        yield _label_table(found, names, _cuts(facts))
         return
-    counts = confusion(found.y, found.probs.argmax(axis=1), len(names))
+    counts = confusion(found.y, _predicted(facts, found), len(names))
     if len(names) <= _MOST_CONFUSED:
         yield heat_table(names, counts.tolist(), "is / taken for")
     else:
@@ -295,7 +295,20 @@ def _confusion(facts: RunFacts) -> Iterator[str]:
         rows: list[list[Cell]] = [[names[a], names[b], int(wrong[a, b])] for a, b in pairs if wrong[a, b]]
         yield table(["is", "taken for", "rows"], rows)
     yield _class_table(counts, names)
-    yield paragraph(f"Rows of {split} by the likeliest class; shares are of a row.", kind="muted")
+    how = f"at threshold {_cuts(facts)[0]:.4g}" if _task(facts) == "binary" else "by the likeliest class"
+    yield paragraph(f"Rows of {split} {how}; shares are of a row.", kind="muted")
+
+
+def _cuts(facts: RunFacts) -> list[float]:
+    """Return the thresholds that the run predicts with: one, or one a label."""
+    decision = facts.run.report.get("decision")
+    return list(decision["thresholds"]) if isinstance(decision, Mapping) else [0.5]
+
+
+def _predicted(facts: RunFacts, found: Predicted) -> NDArray[np.int64]:
+    if _task(facts) == "binary":
+        return (found.probs[:, 1].astype(np.float64) > _cuts(facts)[0]).astype(np.int64)
+    return np.asarray(found.probs.argmax(axis=1), dtype=np.int64)
 
 
 def _class_table(counts: NDArray[np.int64], names: Sequence[str]) -> str:
@@ -317,10 +330,10 @@ def _share(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
-def _label_table(found: Predicted, names: Sequence[str]) -> str:
+def _label_table(found: Predicted, names: Sequence[str], thresholds: Sequence[float]) -> str:
     rows: list[list[Cell]] = []
     for place, name in enumerate(names):
-        cut = decisions(found.probs[:, place], found.y[:, place] > 0, [0.5])
+        cut = decisions(found.probs[:, place], found.y[:, place] > 0, [thresholds[min(place, len(thresholds) - 1)]])
         tp, fp, fn, tn = (int(part[0]) for part in (cut.tp, cut.fp, cut.fn, cut.tn))
         rows.append([name, tp, fp, fn, tn, _share(tp, tp + fp), _share(tp, tp + fn), _share(2 * tp, 2 * tp + fp + fn)])
     head = ["label", "found", "false alarms", "missed", "rightly not", "precision", "recall", "F1"]
@@ -339,7 +352,8 @@ def _thresholds(facts: RunFacts) -> Iterator[str]:
     for place in range(min(len(names), _MOST_COLUMNS)):
         cuts = decisions(probs[:, place], truth[:, place], THRESHOLDS)
         outputs.append({part: getattr(cuts, part).tolist() for part in ("thresholds", "tp", "fp", "fn", "tn")})
-    yield _slider(outputs, names)
+    yield _decision_table(facts.run.report.get("decision"))
+    yield _slider(outputs, names, _cuts(facts)[0])
     yield folded("As a table", [_threshold_table(outputs[0])] if len(outputs) == 1 else [])
     yield paragraph(
         f"A row is taken for positive above the threshold. Of val, {row_count(len(probs), found.total)}: a threshold "
@@ -348,7 +362,22 @@ def _thresholds(facts: RunFacts) -> Iterator[str]:
     )
 
 
-def _slider(outputs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def _decision_table(decision: Any) -> str:
+    """Return what the run's own threshold reaches, beside 0.5; nothing where it has none, or one a label."""
+    if not isinstance(decision, Mapping):
+        return ""
+    head = ["accuracy", "precision", "recall", "f1", "cost"]
+    rows: list[list[Cell]] = []
+    for where, figures in decision.items():
+        if isinstance(figures, Mapping):
+            bounds = figures["intervals"]
+            some = [Ranged(figures[name], *bounds[name]) if name in figures else None for name in head]
+            rows.append([where.replace("_", " "), *some])
+    goal = paragraph(f"The run predicts with the threshold of val that serves {decision['goal']} best.")
+    return goal + table(["threshold on", *head], rows)
+
+
+def _slider(outputs: Sequence[Mapping[str, Any]], names: Sequence[str], threshold: float) -> str:
     options = "".join(f'<option value="{place}">{text(name)}</option>' for place, name in enumerate(names))
     choice = f"<label>label <select data-part=output>{options}</select></label>" if len(outputs) > 1 else ""
     shown = "".join(
@@ -369,7 +398,8 @@ def _slider(outputs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     return (
         f"<div hidden data-decisions={data_attribute(outputs)}><div class=slider>{choice}"
         "<label>threshold <b data-part=value></b></label>"
-        '<input type=range data-part=threshold min=0 max=100 value=50 aria-label="threshold">'
+        "<input type=range data-part=threshold min=0 max=100 "
+        f'value={round(100 * threshold)} aria-label="threshold">'
         "<label>cost of a false alarm <input type=number data-part=cost-fp value=1 min=0 step=any></label>"
         "<label>cost of a miss <input type=number data-part=cost-fn value=1 min=0 step=any></label>"
         f"<button type=button data-part=cheapest>cheapest</button></div><div class=facts>{shown}</div></div>"

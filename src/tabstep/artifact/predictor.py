@@ -24,11 +24,10 @@ from tabstep.models.probabilities import pooled, probabilities
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
 from tabstep.tables.columns import value_type
-from tabstep.tables.csv import CsvTable
 from tabstep.tables.frames import is_location, like, to_table
-from tabstep.tables.locations import PARQUET_SUFFIXES, is_csv
+from tabstep.tables.locations import PARQUET_SUFFIXES
+from tabstep.tables.readers import Rows, open_rows
 from tabstep.tables.record_batch import bounded_rows
-from tabstep.tables.source import ParquetSource, open_source
 
 CHUNK_ROWS = 16_384
 CSV_PACKINGS: Final[dict[str, str | None]] = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
@@ -150,7 +149,7 @@ class Predictor:
         """
         target = Path(out)
         write = prediction_writer(target)
-        source = self._open(table)
+        source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
         if target.is_dir():
@@ -162,20 +161,18 @@ class Predictor:
 
     def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         if is_location(table):
-            yield from self._source_batches(self._open(table), batch_rows)
+            yield from self._source_batches(self.open_table(table), batch_rows)
             return
         rows = to_table(table, where="table")
         # A table of no rows has no batches, but its prediction has a schema.
         yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
-    def _open(self, location: str | os.PathLike[str]) -> ParquetSource | CsvTable:
-        """Open parquet or CSV; columns of CSV are read as what they were in training."""
-        name = os.fspath(location)
-        if not is_csv(name, where="table"):
-            return open_source(name, split="table")
-        return CsvTable(name, where="table", kinds=self.encoder.kinds)
+    def open_table(self, location: str | os.PathLike[str]) -> Rows:
+        """Open files or a table of Delta or Iceberg; columns of CSV are read as what they were in training."""
+        kinds = self.encoder.kinds | dict.fromkeys(dict(self.encoder.schema.parse), "text")  # the encoder parses it
+        return open_rows(os.fspath(location), where="table", kinds=kinds)
 
-    def _source_batches(self, source: ParquetSource | CsvTable, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _source_batches(self, source: Rows, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema
         present = [name for name in schema.columns if name in source.arrow_schema.names]
         missing = [name for name in schema.features if name not in present]

@@ -1,9 +1,9 @@
 """The directory ``code/`` of an artifact: what SageMaker's PyTorch inference containers need to serve it.
 
 Those containers hold torch and numpy, but neither this package nor what reads parquet and safetensors. So ``code/``
-has the handler (``inference.py``), the modules of this package that it needs, and a ``requirements.txt`` for the rest:
-exact versions, none of which moves torch or numpy. A model that another package brings is one of these lines, and one
-that no installed package has is copied.
+has the handler (``inference.py``; as one function, ``transform.py``), the modules of this package that it needs, and a
+``requirements.txt`` for the rest, none of which moves torch or numpy. A model that another package brings is one of
+these lines, and one that no installed package has is copied.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ast
 import functools
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -21,26 +20,29 @@ from tabstep.registry import MODELS, find_file
 CODE: Final = "code"
 PACKAGE: Final = "tabstep"
 _HANDLER: Final = "tabstep.serving.handler"
+_TRANSFORM: Final = "tabstep.serving.transform"
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_REQUIRED: Final = ("pyarrow", "PyYAML", "safetensors")
+REQUIRED: Final = ("pyarrow>=23.0.1", "PyYAML>=6", "safetensors>=0.4.3")
+"""Floors, not versions: a container that has these packages installs nothing when it starts, and asks no index."""
 
 
 def write_code(directory: Path, models: Sequence[str]) -> None:
     """Fill ``directory``, which must not exist, with what serves models of these names."""
     directory.mkdir()
     targets = {name: (MODELS.find(name) or "").partition(":")[0] for name in models}
-    modules = needed_modules(_HANDLER, *(targets[name] for name in models if name in MODELS.ours()))
+    modules = needed_modules(_TRANSFORM, *(targets[name] for name in models if name in MODELS.ours()))
     for path in modules.values():
         target = directory / PACKAGE / path.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
+    shutil.copyfile(modules[_TRANSFORM], directory / "transform.py")
     packages = {name: MODELS.distribution(name) for name in models if name not in MODELS.ours()}
     for name, package in packages.items():
         if package is None:
             _copy_loose(targets[name].partition(".")[0], directory)
     own = sorted({f"{package.name}=={package.version}" for package in packages.values() if package is not None})
-    lines = [*(f"{name}=={version(name)}" for name in _REQUIRED), *own]
+    lines = [*REQUIRED, *own]
     (directory / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

@@ -48,6 +48,10 @@ def _value(container: DictConfig | ListConfig, key: Any) -> Any:
 def composition_problem(error: Exception) -> UserError:
     """Return what Hydra says about a configuration that it cannot compose, as one line."""
     message = str(error)
+    if isinstance(error, RecursionError):
+        return UserError("a configuration file is nested too deeply: write its keys as options have them")
+    if isinstance(error, UnicodeDecodeError):
+        return UserError(f"a configuration file is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8")
     if (match := re.match(r"Could not override '([^']+)'", message)) and (add := _addition(match[1], message)):
         return UserError(f"{match[1]}: {add}")
     if match := re.match(r"Could not override '([^']+)'", message):

@@ -260,7 +260,7 @@ class ReportSettings:
     """The page that a run ends with, and what it may cost."""
 
     page: Annotated[bool, Doc("writes report.html at the end of the run")] = True
-    rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 2000
+    rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 1000
     seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")] = 60
 
 

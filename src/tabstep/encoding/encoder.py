@@ -145,7 +145,8 @@ class Encoder:
         if self.task == "multilabel":
             return y
         outputs = np.array([1]) if self.task == "binary" else np.arange(self.num_classes)
-        return (y[:, None] == outputs).astype(np.float64)
+        targets: np.ndarray = (y[:, None] == outputs).astype(np.float64)
+        return targets
 
     def fold_sums(self, source: ParquetSource) -> FoldSums | None:
         """Read ``source``, on which the encoder was fitted, for what ``transform`` needs of it to hide its labels."""
@@ -221,8 +222,9 @@ class Encoder:
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each column of ``x_cat``: categories, values of numeric columns, parts of times."""
-        single = tuple(column.cardinality for column in (*self.categorical, *self.spikes))
-        return single + tuple(size for column in self.times for size in column.cardinalities)
+        categories = tuple(column.cardinality for column in self.categorical)
+        values = tuple(column.cardinality for column in self.spikes)
+        return categories + values + tuple(size for column in self.times for size in column.cardinalities)
 
     def transform(
         self, batch: pa.RecordBatch, *, first_row: int = 0, fold_sums: FoldSums | None = None

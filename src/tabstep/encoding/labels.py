@@ -45,11 +45,14 @@ def class_text(value: Label) -> str:
 
 
 def class_value(text: str, kind: LabelKind) -> Label:
-    """Return the value behind a canonical text; ``ValueError`` where the kind has no such value."""
+    """Return the value behind a canonical text; ``ValueError`` or ``OverflowError`` where the kind has none."""
     if kind == "text":
         return text
     if kind == "number":
-        return int(text)
+        number = int(text)
+        if not -(2**63) <= number < 2**63:
+            raise OverflowError(text)
+        return number
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
@@ -113,7 +116,8 @@ class LabelFit:
         """Return ``(n, outputs)`` of what ``add`` returned for some rows: 0 or 1 for each class or label."""
         if self._task == "multilabel":
             return added
-        return (added == np.arange(len(self._seen))).astype(np.float64)
+        found: np.ndarray = (added == np.arange(len(self._seen))).astype(np.float64)
+        return found
 
     def finish(self) -> tuple[Task, tuple[Label, ...]]:
         """Return the task and its classes in order; the second of two is the positive one."""
@@ -149,6 +153,8 @@ class LabelFit:
             class_value(text, self._kind)
         except ValueError:
             raise UserError(f"{place}: {text} is no integer: a label is a class; cut a quantity into classes") from None
+        except OverflowError:
+            raise UserError(f"{place}: {text} has more than 64 bits with its sign: write the labels as text") from None
         if len(self._seen) >= MAX_CLASSES:
             raise UserError(f"{place}: more than {MAX_CLASSES:,} classes: is it an id or a quantity? set schema.label")
 
@@ -158,7 +164,7 @@ class LabelFit:
                 raise UserError(f"schema.classes: {class_text(value)} is a boolean, the labels are text: quote it")
         try:
             classes = tuple(class_value(class_text(value), self._kind) for value in declared)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             wanted = "true or false" if self._kind == "boolean" else "an integer"
             raise UserError(f"schema.classes: each must be {wanted} as in {self._names[0]!r}: {error}") from None
         if len(set(classes)) < max(2, len(classes)):

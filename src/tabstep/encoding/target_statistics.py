@@ -105,7 +105,7 @@ class TargetStatistic:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TargetStatistic:
         """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         return cls(**{**plain, "sums": tuple(tuple(sums) for sums in data["sums"])})
 
 

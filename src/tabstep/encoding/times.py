@@ -238,7 +238,8 @@ def _turn_of_day(seconds: np.ndarray) -> np.ndarray:
 
 def _turn_of_year(seconds: np.ndarray) -> np.ndarray:
     dates = _dates(seconds)
-    return (dates - dates.astype("datetime64[Y]")).astype(np.int64) / 365.25
+    days: np.ndarray = (dates - dates.astype("datetime64[Y]")).astype(np.int64)
+    return days / 365.25
 
 
 _PARTS: Final[Mapping[Code, Callable[[np.ndarray], np.ndarray]]] = {

@@ -49,6 +49,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "ytick.labelcolor": INK,
 }
 DPI: Final = 110
+_MAGNIFIED: Final = 1.3
 WIDTH: Final = 4.6
 """Inches: as wide as a phone, where the text of a wider picture would shrink."""
 
@@ -90,7 +91,8 @@ def to_svg(figure: Figure, words: str) -> str:
     svg = re.sub(r'<g id="[a-zA-Z0-9_.]+">', "<g>", svg)  # the same in every picture, and nothing points to them
     svg = re.sub("|".join(_NAMES), lambda found: f"var(--{_NAMES[found[0]]})", svg)
     svg = re.sub(r' (?:width|height)="[0-9.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{text(words)}"', 1).strip()
+    widest = f"max-width: {_MAGNIFIED * figure.get_figwidth():.1f}in"
+    return svg.replace("<svg", f'<svg role="img" aria-label="{text(words)}" style="{widest}"', 1).strip()
 
 
 def to_png(figure: Figure) -> bytes:

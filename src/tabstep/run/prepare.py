@@ -16,10 +16,9 @@ from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
-from tabstep.tables.columns import value_kind
-from tabstep.tables.csv import csv_as_parquet
+from tabstep.tables.columns import ValueKind, value_kind
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
-from tabstep.tables.locations import is_csv
+from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
@@ -118,14 +117,13 @@ def _open(
         schema = replace(schema, id=schema.id or builtin.id, label=schema.label or builtin.label)
         best_auroc = builtin.best_auroc
     sources: dict[Split, ParquetSource] = {}
+    kinds: dict[str, ValueKind] = {}
     for split, location in locations.items():
         where = where_of(split)
-        if is_csv(location, where=where):  # train is the first, and says what the values of the others are
-            columns = sources["train"].arrow_schema if sources else ()
-            kinds = {column.name: value_kind(column.type) for column in columns}
-            location = csv_as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
-        sources[split] = open_source(location, split=split, partitioning=data.partitioning, memory=cache_dir)
-    sources = {split: source.reading(schema.parse) for split, source in sources.items()}
+        parquet = as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
+        source = open_source(parquet, split=split, partitioning=data.partitioning, memory=cache_dir)
+        kinds = kinds or {column.name: value_kind(column.type) for column in source.arrow_schema}  # those of train
+        sources[split] = source.reading(schema.parse)
     return sources, schema, best_auroc
 
 

@@ -46,8 +46,8 @@ from tabstep.sweep.trial import attach
 from tabstep.system.atomic_write import check_writable
 from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
+from tabstep.system.locks import LOCK, exclusive
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
-from tabstep.training.checkpoints import LOCK, exclusive
 from tabstep.training.fit import find_checkpoint, train
 from tabstep.training.stopping import selected_row
 

@@ -7,7 +7,7 @@ CSV has no types and JSON has few, so that the model's own schema decides what a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -94,6 +94,28 @@ def _check_ids(ids: pa.ChunkedArray, name: str) -> None:
     if not pc.all(finite).as_py():
         row = pc.index(finite, False).as_py()
         raise RequestError(f"row {row + 1}: column {name!r}: an id is due, got {ids[row].as_py()}")
+
+
+def with_names(request: Request, names: Sequence[str]) -> Request:
+    """Return a request with a line of names, where it is a piece of a CSV that has lost it; else the request itself.
+
+    Args:
+        names: the columns of the whole CSV in their order; none where it is not known to be cut up.
+
+    Raises:
+        RequestError: a row has another number of fields.
+    """
+    if not names or request.table is None or request.content_type != "text/csv":
+        return request
+    first = [column[0].as_py() for column in request.table.columns]
+    if set(first) == set(names):
+        return request
+    if len(first) != len(names):
+        raise RequestError(
+            f"the first row has {len(first)} fields, and these columns are known: {shown(','.join(names))}"
+        )
+    line = pa.table({name: [text] for name, text in zip(request.table.column_names, names, strict=True)})
+    return replace(request, table=pa.concat_tables([line, request.table]), header=True)
 
 
 def _select(table: pa.Table, fields: Sequence[Field], id_name: str | None) -> pa.Table:

@@ -7,12 +7,13 @@ reason. ``requests`` and ``responses`` of this package say which forms there are
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from tabstep.artifact.predictor import Predictor
 from tabstep.artifact.save import load
 from tabstep.errors import UserError
 from tabstep.run_files import MANIFEST
-from tabstep.serving.fields import Field, model_fields, to_table
+from tabstep.serving.fields import Field, model_fields, to_table, with_names
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import MALFORMED, RequestError
 from tabstep.serving.requests import Request, read_request
@@ -41,7 +42,18 @@ except ImportError:
             super().__init__(status_code, message, phrase)
 
 
+class RefusedError(BaseInferenceToolkitError, ValueError):  # type: ignore[misc]
+    """What is wrong with a request. A container without the toolkit answers a ``ValueError`` with 400 and its text."""
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
 T = TypeVar("T")
+
+
+CSV_COLUMNS: Final = "TABSTEP_CSV_COLUMNS"
+"""Variable of the container with the names of a CSV that batch transform splits by line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,8 @@ class ServedModel:
     predictor: Predictor
     fields: tuple[Field, ...]
     version: str
+    csv_columns: tuple[str, ...] = ()
+    """Names of a CSV whose later pieces have lost the header that the first one has."""
 
 
 def model_fn(model_dir: str) -> ServedModel:
@@ -65,6 +79,7 @@ def model_fn(model_dir: str) -> ServedModel:
         predictor=predictor,
         fields=model_fields(predictor.encoder, pq.read_schema(directory / "golden.parquet")),
         version=model_version(directory),
+        csv_columns=_csv_columns(os.environ.get(CSV_COLUMNS, "")),
     )
 
 
@@ -93,7 +108,8 @@ def _predict(request: Request, model: ServedModel) -> Answer:
     predictor = model.predictor
     encoder = predictor.encoder
     id_name = encoder.schema.id
-    table, named = to_table(request, model.fields, id_name)
+    given = with_names(request, model.csv_columns)
+    table, named = to_table(given, model.fields, id_name)
     batches = table.to_batches(max_chunksize=65_536)
     probabilities = np.concatenate([predictor.probabilities_of(batch) for batch in batches])
     ids = table.select([id_name] if id_name in table.column_names else [])
@@ -104,8 +120,12 @@ def _predict(request: Request, model: ServedModel) -> Answer:
         task=encoder.task,
         ids=ids.column(0).to_pylist() if ids.num_columns else None,
         version=model.version,
-        named=named,
+        named=named and given is request,
     )
+
+
+def _csv_columns(text: str) -> tuple[str, ...]:
+    return tuple(next(csv.reader([text]), ()))
 
 
 def _answerable(step: Callable[[], T]) -> T:
@@ -116,4 +136,4 @@ def _answerable(step: Callable[[], T]) -> T:
         status = error.status if isinstance(error, RequestError) else MALFORMED
         message = str(error).encode("utf-8", "backslashreplace").decode()
         reason = message.encode("ascii", "backslashreplace").decode()  # a status line holds nothing else
-        raise BaseInferenceToolkitError(status, message, reason) from error
+        raise RefusedError(status, message, reason) from error

@@ -19,8 +19,8 @@ from tabstep.sweep.runners import THREADS
 from tabstep.system.atomic_write import write_durably
 
 BEST, FOLDER = "best.yaml", "experiment"
-SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger")
-SKIPPED_KEYS = ("paths", "launch", "logger", "resume")
+SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger", "report")
+SKIPPED_KEYS = ("paths", "launch", "logger", "report", "resume")
 PLACES = ("paths.output_dir=", "hydra.", "hparams_search=")
 
 

@@ -134,5 +134,7 @@ def _seeds(ledger: Ledger) -> list[str]:
 
 
 def _failures(ledger: Ledger) -> list[str]:
-    failed = [[trial.number, " ".join(trial.error.split())] for trial in ledger.trials if trial.state == "failed"]
+    failed: list[Sequence[Cell]] = [
+        [trial.number, " ".join(trial.error.split())] for trial in ledger.trials if trial.state == "failed"
+    ]
     return [table(["trial", "error"], failed)] if failed else [paragraph("Nothing.", kind="good")]

@@ -66,7 +66,7 @@ def history(ledger: Ledger) -> Figure:
     """Draw the objective of each trial in their order, with the best up to each."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(7.5, 4.0)
+    figure = _figure(5.6, 3.4)
     axes = figure.add_subplot()
     scored = [trial for trial in ledger.trials if trial.finished and trial.values]
     for state, marker, color in (("complete", "o", _BLUE), ("pruned", "x", MUTED)):
@@ -87,7 +87,6 @@ def history(ledger: Ledger) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=ledger.header.objectives[0])
     axes.legend(fontsize=8)
-    axes.grid()
     return figure
 
 
@@ -95,7 +94,7 @@ def curves(ledger: Ledger) -> Figure:
     """Draw the best first objective up to each epoch, a line a trial; the best trial is drawn thick."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(7.5, 4.0)
+    figure = _figure(5.6, 3.4)
     axes = figure.add_subplot()
     best = best_trial(ledger)
     for trial in ledger.trials:
@@ -124,7 +123,6 @@ def front(ledger: Ledger) -> Figure:
     axes.plot([x for x, _ in unbeaten], [y for _, y in unbeaten], "o-", color=_RED, label="beaten by none")
     axes.set(xlabel=ledger.header.objectives[0], ylabel=ledger.header.objectives[1])
     axes.legend(fontsize=8)
-    axes.grid()
     return figure
 
 
@@ -154,7 +152,6 @@ def slices(ledger: Ledger, trials: Sequence[Trial], scales: Sequence[Axis]) -> F
         )
         _mark_scale(panel, scale)
         panel.set_xlabel(_name(scale.key))
-        panel.grid()
         if index % columns == 0:
             panel.set_ylabel(ledger.header.objectives[0])
     figure.colorbar(points, ax=panels, label="trial", shrink=0.8, ticks=MaxNLocator(integer=True))
@@ -216,6 +213,7 @@ def _draw_columns(axes: Axes, columns: Sequence[Axis]) -> None:
             )
     axes.set(xlim=(-0.15, len(columns) - 0.55), ylim=(-0.04, 1.04), yticks=[])
     axes.set_xticks(range(len(columns)), [_name(column.key) for column in columns], rotation=20, ha="right")
+    axes.grid(visible=False)
     axes.spines[:].set_visible(False)
 
 

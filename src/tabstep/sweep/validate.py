@@ -26,6 +26,7 @@ MOST_JOBS, MOST_OPTIONS = 8, 24
 FREE = (
     "paths",
     "logger",
+    "report",
     "launch",
     "resume",
     "tags",

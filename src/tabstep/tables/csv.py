@@ -5,25 +5,18 @@ Training converts a file to parquet in the cache, once; everything below reads t
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import csv
 
 from tabstep.errors import ProblemsError, UserError, nearest
-from tabstep.system.cache import publish
 from tabstep.tables.columns import ValueKind, value_kind
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, first_line
-from tabstep.tables.row_groups import RowGroupWriter
 
-_VERSION: Final = 1
 _DELIMITERS: Final = ",;\t|"
 _NULLS: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _BLOCK: Final = 2**20
@@ -158,34 +151,6 @@ class CsvTable:
     def _unreadable(self, path: str, error: Exception) -> UserError:
         name = f"{self._location.name(path)}: " if len(self.files) > 1 else ""
         return UserError(f"{self.where}: {name}cannot be read as CSV: {first_line(error)}")
-
-
-def csv_as_parquet(location: str, *, where: str, cache_dir: Path, kinds: Mapping[str, ValueKind] | None = None) -> str:
-    """Convert CSV files to one parquet file in the cache, where that has not been done, and return its path.
-
-    It is done again when a file has changed in size or time.
-
-    Raises:
-        UserError: as ``CsvTable``, or ``cache_dir`` cannot be written.
-        RetryError: the disk is full.
-    """
-    found = find_files(location, where=where, suffixes=CSV_SUFFIXES)
-    infos = found.filesystem.get_file_info(list(found.paths))
-    facts = [_VERSION, [(info.path, info.size, info.mtime_ns) for info in infos], sorted((kinds or {}).items())]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    name = f"{Path(found.paths[0]).name.partition('.')[0]}.parquet"
-
-    def build(directory: Path) -> None:
-        table = CsvTable(location, where=where, kinds=kinds)
-        with RowGroupWriter(directory / name, table.arrow_schema) as writer:
-            for batch in table.batches(table.arrow_schema.names):
-                writer.add(batch)
-
-    def load(directory: Path) -> str:
-        pq.read_metadata(directory / name)
-        return str(directory / name)
-
-    return publish(cache_dir / f"csv-{key}", build=build, load=load)
 
 
 def _has(column: pa.Array, dtype: pa.DataType, *, forced: bool) -> bool:

@@ -107,7 +107,7 @@ def _label_list(stated: Declared) -> list[str]:
 
 def _declared(source: TypedTable, stated: Declared, types: dict[str, pa.DataType]) -> _Roles:
     """Return the declared roles, in the order of the table, once every name and type has been checked."""
-    lists: list[tuple[str, Role, list[str]]] = [
+    lists: list[tuple[str, Role, Sequence[str]]] = [
         ("id", "id", [] if stated.id is None else [stated.id]),
         ("label", "label", _label_list(stated)),
         ("numeric", "numeric", stated.numeric or []),

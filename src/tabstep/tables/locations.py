@@ -162,7 +162,15 @@ def _file_type(filesystem: fs.FileSystem, path: str, where: str) -> fs.FileType:
     try:
         return filesystem.get_file_info(path).type
     except (OSError, ArrowException) as error:
-        raise UserError(f"{where}: {path} cannot be read: {first_line(error)}") from error
+        raise _unreadable(f"{where}: {path} cannot be read", error) from error
+    except UnicodeError as error:
+        raise UserError(f"{where}: {path!r} is not UTF-8, as a file's name must be: rename it") from error
+
+
+def _unreadable(what: str, error: Exception) -> UserError | RetryError:
+    if of_the_machine(error):
+        return RetryError(f"{what}: {first_line(error)}: run again when the storage is back")
+    return UserError(f"{what}: {first_line(error)}")
 
 
 def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) -> list[fs.FileInfo]:
@@ -171,7 +179,9 @@ def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) 
             fs.FileSelector(path, recursive=recursive, allow_not_found=True)
         )
     except (OSError, ArrowException) as error:
-        raise UserError(f"{where}: {path} cannot be listed: {first_line(error)}") from error
+        raise _unreadable(f"{where}: {path} cannot be listed", error) from error
+    except UnicodeError as error:
+        raise UserError(f"{where}: {path} holds a file whose name is not UTF-8: rename it") from error
     return infos
 
 

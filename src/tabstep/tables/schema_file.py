@@ -14,22 +14,14 @@ from tabstep.schema import Schema, Task
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.columns import meaning
-from tabstep.tables.csv import CsvTable
 from tabstep.tables.describe import ColumnFacts, describe
 from tabstep.tables.infer_schema import Declared, Row, infer_schema
-from tabstep.tables.locations import is_csv
-from tabstep.tables.source import TypedTable, open_source
+from tabstep.tables.readers import open_rows
+from tabstep.tables.source import TypedTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # What PyYAML refuses in a document or reads as the end of a line.
 _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-
-
-def open_table(location: str, *, where: str) -> TypedTable:
-    """Open parquet or CSV: a file, a directory or a glob."""
-    if is_csv(location, where=where):
-        return CsvTable(location, where=where)
-    return open_source(location, split=where)
 
 
 def write_schema_file(
@@ -47,7 +39,7 @@ def write_schema_file(
     path = Path(directory) / f"{name}.yaml"
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists already: choose another name, or replace it with --overwrite")
-    table = open_table(location, where=location)
+    table = open_rows(location, where=location)
     schema, task, rows = infer_schema(table, stated)
     schema, rows = proposed(schema, rows, describe(table, [row.column for row in rows if _has_text(table, row.column)]))
     text = schema_yaml(schema, rows, task=task, classes=stated.classes)
@@ -75,15 +67,16 @@ def proposed(schema: Schema, rows: Sequence[Row], facts: Mapping[str, ColumnFact
     found_id = schema.id
     result = []
     for row in rows:
-        row = replace(row, facts=facts.get(row.column))
-        if row.facts is not None and row.role == "categorical" and row.why.startswith("type "):
-            if row.facts.form is not None:
-                parse[row.column] = row.facts.form
-                row = replace(row, role="numeric", why=f"text of the format {row.facts.form}: schema.parse reads it")
-            elif row.facts.unique and found_id is None:
+        found = facts.get(row.column)
+        row = replace(row, facts=found)
+        if found is not None and row.role == "categorical" and row.why.startswith("type "):
+            if found.form is not None:
+                parse[row.column] = found.form
+                row = replace(row, role="numeric", why=f"text of the format {found.form}: schema.parse reads it")
+            elif found.unique and found_id is None:
                 found_id = row.column
                 row = replace(row, role="id", why="every value differs")
-            elif row.facts.unique:
+            elif found.unique:
                 row = replace(row, role="left out", why="every value differs, and there is an id")
         result.append(row)
     role = {row.column: row.role for row in result}

@@ -12,8 +12,8 @@ from tabstep.errors import UserError
 from tabstep.schema import SPLITS, Split
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
+from tabstep.tables.readers import open_rows
 from tabstep.tables.row_groups import RowGroupWriter
-from tabstep.tables.schema_file import open_table
 from tabstep.tables.source import TypedTable
 from tabstep.tables.splits import Cut, cut_rows
 
@@ -43,7 +43,7 @@ def split_table(
     existing = [str(path) for path in paths.values() if path.exists()]
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: exists already: choose another directory, or replace it with --overwrite")
-    table = open_table(location, where=location)
+    table = open_rows(location, where=location)
     part = cut_rows(table, cut, [val_share, test_share])
     numbers = {"train": 0, "val": 1, "test": 2}
     counts = {split: int(np.count_nonzero(part == numbers[split])) for split in wanted}

@@ -7,16 +7,13 @@ scored best. Files are never changed once they have their name.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import io
 import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +22,12 @@ from lightning.fabric.plugins import CheckpointIO
 
 from tabstep.errors import RetryError, UserError
 from tabstep.system.atomic_write import sync_directory, write_durably
-from tabstep.system.exits import FULL_DISK, writing
+from tabstep.system.exits import FULL_DISK
 
 MAGIC = b"tabstep\x01"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"(last|best)-(\d{8,})\.ckpt")
 _MAX_FAILURES = 3
-LOCK = ".lock"
 
 
 class DamagedError(UserError):
@@ -64,6 +60,10 @@ def load_state(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         state: dict[str, Any] = torch.load(io.BytesIO(data[head:]), map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:  # the digest fits, so somebody has made it
         raise DamagedError(f"{path}: is not a checkpoint of tabstep: it holds more than tensors and values") from error
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: is not a checkpoint of tabstep: torch cannot read it") from error
+    if not isinstance(state, dict):
+        raise DamagedError(f"{path}: is not a checkpoint of tabstep: it holds no state")
     return state
 
 
@@ -90,11 +90,17 @@ class CheckpointStore(CheckpointIO):
         names = sorted((match for match in found if match), key=lambda match: -int(match[2]))
         return [self.directory / match[0] for match in names]
 
-    def newest(self, kind: str = "last") -> tuple[Path, dict[str, Any]] | None:
-        """Return the newest intact file of ``kind`` with its state; a damaged one is passed over with a warning."""
-        for path in self.files(kind):
+    def newest(self, check: Callable[[Path, dict[str, Any]], None] | None = None) -> tuple[Path, dict[str, Any]] | None:
+        """Return the newest intact file ``last`` with its state; a damaged one is passed over with a warning.
+
+        ``check`` raises ``DamagedError`` for a state that is none of a run.
+        """
+        for path in self.files("last"):
             try:
-                return path, load_state(path)
+                state = load_state(path)
+                if check is not None:
+                    check(path, state)
+                return path, state
             except DamagedError as error:
                 warnings.warn(f"{error}; trying the one before it", stacklevel=2)
         return None
@@ -157,27 +163,3 @@ class CheckpointStore(CheckpointIO):
         """Delete what a killed process left half written."""
         for path in self.directory.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
-    """Hold ``directory``, which ``key`` names, for one process; a killed one lets go of it.
-
-    Raises:
-        UserError: another process holds it, or it cannot be written.
-        RetryError: the disk is full.
-    """
-    with writing(f"{key}: cannot be written"):
-        directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / LOCK, "w")  # noqa: SIM115 - held until the run ends
-        file.write(str(os.getpid()))
-        file.flush()
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{key}: another run is writing to {directory}: choose another one") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
-                raise
-        yield

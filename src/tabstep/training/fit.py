@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lightning as L
 
@@ -15,6 +15,8 @@ from tabstep.training.checkpoints import CheckpointStore, DamagedError, load_sta
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import TableDataModule
 from tabstep.training.stopping import selected_row
+
+_PROGRESS: Final = {"epoch", "batch", "step", "history", "seconds"}
 
 
 def find_checkpoint(resume: str, store: CheckpointStore) -> tuple[Path, dict[str, Any]] | None:
@@ -31,7 +33,7 @@ def find_checkpoint(resume: str, store: CheckpointStore) -> tuple[Path, dict[str
         return None
     if resume not in ("auto", "must"):
         return _open_checkpoint(Path(resume))
-    found = store.newest()
+    found = store.newest(_check_state)
     if found is None and (resume == "must" or store.files("last")):
         what = "only damaged checkpoints" if store.files("last") else "no checkpoint"
         raise UserError(f"resume={resume}: {store.directory} holds {what}; resume=never starts anew")
@@ -40,11 +42,21 @@ def find_checkpoint(resume: str, store: CheckpointStore) -> tuple[Path, dict[str
 
 def _open_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
     if path.is_file():
-        return path, load_state(path)
-    found = CheckpointStore(path / "checkpoints").newest() or CheckpointStore(path).newest()
+        state = load_state(path)
+        _check_state(path, state)
+        return path, state
+    found = CheckpointStore(path / "checkpoints").newest(_check_state) or CheckpointStore(path).newest(_check_state)
     if found is None:
         raise UserError(f"resume: no checkpoint at {path}: give auto, must, never, a .ckpt file or a run's directory")
     return found
+
+
+def _check_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Raise ``DamagedError`` where an intact file does not hold the state of a run, but something else."""
+    progress = state.get("progress")
+    parts = [state.get("fingerprint"), progress, state.get("state_dict")]
+    if not all(isinstance(part, Mapping) for part in parts) or not set(progress or ()) >= _PROGRESS:
+        raise DamagedError(f"{path}: is not a checkpoint of a run of tabstep: it holds something else")
 
 
 def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any], path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Muon(Optimizer):
         self._block_rows = block_rows
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,7 +68,7 @@ class Muon(Optimizer):
             updates.setdefault(blocks.shape[1:], []).append((parameter, blocks))
         for same_shape in updates.values():
             made = orthogonalize(torch.cat([blocks for _, blocks in same_shape]))
-            parts = made.split([len(blocks) for _, blocks in same_shape])
+            parts = torch.split(made, [len(blocks) for _, blocks in same_shape])
             for (parameter, _), part in zip(same_shape, parts, strict=True):
                 scale = update_scale(parameter.shape, part.shape[1])
                 parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
@@ -130,7 +130,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
         product = polynomial if product is None else polynomial @ product
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    made = x if product is None else product @ x
+    made: Tensor = x if product is None else product @ x
     return made.mT if wide is not matrices else made
 
 
@@ -167,7 +167,8 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     head = [name for name in layers if name.split(".")[0] == "head"] if hasattr(module, "head") else list(layers)[-1:]
-    return [layer.weight for name, layer in layers.items() if name not in head and layer.weight.requires_grad]
+    weights = [cast(nn.Parameter, layer.weight) for name, layer in layers.items() if name not in head]
+    return [weight for weight in weights if weight.requires_grad]
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

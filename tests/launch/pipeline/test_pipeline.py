@@ -354,3 +354,18 @@ def test_a_model_without_checkpoints_is_registered_without_scores(session: Any) 
     found = definition(session, training_step, made.create_registration_step(training_step, "models"))
     [registered] = [each for each in found.values() if each["Type"] == "RegisterModel"]
     assert "ModelMetrics" not in registered["Arguments"]
+
+
+def test_an_image_without_patches_is_warned_of(session: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    made = builder(session)
+    step_ = made.create_step(name="Train")
+    capsys.readouterr()
+    registered = made.create_registration_step(step_, "models")
+    assert "patches" not in capsys.readouterr().err
+    [found] = [each["Arguments"] for each in definition(session, step_, registered).values() if "Model" in each["Type"]]
+    [container] = found["InferenceSpecification"]["Containers"]
+    assert "/autogluon:" in container["Image"]
+    assert container["Environment"]["SAGEMAKER_PROGRAM"] == "transform.py"
+    old = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
+    made.create_registration_step(step_, "models", image_uri=old)
+    assert f"warning: image_uri: {old} gets no security patches since 2026-06-30" in capsys.readouterr().err

@@ -46,7 +46,12 @@ def test_unknown_torch_and_region() -> None:
             None,
             datetime.date(2026, 8, 6),
         ),
-        (serving_uri("gpu", "eu-west-1"), None, datetime.date(2026, 6, 30)),
+        (
+            "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-inference:2.6.0-gpu-py312-cu124-ubuntu22.04-sagemaker",
+            None,
+            datetime.date(2026, 6, 30),
+        ),
+        (serving_uri("gpu", "eu-west-1"), None, datetime.date(2027, 7, 20)),
         (None, "2.8.0", datetime.date(2026, 8, 6)),
         (None, "1.13", datetime.date(2026, 8, 6)),
         (None, "2.13.0", datetime.date(2027, 7, 20)),
@@ -105,22 +110,10 @@ def test_the_newest_torch_is_not_everywhere(region: str) -> None:
         image_uri("2.14", "cpu", region)
 
 
-def test_serving_image_is_the_sdks_newest() -> None:
-    pytest.importorskip("sagemaker")
-    from tabstep.launch.request import sdk
-
-    sdk.sagemaker()
-    with sdk.quiet():
-        from sagemaker import image_uris
-
-        theirs = image_uris.retrieve(
-            "pytorch",
-            "eu-west-1",
-            version="2.6.0",
-            py_version="py312",
-            instance_type="ml.m5.large",
-            image_scope="inference",
-        )
-    ours = serving_uri("cpu", "eu-west-1")
-    assert ours.split(":")[0] == theirs.split(":")[0]
-    assert theirs.split(":")[1] in ours
+def test_the_serving_image_is_patched_and_aws_own() -> None:
+    for kind in ("cpu", "gpu"):
+        uri = serving_uri(kind, "eu-west-1")  # type: ignore[arg-type]
+        assert uri.startswith("763104351884.dkr.ecr.eu-west-1.amazonaws.com/autogluon:")
+        date = end_of_patch(uri, None)
+        assert date is not None
+        assert date > end_of_patch(None, "2.12"), "later than the images of an older torch"  # type: ignore[operator]

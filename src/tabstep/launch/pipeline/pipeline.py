@@ -19,7 +19,6 @@ from tabstep.launch.pipeline.step import (
 from tabstep.launch.pipeline.tuning_step import Search, prepare_tuning_step
 from tabstep.launch.request import render, sdk
 from tabstep.launch.request.job_spec import split_uri
-from tabstep.launch.request.overlay import overlaid
 from tabstep.launch.s3.transfer import put_bytes
 from tabstep.schema import SPLITS
 from tabstep.system.exits import say
@@ -152,8 +151,8 @@ class PyTorchTrainingStepBuilder:
         with sdk.quiet():
             from sagemaker.workflow.steps import TrainingStep
 
+            render.lay_over(session, step.spec.request)
             arguments = render.estimator(step.spec, session, step.late).fit(inputs=render.inputs(step.spec, step.late))
-            arguments.args = overlaid(arguments.args, step.spec.request)
             return TrainingStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 
     def create_tuning_step(
@@ -187,9 +186,9 @@ class PyTorchTrainingStepBuilder:
         with sdk.quiet():
             from sagemaker.workflow.steps import TuningStep
 
+            render.lay_over(session, {"TrainingJobDefinition": step.spec.request})
             tuner = render.tuner(tuning.spec, session, step.late)
             arguments = tuner.fit(inputs=render.inputs(tuning.spec.job, step.late), job_name=tuning.spec.name)
-            arguments.args = overlaid(arguments.args, {"TrainingJobDefinition": step.spec.request})
             return TuningStep(step.name, arguments, **_options(dependencies, cache_config, retry_policies))
 
     def create_registration_step(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tabstep.launch.request import sdk
-from tabstep.launch.request.images import serving_uri
+from tabstep.launch.request.images import end_of_patch, serving_uri
+from tabstep.system.exits import say
 
-CONTENT_TYPES = ("text/csv", "application/json", "application/jsonlines", "application/x-parquet")
+SERVING: Final = {"SAGEMAKER_PROGRAM": "transform.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+"""Variables of a container that serves an artifact; the SDK sends both empty where they are not given."""
+CONTENT_TYPES: Final = ("text/csv", "application/json", "application/jsonlines", "application/x-parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,7 @@ class Registration:
     Attributes:
         statistics_uri: address of JSON with the scores, perhaps a pipeline's variable; None for none.
         model_data: address of the artifact, perhaps a variable too; None is that of the training step.
-        image_uri: an image with SageMaker's PyTorch inference toolkit; None is AWS's newest.
+        image_uri: an image whose server takes the functions of ``code/transform.py``; None is AWS's newest.
     """
 
     model_package_group_name: str
@@ -34,11 +38,15 @@ class Registration:
 def register_step(training_step: Any, registration: Registration, session: Any, *, role: str, name: str) -> Any:
     """Return a ``sagemaker.workflow.model_step.ModelStep``.
 
-    The artifact is served as it is: its ``code/inference.py`` is the handler, so nothing is packed again.
+    The artifact is served as it is: its ``code/transform.py`` is the handler, so nothing is packed again.
 
     Args:
         session: a pipeline's session of the SDK.
     """
+    image = registration.image_uri or serving_uri("cpu", session.boto_region_name)
+    date = end_of_patch(image, None)
+    if date is not None and date < datetime.datetime.now(datetime.UTC).date():
+        say(f"warning: image_uri: {image} gets no security patches since {date}: leave it out for AWS's newest")
     with sdk.quiet():
         from sagemaker.model import Model
         from sagemaker.model_metrics import MetricsSource, ModelMetrics
@@ -50,10 +58,10 @@ def register_step(training_step: Any, registration: Registration, session: Any, 
         if model_data is None:
             model_data = training_step.properties.ModelArtifacts.S3ModelArtifacts
         model = Model(
-            image_uri=registration.image_uri or serving_uri("cpu", session.boto_region_name),
+            image_uri=image,
             model_data=model_data,
             role=role,
-            env={"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"},
+            env=SERVING,
             sagemaker_session=session,
         )
         arguments = model.register(

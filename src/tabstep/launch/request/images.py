@@ -66,12 +66,15 @@ def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.dat
     >>> end_of_patch(None, "2.6.0")
     datetime.date(2026, 8, 6)
     """
+    serving = table("images")["serving"]
+    if uri is not None and uri.endswith(tuple(f"/{serving['repository']}:{serving[kind]}" for kind in ("cpu", "gpu"))):
+        return _date(serving)
     found = _AWS_TAG.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
     if found is None:
         return None
     images = table("images")
-    if uri is not None and found["kind"] == "-inference" and found["torch"] == images["serving"]["torch"]:
-        return _date(images["serving"])
+    if uri is not None and found["kind"] == "-inference" and found["torch"] == images["pytorch_inference"]["torch"]:
+        return _date(images["pytorch_inference"])
     if found["torch"] in images["torch"]:
         return _date(images["torch"][found["torch"]])
     old = [tuple(map(int, text.split("."))) for text in (found["torch"], images["older"]["torch"])]

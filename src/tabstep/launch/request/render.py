@@ -102,6 +102,16 @@ def request(spec: JobSpec) -> dict[str, Any]:
     return overlaid(found, spec.request)
 
 
+def lay_over(session: Any, overlay: Mapping[str, Any]) -> None:
+    """Have a pipeline's session add an overlay to each request: a step is rendered when its pipeline is."""
+    intercept = session._intercept_create_request
+
+    def laid(request: dict[str, Any], create: Any, func_name: str | None = None) -> Any:
+        return intercept(overlaid(request, overlay), create, func_name)
+
+    session._intercept_create_request = laid
+
+
 def tuner_request(spec: TunerSpec) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
     found = _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))

@@ -1,0 +1,60 @@
+"""A directory that one process at a time writes to."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tabstep.errors import UserError
+from tabstep.system.exits import writing
+
+LOCK: Final = ".lock"
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some file systems
+
+
+@contextmanager
+def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
+    """Hold ``directory``, which ``key`` names, for one process; a killed one lets go of it.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+        RetryError: the disk is full.
+    """
+    with writing(f"{key}: cannot be written"):
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        _take(descriptor, directory, key)
+        with writing(f"{key}: cannot be written"):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_free(directory: Path, key: str = "paths.output_dir") -> None:
+    """Raise ``UserError`` where another process holds ``directory``; nothing is written, nor made."""
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # nobody has been there, or the run will say what is wrong
+        return
+    try:
+        _take(descriptor, directory, key)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, directory: Path, key: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"{key}: another run is writing to {directory}: choose another one") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
