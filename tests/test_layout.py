@@ -51,7 +51,6 @@ COVERED = {
     "analysis/stored_predictions": "analysis/test_ensemble",
     "analysis/sweep_report": "sweep/test_plots",
     "artifact/predictor": "artifact/test_save",
-    "artifact/serving_code": "artifact/test_save",
     "checks/checks": "checks/test_check_splits",
     "checks/columns": "checks/test_check_splits",
     "checks/labels": "checks/test_check_splits",
