@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import tabstep
-from tabstep.artifact import save as artifact
+from tabstep.artifact import save as saving
+from tabstep.artifact.load import Architecture
 from tabstep.artifact.predictor import Member, Predictor
-from tabstep.artifact.save import Architecture
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
@@ -42,7 +42,7 @@ def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     directory = tmp_path_factory.mktemp("artifact") / "model"
-    artifact.save(
+    saving.save(
         directory,
         weights=architecture.build().state_dict(),
         architecture=architecture,
@@ -280,7 +280,7 @@ def test_nan_scores_become_null_in_json(saved: Path) -> None:
 def test_saving_again_replaces_the_whole_directory(copy: Path, saved: Path, tiny_data: Path) -> None:
     (copy / "stale.txt").write_text("from before")
     (member,) = tabstep.load(saved).members
-    artifact.save(
+    saving.save(
         copy,
         weights=member.model.state_dict(),
         architecture=Architecture(
