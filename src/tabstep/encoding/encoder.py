@@ -222,9 +222,11 @@ class Encoder:
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each column of ``x_cat``: categories, values of numeric columns, parts of times."""
-        categories = tuple(column.cardinality for column in self.categorical)
-        values = tuple(column.cardinality for column in self.spikes)
-        return categories + values + tuple(size for column in self.times for size in column.cardinalities)
+        return (
+            tuple(column.cardinality for column in self.categorical)
+            + tuple(column.cardinality for column in self.spikes)
+            + tuple(size for column in self.times for size in column.cardinalities)
+        )
 
     def transform(
         self, batch: pa.RecordBatch, *, first_row: int = 0, fold_sums: FoldSums | None = None
