@@ -18,6 +18,7 @@ THINGS = {
     "examples/test_own_model": "examples/own_model",
     "launch/test_policies": "policies",
     "scripts/test_check": "scripts/check",
+    "scripts/test_docs": "scripts/docs",
     "scripts/test_quality": "scripts/quality.py",
     "sweep/test_plugin": "src/hydra_plugins/tabstep_sweeper.py",
     "test_contributing": "CONTRIBUTING.md",

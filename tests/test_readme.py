@@ -1,6 +1,7 @@
 """What README.md and docs/ tell a reader to do, done: every command and program, in order, in a copy of the checkout.
 
-A comment above a block says what is special about it:
+A page that begins with ``<!-- after README.md -->`` goes on where README.md ends, each in a copy of its own. A comment
+above a block says what is special about it:
 
 - ``<!-- not run: REASON -->``: it cannot be run here; each reason allows a few blocks
 - ``<!-- needs MODULE, MODULE -->``: it is left out where a module of an extra is not installed
@@ -29,9 +30,18 @@ from tabstep.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COPIED = ("train.py", "conf", "src", "policies", "scripts", "pyproject.toml", "constraints.txt")
+COPIED = ("train.py", "conf", "examples", "src", "policies", "scripts", "pyproject.toml", "constraints.txt")
 BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-REASONS = {".ci/run runs it": 1, "needs AWS": 9, "needs GPUs": 1, "needs a cluster": 1, "needs a package index": 1}
+REASONS = {
+    ".ci/run runs it": 1,
+    "needs AWS": 12,
+    "needs GPUs": 1,
+    "needs a cluster": 1,
+    "needs a package index": 1,
+    "needs the price list": 1,
+}
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+FIRST, AFTER = ROOT / "README.md", "<!-- after README.md -->\n"
 SECONDS = 600
 
 
@@ -92,7 +102,7 @@ def test_every_block_is_run_shown_or_left_out_for_a_known_reason() -> None:
     assert {block.language for block in all_blocks()} == {"bash", "python", "text"}
     for block in all_blocks():
         known = ("prints",) if block.language == "text" else ("not run: ", "needs ", "exit ")
-        assert block.mark.startswith(("scripts/readme_tree.py", *known)) or not block.mark, (
+        assert block.mark.startswith(("scripts/generated_docs.py", *known)) or not block.mark, (
             f"{block.place}: {block.mark}"
         )
     found = Counter(block.reason for block in all_blocks() if block.reason is not None)
@@ -109,10 +119,32 @@ def test_what_ci_runs_is_there() -> None:
                 assert any(f" {command}" in each for each in commands), command
 
 
+@pytest.fixture(scope="module")
+def first_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Return a checkout in which README.md was followed, and the blocks that were left out."""
+    directory = tmp_path_factory.mktemp("first")
+    make_checkout(directory)
+    return directory, follow(FIRST, directory)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    environment = make_checkout(tmp_path)
+def test_every_block_does_what_the_page_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if page == FIRST:
+        _, left_out = request.getfixturevalue("first_page")
+    else:
+        if page.read_text(encoding="utf-8").startswith(AFTER):
+            shutil.copytree(request.getfixturevalue("first_page")[0], tmp_path, dirs_exist_ok=True)
+        else:
+            make_checkout(tmp_path)
+        left_out = follow(page, tmp_path)
+    if left_out:
+        pytest.skip(f"the others ran; not installed: {'; '.join(left_out)}")
+
+
+def follow(page: Path, directory: Path) -> list[str]:
+    """Run the blocks of a page; return those that need what is not installed."""
+    environment = environment_in(directory)
     left_out: list[str] = []
     printed = ""
     for block in blocks(page):
@@ -123,13 +155,12 @@ def test_every_block_does_what_the_page_says(page: Path, tmp_path: Path) -> None
             left_out += [f"{block.place} ({', '.join(block.missing)})"] if block.missing else []
             printed = ""
         else:
-            printed = run(block, tmp_path, environment)
-    if left_out:
-        pytest.skip(f"the others ran; not installed: {'; '.join(left_out)}")
+            printed = run(block, directory, environment)
+    return left_out
 
 
-def make_checkout(directory: Path) -> dict[str, str]:
-    """Copy what a reader has, and return an environment whose ``python`` and ``tabstep`` are of this Python."""
+def make_checkout(directory: Path) -> None:
+    """Copy what a reader has, with a ``python`` and a ``tabstep`` of this Python."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -141,9 +172,13 @@ def make_checkout(directory: Path) -> dict[str, str]:
     for name, arguments in {"python": "", "tabstep": "-m tabstep.cli"}.items():
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (programs / name).chmod(0o755)
+
+
+def environment_in(directory: Path) -> dict[str, str]:
+    """Return the environment of a reader's shell in a checkout."""
     ours = ("AWS_", "SAGEMAKER_", "SM_", "HYDRA_", "TABSTEP_", "PYTHON", "CA_REPOSITORY_ARN")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
-        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(directory / ".programs"), os.environ["PATH"]]),
         "PYTHONPATH": str(directory / "src"),
         "XDG_CACHE_HOME": str(directory / ".cache"),
         "AWS_CONFIG_FILE": os.devnull,
@@ -183,7 +218,7 @@ def check_lines(block: Block, printed: str) -> None:
 
 
 def test_groups_and_options_are_those_of_conf() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", CONFIGURATION.read_text(encoding="utf-8"), re.M)
     named = {group: set(re.findall(r"`(\w+)`", options)) for group, options in rows}
     found = group_options([ROOT / "conf"])
     for group, options in found.items():
@@ -202,7 +237,7 @@ def test_overrides_within_sentences_and_tables_exist() -> None:
             assert not [problem for problem in problems if "schema: no such option" not in problem], span
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_links_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("https://"):
@@ -219,5 +254,5 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_tree_is_up_to_date() -> None:
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "readme_tree.py"), "--check"], check=True)
+def test_what_is_generated_is_up_to_date() -> None:
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "generated_docs.py"), "--check"], check=True)

@@ -34,7 +34,7 @@ def policy(name: str) -> dict[str, Any]:
 
 
 def filled(name: str) -> list[dict[str, Any]]:
-    """Return the statements with the names of an account, filled in as the README says."""
+    """Return the statements with the names of an account, filled in as docs/sagemaker.md says."""
     text = json.dumps(policy(name)["Statement"])
     for placeholder, value in FILLED.items():
         text = text.replace(placeholder, value)

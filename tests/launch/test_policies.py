@@ -218,7 +218,9 @@ def role_needs(request: Mapping[str, Any]) -> dict[str, set[Need]]:
 
 def documented() -> list[list[str]]:
     """Return the overrides of each documented command that sends a job or shows its request."""
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/pipelines.md")]
+    texts = [
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("sagemaker.md", "pipelines.md", "sweeps.md")
+    ]
     blocks = [block for text in texts for block in re.findall(r"```bash\n(.*?)```", text, re.S)]
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [shlex.split(line.partition(" > ")[0], comments=True) for line in lines if "train.py" in line]

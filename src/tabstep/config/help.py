@@ -62,8 +62,8 @@ def help_text(conf_dirs: Sequence[Path]) -> str:
     options = group_options(conf_dirs)
     width = max(map(len, options), default=0)
     groups = [f"  {name:<{width}}  {', '.join(found)}" for name, found in options.items()]
-    keys = [f"  {path:<35}{textwrap.shorten(_meaning(path), _WIDTH - 37, placeholder=' …')}" for path in USUAL]
-    rest = f"All {sum(1 for _ in _keys())} keys, group by group: --help data, --help trainer, ..., --help all."
+    keys = [f"  {path:<35}{textwrap.shorten(meaning(path), _WIDTH - 37, placeholder=' …')}" for path in USUAL]
+    rest = f"All {sum(1 for _ in settable_keys())} keys, group by group: --help data, --help trainer, ..., --help all."
     return "\n".join([USAGE, "", "Groups:", *groups, "", "Keys that people set:", *keys, "", rest])
 
 
@@ -80,7 +80,7 @@ def topic_help(topic: str, conf_dirs: Sequence[Path]) -> str:
     lines = [
         f"{topic}={option:<18} {_first_comment(conf_dirs, topic, option)}".rstrip() for option in options.get(topic, [])
     ]
-    paths = [path for path, _ in _keys() if topic in ("all", path) or path.startswith(f"{topic}.")]
+    paths = [path for path in settable_keys() if topic in ("all", path) or path.startswith(f"{topic}.")]
     blocks = ["\n".join(lines)] if lines else []
     return "\n\n".join([*blocks, "\n".join(map(_key_lines, paths))]).rstrip()
 
@@ -98,30 +98,31 @@ def _first_comment(conf_dirs: Sequence[Path], group: str, option: str) -> str:
 
 def _key_lines(path: str) -> str:
     """Return a key with its default, and below it what it means and what values it takes."""
-    about = textwrap.wrap(_meaning(path, values=True), _WIDTH - 6, initial_indent="      ", subsequent_indent="      ")
-    return "\n".join([f"  {path}={', '.join(_defaults(path)) or '...'}", *about])
+    about = textwrap.wrap(meaning(path, values=True), _WIDTH - 6, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join([f"  {path}={', '.join(defaults(path)) or '...'}", *about])
 
 
-def _keys() -> Iterator[tuple[str, tuple[Any, ...]]]:
+def settable_keys() -> Iterator[str]:
+    """Yield every dotted key that has a value of its own; the name of a component is chosen by its group."""
     for path, variants in fields.key_paths().items():
         if not fields.groups(variants[0]) and not path.endswith(".name"):
-            yield path, variants
+            yield path
 
 
-def _meaning(path: str, *, values: bool = False) -> str:
+def meaning(path: str, *, values: bool = False) -> str:
     """Return what a key means, with the values it takes where they are asked for or nothing else is said."""
     variants = fields.key_paths()[path]
-    meaning = next((text for text in map(fields.doc, variants) if text), "")
+    about = next((text for text in map(fields.doc, variants) if text), "")
     taken = fields.describe(variants[0])
-    if not meaning:
+    if not about:
         return taken
-    return f"{meaning}; {taken}" if values else meaning
+    return f"{about}; {taken}" if values else about
 
 
-def _defaults(path: str) -> list[str]:
+def defaults(path: str) -> list[str]:
     """Return the defaults of a key, of several where the options of its group have other ones; none where it has none.
 
-    >>> _defaults("data.val_share"), _defaults("optimizer.lr"), _defaults("paths.output_dir")
+    >>> defaults("data.val_share"), defaults("optimizer.lr"), defaults("paths.output_dir")
     (['0.2'], ['0.001 (muon)', '0.001 (adamw)', '0.1 (sgd)'], [])
     """
     found = {}
