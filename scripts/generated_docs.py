@@ -152,7 +152,7 @@ def names_page() -> str:
 def _name(name: str, home: str, *, level: str = "##") -> str:
     """Return the section of a function or a class that is defined in a module."""
     file = ROOT / "src" / Path(*home.split(".")).with_suffix(".py")
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    body = Constants(file).body
     node = next(n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name.rpartition(".")[2])
     if isinstance(node, ast.FunctionDef):
         return f"\n{level} {name}\n\n{_signature(node)}\n{_docstring(node)}"
@@ -166,6 +166,24 @@ def _name(name: str, home: str, *, level: str = "##") -> str:
     parts = [f"**Fields**\n\n{chr(10).join(fields)}\n"] if fields else []
     parts += [_member(child) for child in own if not child.name.startswith("_") and ast.get_docstring(child)]
     return f"\n{level} {name}\n\n{made}" + "\n".join([_docstring(node), *parts])
+
+
+class Constants(ast.NodeTransformer):
+    """The syntax tree of a module with the values of its numbers in the place of their names, where they are defaults."""
+
+    def __init__(self, file: Path) -> None:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        assigned = [
+            node for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant)
+        ]
+        self.values = {ast.unparse(node.target): node.value for node in assigned}
+        self.body = self.visit(tree).body
+
+    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
+        """Replace the defaults of a function."""
+        for given in (node.defaults, node.kw_defaults):
+            given[:] = [self.values.get(ast.unparse(each), each) if each is not None else None for each in given]
+        return node
 
 
 def _type(annotation: ast.expr) -> str:
