@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tabstep.launch.source import git
+from tabstep.system import git
 
 
 @pytest.fixture
