@@ -57,8 +57,8 @@ def test_three_files_are_a_model_that_trains(checkout: Path) -> None:
 def test_its_options_are_typed(checkout: Path) -> None:
     done = python(checkout, "train.py", "model=maxout", "model.pieces=0", "--cfg=job")
     assert (done.returncode, done.stderr) == (2, "model.pieces: expected a whole number >= 1, got 0\n")
-    done = python(checkout, "train.py", "--help")
-    assert re.search(r"^  model\.pieces .*linear units of which a hidden one is the largest", done.stdout, re.M)
+    done = python(checkout, "train.py", "--help", "model")
+    assert re.search(r"^  model\.pieces=3\n +linear units of which a hidden one is the largest", done.stdout, re.M)
 
 
 @pytest.mark.slow

@@ -30,12 +30,14 @@ class Runs:
     settings: list[Settings] = field(default_factory=list)
     configs: list[dict[str, Any]] = field(default_factory=list)
     argv: list[list[str]] = field(default_factory=list)
+    shown: list[set[str]] = field(default_factory=list)
     failure: BaseException | None = None
 
     def run(self, settings: Settings, config: dict[str, Any], shown: set[str]) -> float:
         self.settings.append(settings)
         self.configs.append(config)
         self.argv.append(list(sys.argv))
+        self.shown.append(shown)
         if self.failure is not None:
             raise self.failure
         return 0.5
@@ -91,6 +93,14 @@ def test_sweep_takes_flags_anywhere(runs: Runs, tmp_path: Path, argv: list[str])
     directories = [Path(settings.paths.output_dir) for settings in runs.settings]
     assert [directory.name for directory in directories] == ["0", "1"]
     assert directories[0].parent.parent == tmp_path / "logs" / "train" / "multiruns"
+
+
+def test_trials_of_one_process_know_what_was_shown(runs: Runs) -> None:
+    assert entry.main(["-m", "trainer=cpu", "seed=1,2"]) == 0
+    first, second = runs.shown
+    assert first is second
+    assert entry.main(["trainer=cpu"]) == 0
+    assert runs.shown[2] is not first
 
 
 def test_sweep_below_a_named_directory(runs: Runs, tmp_path: Path) -> None:

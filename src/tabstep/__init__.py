@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tabstep.api.estimator import TabstepClassifier as TabstepClassifier
     from tabstep.api.run import Run as Run
     from tabstep.api.train import train as train
-    from tabstep.artifact.save import load as load
+    from tabstep.artifact.load import load as load
     from tabstep.config.settings import Settings as Settings
     from tabstep.schema import Schema as Schema
 
@@ -29,7 +29,7 @@ _HOMES = {
     "Settings": "tabstep.config.settings",
     "TabstepClassifier": "tabstep.api.estimator",
     "explain": "tabstep.analysis.explain",
-    "load": "tabstep.artifact.save",
+    "load": "tabstep.artifact.load",
     "train": "tabstep.api.train",
 }
 

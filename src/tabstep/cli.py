@@ -71,7 +71,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: Namespace) -> None:
-    from tabstep.artifact.save import load
+    from tabstep.artifact.load import load
 
     rows = load(options.model_dir).predict_file(options.table, options.out, batch_rows=options.batch_rows)
     print(f"{rows} rows: {options.out}")

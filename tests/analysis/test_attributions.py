@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabstep.analysis.attributions import attribute, column_shares, log_odds, mean_of, replaced
+from tabstep.analysis.attributions import attribute, column_shares, input_of_output, log_odds, mean_of, replaced
 from tabstep.artifact.predictor import Member
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
-from tabstep.models import MLP, ResNet
+from tabstep.models import build_model
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.models.mlp import MLP
+from tabstep.models.resnet import ResNet
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
 
@@ -56,7 +58,7 @@ def shapley(member: Member, rows: pa.RecordBatch, reference: pa.RecordBatch) -> 
     """Count the mean gain of each column over all orders, with what is not in a set at the mean embedding."""
     embedding = member.model.features
     assert isinstance(embedding, FeatureEmbedding)
-    owners = column_shares(member.encoder, reference, rows).argmax(axis=1)[embedding.owners().numpy()]
+    owners = column_shares(member.encoder, reference, rows).argmax(axis=1)[input_of_output(embedding).numpy()]
     inputs = [torch.from_numpy(part) for part in member.encoder.transform(rows)]
     with torch.no_grad():
         start = embedding(*map(torch.from_numpy, member.encoder.transform(reference))).mean(dim=0)
@@ -90,22 +92,25 @@ def test_additive_model_has_shapley_values(
     assert found.columns == SCHEMA.features
 
 
-@pytest.mark.parametrize("kind", ["mlp", "mlp without bins", "resnet"])
+@pytest.mark.parametrize("kind", ["mlp", "mlp without bins", "resnet", "tabm"])
 def test_attributions_add_up_to_the_log_odds(encoder: Encoder, rows: pa.RecordBatch, kind: str) -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {"width": 8, "depth": 1, "dropout": 0.0, "embedding_dim": 4}
     facts = (encoder.num_numeric, encoder.cardinalities, 1)
-    model = (
-        ResNet(*facts, **options, num_bins=4, expansion=2.0)
-        if kind == "resnet"
-        else MLP(*facts, **options, num_bins=0 if "without" in kind else 4)
-    )
-    member = Member(encoder=encoder, model=model.eval())
+    models = {
+        "mlp": lambda: MLP(*facts, **options, num_bins=4),
+        "mlp without bins": lambda: MLP(*facts, **options, num_bins=0),
+        "resnet": lambda: ResNet(*facts, **options, num_bins=4, expansion=2.0),
+        "tabm": lambda: build_model(
+            "tabm", num_numeric=facts[0], cardinalities=facts[1], num_outputs=1, **options, num_bins=4, members=3
+        ),
+    }
+    member = Member(encoder=encoder, model=models[kind]().eval(), temperature=(1.7,))
     found = attribute(member, rows, rows, np.zeros(rows.num_rows, dtype=np.int64), steps=256)
     np.testing.assert_allclose(found.baseline + found.values.sum(axis=1), found.log_odds, atol=3e-3)
     probs = member.probabilities_of(rows)[:, 0].astype(np.float64)
     np.testing.assert_allclose(found.log_odds, np.log(probs / (1 - probs)), atol=1e-4)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in member.model.parameters())
 
 
 def test_log_odds_of_a_class_are_against_all_others() -> None:

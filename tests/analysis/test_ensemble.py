@@ -20,13 +20,15 @@ from sklearn.metrics import accuracy_score, average_precision_score, log_loss, r
 import tabstep
 from tabstep import cli
 from tabstep.analysis.ensemble import build_ensemble
-from tabstep.artifact import save as artifact
+from tabstep.artifact import load as loading
+from tabstep.artifact import save as saving
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.run_files import MODEL, PREDICTIONS, REPORT
 from tabstep.schema import Schema, Task
 from tabstep.serving import handler as inference
 from tabstep.sweep.ledger import Header, create_sweep
+from tabstep.system.atomic_write import file_digest
 from tabstep.tables.source import open_source
 
 SCALINGS = ("quantile", "standard", "quantile")
@@ -49,7 +51,7 @@ def save_run(directory: Path, data: Path, task: Task, seed: int) -> None:
     source = open_source(str(data / "train"), split="train")
     options = EncoderOptions(scaling=SCALINGS[seed], max_categories=100, min_frequency=1)
     encoder = Encoder.fit(source, schema, options=options, task=task)
-    architecture = artifact.Architecture(
+    architecture = loading.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
@@ -57,7 +59,7 @@ def save_run(directory: Path, data: Path, task: Task, seed: int) -> None:
         options={"width": 4 + 4 * seed, "depth": 1, "dropout": 0.0, "num_bins": 4, "embedding_dim": 4},
     )
     torch.manual_seed(seed)
-    artifact.save(
+    saving.save(
         directory / MODEL,
         weights={name: 3 * weight for name, weight in architecture.build().state_dict().items()},
         architecture=architecture,
@@ -174,10 +176,10 @@ def damage_weights(model: Path) -> None:
 
 
 def change_shares(model: Path) -> None:
-    file = model / artifact.ENSEMBLE
+    file = model / loading.ENSEMBLE
     file.write_text(json.dumps({"weights": [1e-9, *json.loads(file.read_text())["weights"][1:]]}))
     manifest = json.loads((model / "manifest.json").read_text())
-    manifest["files"][artifact.ENSEMBLE] = artifact._sha256(file)
+    manifest["files"][loading.ENSEMBLE] = file_digest(file)
     (model / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -186,7 +188,7 @@ def lose_member(model: Path) -> None:
 
 
 def lose_shares(model: Path) -> None:
-    (model / artifact.ENSEMBLE).unlink()
+    (model / loading.ENSEMBLE).unlink()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_damage_is_seen(made: Sweep, tmp_path: Path, damage: Callable[[Path], No
 
 def test_left_over_shares_do_not_change_a_single_model(made: Sweep, sweep: Path, tmp_path: Path) -> None:
     build_ensemble(made("binary"), tmp_path / "out")
-    shutil.copy(tmp_path / "out" / MODEL / artifact.ENSEMBLE, sweep / "0" / MODEL)
+    shutil.copy(tmp_path / "out" / MODEL / loading.ENSEMBLE, sweep / "0" / MODEL)
     with pytest.raises(UserError, match="does not fit manifest"):
         tabstep.load(sweep / "0" / MODEL)
 

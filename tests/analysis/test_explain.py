@@ -15,7 +15,8 @@ from pyarrow import csv
 import tabstep
 from tabstep import cli
 from tabstep.analysis.explain import Budget, Explanation, explain, explanation_tables, summarize
-from tabstep.artifact import save as artifact
+from tabstep.artifact import load as loading
+from tabstep.artifact import save as saving
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
@@ -33,7 +34,7 @@ def save_model(directory: Path, data: Path, task: Task) -> Path:
     source = open_source(str(data / "train"), split="train")
     options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
     encoder = Encoder.fit(source, SCHEMAS[task], options=options, task=task)
-    architecture = artifact.Architecture(
+    architecture = loading.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
@@ -41,7 +42,7 @@ def save_model(directory: Path, data: Path, task: Task) -> Path:
         options={"width": 8, "depth": 1, "dropout": 0.0, "num_bins": 4, "embedding_dim": 4},
     )
     torch.manual_seed(0)
-    artifact.save(
+    saving.save(
         directory,
         weights=architecture.build().state_dict(),
         architecture=architecture,

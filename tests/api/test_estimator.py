@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from tabstep import TabstepClassifier
-from tabstep.artifact.save import load
+from tabstep.artifact.load import load
 from tabstep.errors import UserError
 
 FAST = {"trainer": "cpu", "trainer.max_epochs": 3, "optimizer.lr": 0.01, "data.batch_size": 32}
@@ -54,7 +54,7 @@ def test_checks_of_scikit_learn() -> None:
         "check_sample_weight_equivalence_on_dense_data",
         "check_all_zero_sample_weights_error",
     )
-    overrides = {**FAST, "trainer.max_epochs": 8, "callbacks.early_stopping.patience": None}
+    overrides = {**FAST, "trainer.max_epochs": 6, "callbacks.early_stopping.patience": None}
     results = check_estimator(
         TabstepClassifier(overrides=overrides),
         expected_failed_checks=dict.fromkeys(weights, NO_WEIGHTS),

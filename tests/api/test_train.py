@@ -18,7 +18,7 @@ from tabstep.artifact.predictor import Predictor
 from tabstep.errors import ProblemsError, UserError
 from tabstep.tables.frames import keep_table
 
-FAST = {"trainer": "cpu", "trainer.max_epochs": 2}
+FAST = {"trainer": "cpu", "trainer.max_epochs": 2, "report.page": False}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,9 @@ def test_predictions_of_an_unknown_form_are_refused(tiny_data: Path, tiny_model:
 
 
 def test_a_run_shows_itself_and_predicts(tiny_table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tabstep.train(tiny_table, label="label", overrides=["trainer=cpu", "trainer.max_epochs=2"])
+    run = tabstep.train(
+        tiny_table, label="label", overrides=["trainer=cpu", "trainer.max_epochs=2", "report.page=false"]
+    )
     assert "Epoch: 2 | Train Loss: " in capsys.readouterr().out
     assert [row["epoch"] for row in run.history] == [1, 2]
     assert run.settings.trainer.max_epochs == 2
@@ -134,7 +136,7 @@ tabstep.Settings, tabstep.Schema, tabstep.Run
 print('torch' in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    names = "['Run', 'Schema', 'Settings', 'TabstepClassifier', 'load', 'train']"
+    names = "['Run', 'Schema', 'Settings', 'TabstepClassifier', 'explain', 'load', 'train']"
     assert done.stdout.splitlines() == [f"{names} False False", "False"]
 
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import tabstep
-from tabstep.artifact import save as artifact
-from tabstep.artifact.save import Architecture
+from tabstep.artifact import save as saving
+from tabstep.artifact.load import Architecture
+from tabstep.artifact.predictor import Member, Predictor
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema
@@ -41,7 +42,7 @@ def saved(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     directory = tmp_path_factory.mktemp("artifact") / "model"
-    artifact.save(
+    saving.save(
         directory,
         weights=architecture.build().state_dict(),
         architecture=architecture,
@@ -83,6 +84,25 @@ def test_a_date_is_not_predicted_from_a_timestamp(saved: Path, tiny_table: pa.Ta
     assert sorted(path.name for path in tmp_path.iterdir()) == ["instants.parquet"]
     wide = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.date64()))
     assert model.predict(wide)["prob_yes"].equals(model.predict(tiny_table)["prob_yes"])
+
+
+def test_a_model_of_partitions_predicts_its_own_directory(tiny_table: pa.Table, tmp_path: Path) -> None:
+    for number, year in enumerate((2023, 2024)):
+        part = tiny_table.slice(number * 100, 100)
+        (tmp_path / "data" / f"year={year}").mkdir(parents=True)
+        pq.write_table(part, tmp_path / "data" / f"year={year}" / "rows.parquet")
+    source = open_source(str(tmp_path / "data"), split="train", partitioning="hive")
+    schema = Schema(id="row_id", label=("label",), numeric=("age", "year"), categorical=("city",))
+    options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
+    encoder = Encoder.fit(source, schema, options=options)
+    model = Architecture(
+        name="mlp", num_numeric=encoder.num_numeric, cardinalities=encoder.cardinalities, num_outputs=1, options=OPTIONS
+    ).build()
+    predictor = Predictor([Member(encoder=encoder, model=model)])
+    found = predictor.predict(tmp_path / "data")
+    whole = predictor.predict(tiny_table.append_column("year", pa.array([2023] * 100 + [2024] * 100)))
+    np.testing.assert_allclose(found["prob_yes"].to_numpy(), whole["prob_yes"].to_numpy(), atol=1e-6)
+    assert predictor.predict_file(tmp_path / "data", tmp_path / "out.parquet") == 200
 
 
 def test_order_extra_columns_and_a_missing_label_do_not_matter(saved: Path, tiny_table: pa.Table) -> None:
@@ -260,7 +280,7 @@ def test_nan_scores_become_null_in_json(saved: Path) -> None:
 def test_saving_again_replaces_the_whole_directory(copy: Path, saved: Path, tiny_data: Path) -> None:
     (copy / "stale.txt").write_text("from before")
     (member,) = tabstep.load(saved).members
-    artifact.save(
+    saving.save(
         copy,
         weights=member.model.state_dict(),
         architecture=Architecture(

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy.sparse import hstack
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import OneHotEncoder
 
 from tabstep.checks import check_splits
+from tabstep.encoding.encoded_table import encode_table
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Split
@@ -299,3 +305,70 @@ def test_5000_columns(tmp_path: Path) -> None:
     assert encoder.num_numeric == 5_000
     assert len(encoder.to_json()) < 20e6
     assert Encoder.from_json(encoder.to_json()) == encoder
+
+
+def two_halves(columns: dict[str, Any], rate: np.ndarray, directory: Path) -> tuple[pa.Table, pa.Table]:
+    """Draw a label from ``rate`` and write the first two thirds of the rows as train; return both parts."""
+    label = (np.random.default_rng(7).random(len(rate)) < rate).astype(int)
+    table = pa.table({**columns, "y": label})
+    rows = len(rate) * 2 // 3
+    pq.write_table(table.slice(0, rows), directory / "train.parquet")
+    return table.slice(0, rows), table.slice(rows)
+
+
+def linear_auroc(train: pa.Table, test: pa.Table, schema: Schema, directory: Path) -> float:
+    """Return the test AUROC of logistic regression over what the encoder makes, codes as single inputs."""
+    source = open_source(str(directory / "train.parquet"), split="train")
+    encoder = Encoder.fit(source, schema, options=replace(OPTIONS, max_categories=10_000, min_frequency=1))
+    encoded = encode_table(source, encoder, directory / "cache", fitted_on=True)
+    x_num, x_cat = encoder.transform(test.combine_chunks().to_batches()[0])
+    one_hot = OneHotEncoder(handle_unknown="ignore").fit(encoded.x_cat)
+    inputs = [hstack([num, one_hot.transform(cat)]) for num, cat in ((encoded.x_num, encoded.x_cat), (x_num, x_cat))]
+    model = LogisticRegression(C=0.05, max_iter=300).fit(inputs[0], encoded.y)
+    return float(roc_auc_score(test["y"].to_numpy(), model.predict_proba(inputs[1])[:, 1]))
+
+
+def known_auroc(train: pa.Table, test: pa.Table, keys: list[str]) -> float:
+    """Return what the smoothed rates of the right columns reach, by hand."""
+    rates = train.group_by(keys).aggregate([("y", "sum"), ("y", "count")])
+    known = dict(zip(zip(*(rates[key].to_pylist() for key in keys), strict=True), range(rates.num_rows), strict=True))
+    sums, counts = rates["y_sum"].to_numpy(), rates["y_count"].to_numpy()
+    place = [known.get(key) for key in zip(*(test[key].to_pylist() for key in keys), strict=True)]
+    scores = [0.5 if at is None else (sums[at] + 2) / (counts[at] + 4) for at in place]
+    return float(roc_auc_score(test["y"].to_numpy(), scores))
+
+
+def logistic(score: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-score))
+
+
+def test_hour_and_weekday_are_read_from_a_timestamp(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    seconds = rng.integers(0, 730 * 86_400, 60_000) + 1_640_995_200
+    hour, weekday = seconds % 86_400 // 3_600, (seconds // 86_400 + 3) % 7
+    rate = logistic(rng.normal(0, 0.9, 24)[hour] + rng.normal(0, 0.8, 7)[weekday])
+    columns = {"t": pa.array(seconds).cast(pa.timestamp("s")), "noise": rng.normal(size=60_000)}
+    train, test = two_halves(columns, rate, tmp_path)
+    best = roc_auc_score(test["y"].to_numpy(), rate[40_000:])
+    schema = Schema(label=("y",), numeric=("t", "noise"), categorical=())
+    assert linear_auroc(train, test, schema, tmp_path) > best - 0.015
+
+
+def test_integers_that_are_codes_are_read_as_codes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shop = rng.integers(0, 3_000, 60_000)
+    columns = {"shop": rng.permutation(100_000)[:3_000][shop], "noise": rng.normal(size=60_000)}
+    train, test = two_halves(columns, logistic(rng.normal(0, 1.5, 3_000)[shop]), tmp_path)
+    schema = Schema(label=("y",), numeric=("shop", "noise"), categorical=())
+    assert linear_auroc(train, test, schema, tmp_path) > known_auroc(train, test, ["shop"]) - 0.015
+
+
+@pytest.mark.parametrize(("values", "pairs"), [(60, 3_600), (2_000, 3_000)])
+def test_pairs_that_decide_are_found(values: int, pairs: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pair = rng.integers(0, pairs, 60_000)
+    first, second = rng.integers(0, values, (2, pairs)) if pairs < values**2 else divmod(np.arange(pairs), values)
+    columns = {"a": first[pair].astype(str), "b": second[pair].astype(str)}
+    train, test = two_halves(columns, logistic(rng.normal(0, 1.6, pairs)[pair]), tmp_path)
+    schema = Schema(label=("y",), numeric=(), categorical=("a", "b"))
+    assert linear_auroc(train, test, schema, tmp_path) > known_auroc(train, test, ["a", "b"]) - 0.015

@@ -59,9 +59,9 @@ def test_rates_of_pairs_are_found_and_equal_hand_arithmetic() -> None:
 
 def test_rates_of_single_columns_equal_scikit_learn() -> None:
     rng = np.random.default_rng(0)
-    codes = rng.integers(3, 53, (5_000, 1))
-    targets = (rng.random(5_000) < rng.beta(1, 1, 60)[codes[:, 0]]).astype(float)[:, None]
-    (statistic,) = sampled(codes, targets).fit([53])
+    codes = rng.integers(3, 153, (9_000, 1))
+    targets = (rng.random(9_000) < rng.beta(1, 1, 160)[codes[:, 0]]).astype(float)[:, None]
+    (statistic,) = sampled(codes, targets).fit([153])
     oracle = TargetEncoder(smooth=ALPHA, target_type="continuous").fit(codes, targets[:, 0])
     logits = statistic.inputs(codes)[:, 0] * statistic.scales[0] + statistic.centers[0]
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), oracle.transform(codes)[:, 0], atol=1e-4)

@@ -88,7 +88,7 @@ INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = 
         lambda root: (changed("train", "age", days)(root), changed("val", "age", moments("s"))(root)),
         ("data.checks=off",),
         2,
-        r"column 'age' has type timestamp\[s\], a date is due as in train: convert it",
+        r"column 'age' has type timestamp\[ms\], a date is due as in train: convert it",
     ),
     "flags in val where numbers were": (
         changed("val", "age", lambda rows: [True] * rows),
@@ -103,7 +103,7 @@ INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = 
         ),
         ("data.checks=off",),
         2,
-        r"column 'age' has type timestamp\[s, tz=UTC\], a timestamp is due as in train: convert it",
+        r"column 'age' has type timestamp\[ms, tz=UTC\], a timestamp is due as in train: convert it",
     ),
     "a name that is not UTF-8": (odd_name, (), 2, r"data\.train: .* holds a file whose name is not UTF-8: rename it"),
     "an experiment that is not UTF-8": (
@@ -147,6 +147,18 @@ INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = 
         ("resume=./foreign.ckpt", "paths.output_dir=other"),
         2,
         r"foreign\.ckpt: is damaged",
+    ),
+    "an output directory in train": (
+        lambda root: None,
+        ("paths.output_dir=data/train/out",),
+        2,
+        r"paths\.output_dir: .*data/train/out' lies in data\.train, where it would be read as rows: name one outside",
+    ),
+    "a model in test": (
+        lambda root: None,
+        ("paths.model_dir=data/test/model",),
+        2,
+        r"paths\.model_dir: 'data/test/model' lies in data\.test",
     ),
     "an output directory that is a file": (written("taken", b""), ("paths.output_dir=taken",), 2, r".*taken"),
     "an empty file": (written("data/train/more.parquet", b""), (), 2, r"data\.train: more\.parquet: is an empty file"),

@@ -164,8 +164,9 @@ def test_a_tuner_is_covered(calls: set[Need], tmp_path: Path, tiny_data: Path, m
 
 
 def test_a_pipeline_is_covered(calls: set[Need]) -> None:
-    paths = {name: f"s3://{BUCKET}/{name}" for name in ("input_path", "output_path", "checkpoint_path")}
+    paths: dict[str, Any] = {name: f"s3://{BUCKET}/{name}" for name in ("input_path", "output_path", "checkpoint_path")}
     config = PytorchTrainingConfig(**paths, hyperparameters=["seed=1"])
+    calls.clear()  # rendered as any role to be checked, and not sent
     made = PyTorchTrainingStepBuilder(config, ROLE).create_step(name="Train")
     with sdk.quiet():
         from sagemaker.workflow.pipeline import Pipeline

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def test_categories_equal_a_loop_over_columns() -> None:
     cardinalities = [3, 7, 4]
     module = CategoricalEmbedding(cardinalities, dim=5)
     x_cat = torch.stack([torch.randint(0, size, (13,)) for size in cardinalities], dim=1)
-    tables = module.table.weight.split(cardinalities)
+    tables = torch.split(module.table.weight, cardinalities)
     expected = torch.cat([F.embedding(x_cat[:, j], table) for j, table in enumerate(tables)], dim=1)
     torch.testing.assert_close(module(x_cat), expected)
     torch.testing.assert_close(module(x_cat.int()), expected)
@@ -44,17 +45,18 @@ def test_categories_equal_a_loop_over_columns() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_codes_that_train_never_shows_stay_at_zero(optimizer: str) -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(CategoricalEmbedding([5, 2, 6], dim=4), nn.Linear(12, 8), nn.Linear(8, 1))
-    options = {"lr": 0.1, "weight_decay": 0.1, "betas": [0.9, 0.999]}
+    embedding = CategoricalEmbedding([5, 2, 6], dim=4)
+    module = nn.Sequential(embedding, nn.Linear(12, 8), nn.Linear(8, 1))
+    options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.1, "betas": [0.9, 0.999]}
     if optimizer == "muon":
         options |= {"hidden_lr": 0.1, "hidden_weight_decay": 0.1, "momentum": 0.9}
     steps = build_optimizer(optimizer, module, **options)
-    start = module[0].table.weight.detach().clone()
+    start = embedding.table.weight.detach().clone()
     for _ in range(5):
         steps.zero_grad()
         module(torch.tensor([[3, 1, 0], [4, 1, 5]])).square().sum().backward()
         steps.step()
-    weight = module[0].table.weight.detach()
+    weight = embedding.table.weight.detach()
     # rows 0 to 4 are the first column's, 5 and 6 the second's, 7 to 12 the third's
     assert torch.equal(weight[[0, 1, 2, 5, 8, 9]], torch.zeros(6, 4))
     assert (weight[[3, 4, 6, 7, 12]] != start[[3, 4, 6, 7, 12]]).all()

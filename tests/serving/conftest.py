@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tabstep.artifact import save as artifact
+from tabstep.artifact import load as loading
+from tabstep.artifact import save as saving
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -60,7 +61,7 @@ def _save_model(directory: Path, table: pa.Table, schema: Schema) -> Path:
     source = open_source(str(directory / "train.parquet"), split="train")
     options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
     encoder = Encoder.fit(source, schema, options=options)
-    architecture = artifact.Architecture(
+    architecture = loading.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
@@ -68,7 +69,7 @@ def _save_model(directory: Path, table: pa.Table, schema: Schema) -> Path:
         options={"width": 16, "depth": 1, "dropout": 0.0, "num_bins": 4, "embedding_dim": 4},
     )
     torch.manual_seed(0)
-    artifact.save(
+    saving.save(
         directory / "model",
         weights=architecture.build().state_dict(),
         architecture=architecture,

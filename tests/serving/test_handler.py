@@ -33,7 +33,7 @@ def ask(model: inference.ServedModel, body: bytes | str, content_type: str, acce
 
 
 def refusal(model: inference.ServedModel, body: bytes | str, content_type: str, accept: str = "*/*") -> Any:
-    with pytest.raises(inference.BaseInferenceToolkitError) as caught:
+    with pytest.raises(inference.RefusedError) as caught:
         ask(model, body, content_type, accept)
     return caught.value
 

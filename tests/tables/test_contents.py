@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from tabstep.encoding.encoded_table import encode_table, fit_cached
-from tabstep.encoding.encoder import EncoderOptions
+from tabstep.encoding.encoded_table import encode_table
+from tabstep.encoding.encoder import EncoderOptions, fit_cached
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
 from tabstep.tables import contents

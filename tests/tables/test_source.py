@@ -217,3 +217,29 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "p.parquet", {"s": pa.array([b"ok", b"\xff\xfe"]).cast(pa.string(), safe=False)})
     with pytest.raises(UserError, match=r"row group 0, column 's' is damaged: Invalid UTF8"):
         list(open_source(str(tmp_path), split="train").batches(["s"]))
+
+
+def test_names_in_capitals_and_without_an_ending_are_read(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.parquet", "more.PARQUET", "part-00001", "sub/part-00002")):
+        write(tmp_path / "data" / name, {"a": [number]})
+    (tmp_path / "data" / "NOTES").write_text("no table")
+    (tmp_path / "data" / "notes.txt").write_text("no table")
+    (tmp_path / "data" / "_SUCCESS").touch()
+    found = read(open_source(str(tmp_path / "data"), split="train"), ["a"])
+    assert found["a"].to_pylist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("link", "target"), [("loop", "."), ("more/loop", ".."), ("twice.parquet", "a.parquet")])
+def test_a_table_that_a_link_shows_twice_is_refused(tmp_path: Path, link: str, target: str) -> None:
+    write(tmp_path / "data" / "a.parquet", {"a": [1]})
+    (tmp_path / "data" / "more").mkdir()
+    (tmp_path / "data" / link).symlink_to(target)
+    with pytest.raises(UserError, match=r"^data\.train: a\.parquet and \S+ are one file, which a link shows twice"):
+        open_source(str(tmp_path / "data"), split="train")
+
+
+def test_an_encrypted_file_is_told_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "data" / "a.parquet", {"a": [1]})
+    path.write_bytes(b"PARE" + path.read_bytes()[4:-4] + b"PARE")
+    with pytest.raises(UserError, match=r"a\.parquet: is encrypted, and no key can be given: write it again without"):
+        open_source(str(tmp_path / "data"), split="train")

@@ -27,7 +27,7 @@ def test_the_temperature_equals_scipys_minimum() -> None:
 
     def cost(log_temperature: float) -> float:
         probs = (logits.double() / math.exp(log_temperature)).softmax(dim=1)
-        return len(y) * log_loss(y, probs.numpy()) + 0.5 * (log_temperature / SPREAD) ** 2
+        return len(y) * float(log_loss(y, probs.numpy())) + 0.5 * (log_temperature / SPREAD) ** 2
 
     expected = math.exp(minimize_scalar(cost, bounds=(-2, 2), method="bounded").x)
     (found,) = fit_temperature(logits, y, "multiclass")

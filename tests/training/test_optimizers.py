@@ -113,7 +113,7 @@ def test_a_hidden_matrix_steps_as_torchs_muon(shape: tuple[int, int]) -> None:
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     group = {"params": [ours], "hidden": True, "weight_decay": 0.2}
     mine = Muon([group], lr=0.02, betas=[0.9, 0.999], momentum=0.9)
-    torchs = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.2, momentum=0.9)
+    torchs: torch.optim.Optimizer = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.2, momentum=0.9)
     for _ in range(3):
         gradient = torch.randn(shape, generator=generator)
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
@@ -143,7 +143,7 @@ def test_blocks_of_rows_step_alone_with_the_norm_of_the_whole() -> None:
         Muon([group], lr=1.0, betas=[0.9, 0.999], momentum=0.9, block_rows=rows).step()
         moved[rows] = -weight.detach()
     look_ahead = 0.1 * gradient + 0.9 * 0.1 * gradient  # the average's start is zero; its scale is lost anyway
-    halves = torch.cat([orthogonalize(half[None])[0] for half in look_ahead.split(4)])
+    halves = torch.cat([orthogonalize(half[None])[0] for half in (look_ahead[:4], look_ahead[4:])])
     torch.testing.assert_close(moved[4], (8 / 6) ** 0.5 * (6 / 8) ** 0.5 * halves)
     assert moved[4].norm().item() == pytest.approx(moved[None].norm().item(), rel=0.1)
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -116,3 +119,25 @@ def test_one_class_is_nan_not_zero() -> None:
     found: dict[str, Any] = scores.compute()
     assert math.isnan(found["auroc"])
     assert np.isfinite(found["accuracy"])
+
+
+def test_what_an_epoch_keeps_does_not_hold_on_to_the_activations_of_its_batches() -> None:
+    """Counted in bytes a row: 4 of a logit and 8 of a label, not the kilobytes of a heap full of holes."""
+    program = """
+        import resource, torch
+        from tabstep.training.metrics import build_metrics
+        from tabstep.training.scores import EpochScores
+        torch.set_num_threads(1)
+        linear = torch.nn.Linear
+        model = torch.nn.Sequential(linear(8, 256), torch.nn.ReLU(), linear(256, 256), torch.nn.ReLU(), linear(256, 1))
+        scores = EpochScores(build_metrics("binary", 1), "binary", binned=False)
+        for batch in range(1_500):
+            logits = model(torch.randn(64, 8))
+            logits.sum().backward()
+            scores.add(logits, torch.ones(64, dtype=torch.int64), logits.sum(), torch.tensor(64.0))
+            if batch == 200:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (64 * 1_299))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 200

@@ -25,6 +25,7 @@ from tabstep.artifact.predictor import Member
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.models.probabilities import pooled
 from tabstep.schema import Task
 
 STEPS: Final = 64
@@ -66,7 +67,7 @@ def attribute(
     """
     embedding = find_embedding(member.model)
     inputs = [torch.from_numpy(part) for part in member.encoder.transform(rows)]
-    owners = embedding.owners()
+    owners = input_of_output(embedding)
     with torch.no_grad():
         start = embedding(*(torch.from_numpy(part) for part in member.encoder.transform(reference))).mean(dim=0)
     found = []
@@ -113,6 +114,12 @@ def find_embedding(model: nn.Module) -> FeatureEmbedding:
     return found
 
 
+def input_of_output(embedding: FeatureEmbedding) -> Tensor:
+    """Return the input that each number of an embedded row is of, ``(output_dim,)``: x_num first, then x_cat."""
+    sections = torch.tensor(embedding.sections)
+    return torch.arange(len(sections)).repeat_interleave(sections)
+
+
 def log_odds(logits: Tensor, task: Task, target: Tensor) -> Tensor:
     """Return the log-odds ``(B,)`` of one class a row: of multiclass, against all others together."""
     if task == "binary":
@@ -136,28 +143,27 @@ def _integrate(
     steps: int,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the shares of the inputs ``(n, inputs)``, the log-odds at the end and at the start of the way."""
-    task, count = member.encoder.task, len(x_num)
+    count = len(x_num)
     with torch.no_grad():
         way = embedding(x_num, x_cat) - start
     places = ((torch.arange(steps) + 0.5) / steps).repeat_interleave(count)  # the middle of each step
     points = (start + places.unsqueeze(1) * way.repeat(steps, 1)).requires_grad_()
     with replaced(embedding, points):
-        outputs = log_odds(
-            _flat(member.model(x_num.repeat(steps, 1), x_cat.repeat(steps, 1))), task, target.repeat(steps)
-        )
+        outputs = _outputs(member, x_num.repeat(steps, 1), x_cat.repeat(steps, 1), target.repeat(steps))
     (gradient,) = torch.autograd.grad(outputs.sum(), points)
     shares = gradient.view(steps, count, -1).mean(dim=0) * way
     by_input = torch.zeros(count, int(owners.max()) + 1).index_add_(1, owners, shares)
     with torch.no_grad():
-        end = log_odds(_flat(member.model(x_num, x_cat)), task, target)
+        end = _outputs(member, x_num, x_cat, target)
         with replaced(embedding, start.expand(count, -1)):
-            begin = log_odds(_flat(member.model(x_num, x_cat)), task, target)
+            begin = _outputs(member, x_num, x_cat, target)
     return by_input.double().numpy(), end.double().numpy(), begin.double().numpy()
 
 
-def _flat(logits: Tensor) -> Tensor:
-    """Average the members of a model that has several, as its probabilities do."""
-    return logits.float().mean(dim=1) if logits.ndim == 3 else logits.float()
+def _outputs(member: Member, x_num: Tensor, x_cat: Tensor, target: Tensor) -> Tensor:
+    """Return the log-odds of what the member predicts: pooled and calibrated as its probabilities are."""
+    logits = pooled(member.model(x_num, x_cat), member.encoder.task)
+    return log_odds(member.calibrated(logits), member.encoder.task, target)
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from rich.text import Text
 from tabstep.analysis.selection import select
 from tabstep.analysis.stored_predictions import METRICS, Candidate, Split, check_fit
 from tabstep.analysis.stored_runs import find_runs, read_run, short_names
-from tabstep.artifact import save as artifact
+from tabstep.artifact.load import ENSEMBLE, load
 from tabstep.artifact.predictor import Predictor, write_batches
+from tabstep.artifact.save import save_ensemble, write_json
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import number
@@ -116,12 +117,12 @@ def _signed(score: float, metric: str) -> float:
 
 def _check_out(out: Path) -> None:
     """Refuse to replace what is no ensemble."""
-    if (out / MODEL).exists() and not (out / MODEL / artifact.ENSEMBLE).exists():
+    if (out / MODEL).exists() and not (out / MODEL / ENSEMBLE).exists():
         raise UserError(f"{out}: holds the model of a run: choose another directory with --out")
 
 
 def _candidates(directory: Path, say: Say) -> list[Candidate]:
-    paths = [path for path in find_runs(directory) if not (path / MODEL / artifact.ENSEMBLE).exists()]
+    paths = [path for path in find_runs(directory) if not (path / MODEL / ENSEMBLE).exists()]
     if not paths:
         raise UserError(f"{directory}: holds no finished run: name the directory of a sweep")
     found = []
@@ -175,16 +176,16 @@ def _write(out: Path, ensemble: Ensemble, models: Mapping[str, Path], splits: Se
     weights = {name: round(ensemble.weight(name), 6) for name in ensemble.counts}
     with writing("--out: cannot be written"):
         out.mkdir(parents=True, exist_ok=True)
-        artifact.save_ensemble(
+        save_ensemble(
             out / MODEL,
             members={models[name]: count for name, count in ensemble.counts.items()},
             config={"ensemble": {"objective": ensemble.objective, "weights": weights}},
             metrics=report,
         )
-        predictor = artifact.load(out / MODEL)
+        predictor = load(out / MODEL)
         for split in splits:
             _write_predictions(predictions_file(out, split.split), split, predictor, ensemble.counts)
-        artifact.write_json(out / REPORT, report)
+        write_json(out / REPORT, report)
 
 
 def _write_predictions(path: Path, split: Split, predictor: Predictor, counts: Mapping[str, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +22,8 @@ from tabstep.analysis.dependence import Dependence, partial_dependence
 from tabstep.analysis.permutation import Importance, permutation_importance
 from tabstep.analysis.sampled_rows import limit_cells, row_count, sample_batches, sample_places
 from tabstep.analysis.weighted_scores import SCORES, score
+from tabstep.artifact.load import golden_rows, load
 from tabstep.artifact.predictor import Predictor
-from tabstep.artifact.save import golden_rows, load
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import number
 from tabstep.system.atomic_write import write_durably
@@ -37,6 +37,8 @@ DEPENDENCE_ROWS: Final = 500
 _LEAST_REFERENCE: Final = 50
 _REFERENCE_ROWS: Final = 1_000
 _SHOWN: Final = 20
+_IMPORTANCE_SHARE: Final = 0.7
+"""Of the time, after which the columns that were looked at are drawn."""
 _EACH_ROW: Final = 5
 
 
@@ -115,10 +117,11 @@ class Budget:
     """
 
     def __init__(self, seconds: float | None) -> None:
-        self._ends = None if seconds is None else time.monotonic() + seconds
+        self._begun, self._seconds = time.monotonic(), seconds
 
-    def __call__(self) -> bool:
-        return self._ends is None or time.monotonic() < self._ends
+    def __call__(self, share: float = 1.0) -> bool:
+        """Tell whether less than a share of the time has gone by."""
+        return self._seconds is None or time.monotonic() - self._begun < share * self._seconds
 
 
 def explain(
@@ -172,7 +175,7 @@ def summarize(  # noqa: PLR0913 - what a person can ask for
     repeats: int,
     dependences: int,
     order: Attributions | None,
-    more: Callable[[], bool] = lambda: True,
+    more: Budget = Budget(None),  # noqa: B008 - it has no end, so that all calls may share it
 ) -> Explanation:
     """Return importance and dependence of some rows; columns with large attributions come first, should time end."""
     schema, task = predictor.encoder.schema, predictor.encoder.task
@@ -186,7 +189,7 @@ def summarize(  # noqa: PLR0913 - what a person can ask for
             lambda probs: score(metric, probs, y, task),
             columns,
             repeats=repeats,
-            more=more,
+            more=lambda: more(_IMPORTANCE_SHARE),
         )
     few = batch.take(pa.array(sample_places(batch.num_rows, DEPENDENCE_ROWS)))
     named = [importance.column for importance in importances] or columns

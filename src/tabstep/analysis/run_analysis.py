@@ -35,6 +35,9 @@ FORMAT: Final = 1
 SCORED_ROWS: Final = 20_000
 """Rows that are predicted once, while ``Limits.rows`` are predicted for each column and repetition."""
 _ATTRIBUTED: Final = 200
+_LEAST_ATTRIBUTED: Final = 20
+_LEAST_EXPLAINED: Final = 200
+_EXPLAINED_CELLS: Final = 2**19
 _WORST_ROWS: Final = 5
 _REASONS: Final = 5
 REPEATS: Final = 5
@@ -84,7 +87,10 @@ def analyse(
         val = cache(partial(labelled_rows, sources["val"], predictor.encoder, SCORED_ROWS))  # read in the first part
         part("slices", lambda: slices(predictor, val()))
         part("worst_rows", lambda: worst_rows(predictor, val()))
-        part("explanation", lambda: explained(predictor, val().some(limits.rows), metric, more).to_dict())
+        part(
+            "explanation",
+            lambda: explained(predictor, val().some(explained_rows(predictor, limits)), metric, more).to_dict(),
+        )
     return found | {"problems": problems, "seconds": round(time.monotonic() - started, 3)}
 
 
@@ -177,9 +183,15 @@ def _attributions(predictor: Predictor, rows: pa.RecordBatch, usual: pa.RecordBa
         return None
 
 
-def explained(predictor: Predictor, some: Labelled, metric: str, more: Callable[[], bool]) -> Explanation:
+def explained_rows(predictor: Predictor, limits: Limits) -> int:
+    """Return how many rows explanations are made of: fewer of a very wide table, whose every column costs as many."""
+    return min(limits.rows, max(_LEAST_EXPLAINED, _EXPLAINED_CELLS // len(predictor.encoder.schema.features)))
+
+
+def explained(predictor: Predictor, some: Labelled, metric: str, more: Budget) -> Explanation:
     """Return importance and dependence of the columns."""
-    few = some.rows.take(pa.array(sample_places(some.rows.num_rows, _ATTRIBUTED)))
+    wide = max(1, len(predictor.encoder.schema.features) // 100)
+    few = some.rows.take(pa.array(sample_places(some.rows.num_rows, max(_LEAST_ATTRIBUTED, _ATTRIBUTED // wide))))
     return summarize(
         predictor,
         some.rows,

@@ -18,7 +18,7 @@ from tabstep.analysis.run_page import RunFacts, run_page
 from tabstep.analysis.sampled_rows import Predicted, read_predictions
 from tabstep.analysis.stored_runs import StoredRun, read_run
 from tabstep.analysis.weighted_scores import SCORES
-from tabstep.artifact.save import ENSEMBLE, MEMBERS, load
+from tabstep.artifact.load import ENSEMBLE, MEMBERS, load
 from tabstep.checks.findings import Finding
 from tabstep.config.secrets import hidden, redacted
 from tabstep.encoding.encoder import Encoder

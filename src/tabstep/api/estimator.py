@@ -35,7 +35,7 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     """A classifier that ``fit`` trains by a run of tabstep: held-out rows choose the epoch and end the training.
 
     ``X`` is a DataFrame whose columns may be numbers, text, categories, booleans and times, with missing values, or an
-    array of numbers. The data checks are off, unless ``overrides`` turn them on.
+    array of numbers. The data checks and the report's page are off, unless ``overrides`` turn them on.
 
     Args:
         overrides: As of ``tabstep.train``: ``{"model": "resnet", "trainer.max_epochs": 20}``.
@@ -128,7 +128,7 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             self.model_ = _load_files(self._files)
 
     def _overrides(self) -> list[str]:
-        texts = ["data.checks=off", "resume=never"]
+        texts = ["data.checks=off", "report.page=false", "resume=never"]
         if self.random_state is not None:
             texts.append(f"seed={check_random_state(self.random_state).randint(2**31 - 1)}")
         return texts + override_texts(self.overrides or ())
@@ -176,7 +176,7 @@ def _read_files(directory: Path) -> dict[str, bytes]:
 
 
 def _load_files(files: Mapping[str, bytes]) -> Any:
-    from tabstep.artifact.save import load
+    from tabstep.artifact.load import load
 
     with tempfile.TemporaryDirectory(prefix="tabstep-") as directory:
         for name, content in files.items():

@@ -57,7 +57,7 @@ class Run:
     @cached_property
     def model(self) -> Predictor:
         """The trained model, loaded when it is first asked for: ``run.model.predict(table)``."""
-        from tabstep.artifact.save import load
+        from tabstep.artifact.load import load
 
         return load(self.model_directory)
 

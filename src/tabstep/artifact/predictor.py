@@ -28,6 +28,7 @@ from tabstep.tables.frames import is_location, like, to_table
 from tabstep.tables.locations import PARQUET_SUFFIXES
 from tabstep.tables.readers import Rows, open_rows
 from tabstep.tables.record_batch import bounded_rows
+from tabstep.tables.source import ParquetSource, open_source
 
 CHUNK_ROWS = 16_384
 CSV_PACKINGS: Final[dict[str, str | None]] = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
@@ -170,7 +171,12 @@ class Predictor:
     def open_table(self, location: str | os.PathLike[str]) -> Rows:
         """Open files or a table of Delta or Iceberg; columns of CSV are read as what they were in training."""
         kinds = self.encoder.kinds | dict.fromkeys(dict(self.encoder.schema.parse), "text")  # the encoder parses it
-        return open_rows(os.fspath(location), where="table", kinds=kinds)
+        source = open_rows(os.fspath(location), where="table", kinds=kinds)
+        if isinstance(source, ParquetSource):
+            lacking = set(self.encoder.schema.features) - set(source.arrow_schema.names)
+            if lacking & set(source.ignored_partitions):  # as in train, where directories' names were read as columns
+                return open_source(os.fspath(location), split="table", partitioning="hive")
+        return source
 
     def _source_batches(self, source: Rows, batch_rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.encoder.schema

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tabstep.config.settings import DataSettings
 from tabstep.errors import nearest
+
+if TYPE_CHECKING:  # served models carry this module, and no settings
+    from tabstep.config.settings import DataSettings
 
 _NO_PLAIN_PATH = re.compile(r"^[a-z][a-z0-9+.-]+://|[*?\[]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -143,6 +144,24 @@ def _paths(paths: PathSettings) -> Iterator[str]:
             yield f"paths.{key}: expected a local directory, got {value!r}"
 
 
+def _outside(data: DataSettings, paths: PathSettings) -> Iterator[str]:
+    """What a run writes holds parquet too: below a split it would be read as rows by the next run."""
+    below = {f"data.{split}": f"{data.path}/{split}" for split in ("train", "val", "test") if data.path}
+    own = {f"data.{split}": getattr(data, split) for split in ("train", "val", "test") if getattr(data, split)}
+    for key in ("output_dir", "checkpoint_dir", "model_dir", "cache_dir"):
+        written = getattr(paths, key)
+        if not written or "://" in written:
+            continue
+        place = _real(written)
+        for name, location in (below | own).items():
+            if "://" not in location and f"{place}/".startswith(f"{_real(location)}/"):
+                yield f"paths.{key}: {written!r} lies in {name}, where it would be read as rows: name one outside"
+
+
+def _real(location: str) -> str:
+    return os.path.realpath(location.replace("\0", ""))  # which no path holds
+
+
 def _launch(launch: LaunchSettings) -> Iterator[str]:
     if isinstance(launch, RemoteSettings) and launch.tuner and launch.name == "rehearsal":
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
@@ -175,5 +194,6 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("resume",), _resume),
     (("decision",), _decision),
     (("paths",), _paths),
+    (("data", "paths"), _outside),
     (("launch",), _launch),
 )

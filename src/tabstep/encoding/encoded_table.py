@@ -6,20 +6,17 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from tabstep.encoding.encoder import FORMAT, Encoder, EncoderOptions
-from tabstep.encoding.labels import Label
-from tabstep.schema import Schema, Task
-from tabstep.system.cache import cached_text, publish, read_sealed, write_sealed
+from tabstep.encoding.encoder import Encoder
+from tabstep.system.cache import publish, read_sealed, write_sealed
 from tabstep.tables.columns import value_type
 from tabstep.tables.source import ParquetSource
 
@@ -151,24 +148,3 @@ def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndar
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="c", shape=shape)
-
-
-def fit_cached(
-    source: ParquetSource,
-    schema: Schema,
-    *,
-    options: EncoderOptions,
-    task: Task | None,
-    classes: Sequence[Label] | None,
-    seed: int,
-    cache_dir: Path,
-) -> Encoder:
-    """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data."""
-    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
-    return Encoder.from_json(
-        cached_text(
-            cache_dir,
-            "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
-            lambda: Encoder.fit(source, schema, options=options, task=task, classes=classes, seed=seed).to_json(),
-        )
-    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from tabstep.encoding.target_statistics import MAX_OUTPUTS, CodeSample, FoldSums
 from tabstep.encoding.times import TimeColumn, TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
+from tabstep.system.cache import cached_text
 from tabstep.tables.columns import ValueKind
 from tabstep.tables.parse_text import parsed_batch
 from tabstep.tables.record_batch import numbers, texts
@@ -222,9 +224,11 @@ class Encoder:
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each column of ``x_cat``: categories, values of numeric columns, parts of times."""
-        categories = tuple(column.cardinality for column in self.categorical)
-        values = tuple(column.cardinality for column in self.spikes)
-        return categories + values + tuple(size for column in self.times for size in column.cardinalities)
+        return (
+            tuple(column.cardinality for column in self.categorical)
+            + tuple(column.cardinality for column in self.spikes)
+            + tuple(size for column in self.times for size in column.cardinalities)
+        )
 
     def transform(
         self, batch: pa.RecordBatch, *, first_row: int = 0, fold_sums: FoldSums | None = None
@@ -334,3 +338,24 @@ class Encoder:
     @cached_property
     def _fingerprint(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def fit_cached(
+    source: ParquetSource,
+    schema: Schema,
+    *,
+    options: EncoderOptions,
+    task: Task | None,
+    classes: Sequence[Label] | None,
+    seed: int,
+    cache_dir: Path,
+) -> Encoder:
+    """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data."""
+    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
+    return Encoder.from_json(
+        cached_text(
+            cache_dir,
+            "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
+            lambda: Encoder.fit(source, schema, options=options, task=task, classes=classes, seed=seed).to_json(),
+        )
+    )

@@ -116,8 +116,8 @@ class LabelFit:
         """Return ``(n, outputs)`` of what ``add`` returned for some rows: 0 or 1 for each class or label."""
         if self._task == "multilabel":
             return added
-        found: np.ndarray = (added == np.arange(len(self._seen))).astype(np.float64)
-        return found
+        targets: np.ndarray = (added == np.arange(len(self._seen))).astype(np.float64)
+        return targets
 
     def finish(self) -> tuple[Task, tuple[Label, ...]]:
         """Return the task and its classes in order; the second of two is the positive one."""

@@ -105,8 +105,8 @@ class TargetStatistic:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TargetStatistic:
         """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
-        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        return cls(**{**plain, "sums": tuple(tuple(sums) for sums in data["sums"])})
+        plain: dict[str, Any] = {name: tuple(value) for name, value in data.items() if name != "gain"}
+        return cls(**{**plain, "sums": tuple(map(tuple, data["sums"])), "gain": data["gain"]})
 
 
 class CodeSample:

@@ -220,16 +220,19 @@ def _hours(seconds: np.ndarray) -> np.ndarray:
 
 def _weekdays(seconds: np.ndarray) -> np.ndarray:
     """Monday is 0; 1970 began on a Thursday."""
-    return (_dates(seconds).astype(np.int64) + 3) % 7
+    weekdays: np.ndarray = (_dates(seconds).astype(np.int64) + 3) % 7
+    return weekdays
 
 
 def _months(seconds: np.ndarray) -> np.ndarray:
     """January is 0."""
-    return _dates(seconds).astype("datetime64[M]").astype(np.int64) % 12
+    months: np.ndarray = _dates(seconds).astype("datetime64[M]").astype(np.int64) % 12
+    return months
 
 
 def _years(seconds: np.ndarray) -> np.ndarray:
-    return _dates(seconds).astype("datetime64[Y]").astype(np.int64) + 1970
+    years: np.ndarray = _dates(seconds).astype("datetime64[Y]").astype(np.int64) + 1970
+    return years
 
 
 def _turn_of_day(seconds: np.ndarray) -> np.ndarray:

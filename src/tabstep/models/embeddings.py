@@ -124,13 +124,6 @@ class FeatureEmbedding(nn.Module):
             parts.append(self.categorical(x_cat))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def owners(self) -> Tensor:
-        """Return which input each of the outputs comes from, ``(output_dim,)``: columns of x_num, then of x_cat."""
-        inputs = torch.arange(self.num_numeric + self.num_categorical)
-        parts = ((inputs[: self.num_numeric], self.numeric), (inputs[self.num_numeric :], self.categorical))
-        widths = [(some, 1 if part is None else part.output_dim // len(some)) for some, part in parts if len(some)]
-        return torch.cat([some.repeat_interleave(width) for some, width in widths])
-
     def _check(self, x_num: Tensor, x_cat: Tensor) -> None:
         expected = (self.num_numeric, self.num_categorical)
         if (x_num.ndim, x_cat.ndim) != (2, 2) or (x_num.shape[1], x_cat.shape[1]) != expected:

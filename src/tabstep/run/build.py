@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from tabstep.artifact.save import Architecture
+from tabstep.artifact.load import Architecture
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError

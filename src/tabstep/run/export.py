@@ -14,8 +14,9 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from tabstep.artifact import save as artifact
+from tabstep.artifact.load import Calibration
 from tabstep.artifact.predictor import Member
+from tabstep.artifact.save import GOLDEN_ROWS, save
 from tabstep.baselines.scores import baseline_scores, below_linear
 from tabstep.baselines.trees import TreeName
 from tabstep.config.settings import PathSettings, Settings
@@ -56,13 +57,13 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
     if prepared.best_auroc is not None:
         report["best_reachable_test_auroc"] = prepared.best_auroc
-    artifact.save(
+    save(
         settings.paths.model,
         weights=weights,
         architecture=built.architecture,
         encoder=encoder,
-        calibration=artifact.Calibration(temperature=member.temperature, thresholds=member.thresholds),
-        golden=next(prepared.sources["val"].batches(encoder.schema.features, artifact.GOLDEN_ROWS)),
+        calibration=Calibration(temperature=member.temperature, thresholds=member.thresholds),
+        golden=next(prepared.sources["val"].batches(encoder.schema.features, GOLDEN_ROWS)),
         config=config,
         metrics=report,
     )

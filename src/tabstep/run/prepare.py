@@ -11,8 +11,8 @@ from typing import Any
 
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
-from tabstep.encoding.encoded_table import EncodedTable, encode_table, fit_cached
-from tabstep.encoding.encoder import Encoder, EncoderOptions
+from tabstep.encoding.encoded_table import EncodedTable, encode_table
+from tabstep.encoding.encoder import Encoder, EncoderOptions, fit_cached
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table

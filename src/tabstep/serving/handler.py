@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from tabstep.artifact.load import load
 from tabstep.artifact.predictor import Predictor
-from tabstep.artifact.save import load
 from tabstep.errors import UserError
 from tabstep.run_files import MANIFEST
 from tabstep.serving.fields import Field, model_fields, to_table, with_names

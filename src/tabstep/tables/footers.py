@@ -19,6 +19,7 @@ from tabstep.tables.columns import unify, value_type
 from tabstep.tables.locations import FileState, Location, first_line
 
 _MAGIC: Final = b"PAR1"
+_ENCRYPTED: Final = b"PARE"
 _TAIL: Final = struct.Struct("<I4s")  # length of the footer, then the magic
 _NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 
@@ -96,6 +97,8 @@ def _check_ends(file: pa.NativeFile, size: int) -> None:
     """Raise ``UserError`` where a file does not begin and end as parquet does."""
     if size == 0:
         raise UserError("is an empty file (0 bytes): write it again or remove it")
+    if size >= 12 and file.read_at(4, 0) == _ENCRYPTED:
+        raise UserError("is encrypted, and no key can be given: write it again without encryption")
     if size < 12 or file.read_at(4, 0) != _MAGIC:
         raise UserError(
             "is not a parquet file (it does not begin with PAR1): convert it (`tabstep split` reads CSV) or remove it"

@@ -37,7 +37,7 @@ class Declared:
     label: str | list[str] | None = None
     numeric: list[str] | None = None
     categorical: list[str] | None = None
-    drop: Sequence[str] = ()
+    drop: list[str] = field(default_factory=list)
     parse: Mapping[str, str] = field(default_factory=dict)
     task: Task | Literal["auto"] = "auto"
     classes: list[str | int] | None = None

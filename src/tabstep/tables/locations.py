@@ -19,6 +19,7 @@ from tabstep.system.exits import of_the_machine
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
 CSV_SUFFIXES: Final = tuple(f".{name}{packed}" for name in ("csv", "tsv", "txt") for packed in ("", ".gz", ".zst"))
 _URI: Final = re.compile(r"^[a-z][a-z0-9+.-]+://")
+_PARQUET: Final = b"PAR1"
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -123,21 +124,24 @@ def is_csv(location: str, *, where: str) -> bool:
     filesystem, path = open_filesystem(location)
     if path.lower().endswith(CSV_SUFFIXES):
         return True
-    if path.endswith(PARQUET_SUFFIXES) or _file_type(filesystem, path, where) != fs.FileType.Directory:
+    if path.lower().endswith(PARQUET_SUFFIXES) or _file_type(filesystem, path, where) != fs.FileType.Directory:
         return False
     names = [info.path for info in _list(filesystem, path, where, recursive=True) if not _hidden(info.base_name)]
     return any(name.lower().endswith(CSV_SUFFIXES) for name in names) and not any(
-        name.endswith(PARQUET_SUFFIXES) for name in names
+        name.lower().endswith(PARQUET_SUFFIXES) for name in names
     )
 
 
 def find_files(location: str, *, where: str, suffixes: tuple[str, ...] = PARQUET_SUFFIXES) -> Location:
     """Return the files of a file, a directory (and the directories below it) or a glob.
 
-    In a directory only names that end in one of ``suffixes`` count; hidden names (``.`` or ``_`` first) do not.
+    In a directory names that end in one of ``suffixes`` count, in small or capital letters, and parquet files whose
+    names have no ending, as ``part-00001``; hidden names (``.`` or ``_`` first) do not.
 
     Raises:
-        UserError: nothing is there, it cannot be read, or it holds no such file. Messages begin with ``where``.
+        UserError: nothing is there, it cannot be read, it holds no such file, or one twice by a link. Messages begin
+            with ``where``.
+        RetryError: the storage failed.
     """
     if not location.strip():
         raise UserError(f"{where}: is empty: name a parquet file, a directory of parquet files or a glob")
@@ -178,6 +182,8 @@ def _list(filesystem: fs.FileSystem, path: str, where: str, *, recursive: bool) 
         infos: list[fs.FileInfo] = filesystem.get_file_info(
             fs.FileSelector(path, recursive=recursive, allow_not_found=True)
         )
+        for info in infos:
+            info.path.encode()  # it is decoded only now
     except (OSError, ArrowException) as error:
         raise _unreadable(f"{where}: {path} cannot be listed", error) from error
     except UnicodeError as error:
@@ -196,10 +202,35 @@ def _in_directory(
     infos = _list(filesystem, base, where, recursive=True)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
-    paths = sorted(file for file in seen if file.lower().endswith(suffixes))
+    paths = sorted(file for file in seen if _belongs(filesystem, file, suffixes))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
-    return Location(filesystem=filesystem, base=base, paths=tuple(paths))
+    return _without_links(Location(filesystem=filesystem, base=base, paths=tuple(paths)), where)
+
+
+def _belongs(filesystem: fs.FileSystem, path: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a name says that a file is of the form; parquet, also its first bytes where the name says nothing."""
+    name = os.path.basename(path).lower()
+    if "." in name or suffixes != PARQUET_SUFFIXES:
+        return name.endswith(suffixes)
+    try:
+        with filesystem.open_input_file(path) as file:
+            return bool(file.read(len(_PARQUET)) == _PARQUET)
+    except OSError:
+        return False
+
+
+def _without_links(location: Location, where: str) -> Location:
+    """Refuse a table of which a link shows some files again, such as that of a directory to itself."""
+    if not isinstance(location.filesystem, fs.LocalFileSystem):
+        return location
+    names: dict[str, str] = {}
+    for path in location.paths:
+        first = names.setdefault(os.path.realpath(path), path)
+        if first != path:
+            twice = " and ".join(sorted((location.name(first), location.name(path)), key=len))
+            raise UserError(f"{where}: {twice} are one file, which a link shows twice: remove the link")
+    return location
 
 
 def _what_is_there(files: Sequence[str], seen: Sequence[str]) -> str:
@@ -220,7 +251,7 @@ def _by_glob(filesystem: fs.FileSystem, path: str, location: str, where: str) ->
     paths = sorted(file for file in found if not _hidden(file[len(base) :]))
     if not paths:
         raise UserError(f"{where}: no file matches {location}")
-    return Location(filesystem=filesystem, base=base, paths=tuple(paths))
+    return _without_links(Location(filesystem=filesystem, base=base, paths=tuple(paths)), where)
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tabstep.system.cache import publish
 from tabstep.tables.columns import ValueKind
+from tabstep.tables.contents import Contents
 from tabstep.tables.csv import CsvTable
 from tabstep.tables.lakes import LakeTable, lake_of
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, is_csv
@@ -39,7 +40,7 @@ def open_rows(location: str, *, where: str, kinds: Kinds | None = None) -> Rows:
 def as_parquet(location: str, *, where: str, cache_dir: Path, kinds: Kinds | None = None) -> str:
     """Return the location of parquet with the rows of a table: what is none is converted, where that is not done yet.
 
-    It is done again when a CSV file has changed in size or time, and for a new version of a table that has versions.
+    It is done again for CSV files of other bytes, and for a new version of a table that has versions.
 
     Raises:
         UserError: the table cannot be read, or ``cache_dir`` cannot be written.
@@ -52,8 +53,9 @@ def as_parquet(location: str, *, where: str, cache_dir: Path, kinds: Kinds | Non
     if not is_csv(location, where=where):
         return location
     found = find_files(location, where=where, suffixes=CSV_SUFFIXES)
-    infos = found.filesystem.get_file_info(list(found.paths))
-    facts = [[(info.path, info.size, info.mtime_ns) for info in infos], sorted((kinds or {}).items())]
+    states = {path: found.state(path) for path in found.paths}
+    contents = Contents(found, states, where=where, memory=cache_dir)
+    facts = [[*map(found.name, found.paths)], contents.digests, sorted((kinds or {}).items())]
     name = Path(found.paths[0]).name.partition(".")[0]
     return _converted(cache_dir, facts, name, lambda: CsvTable(location, where=where, kinds=kinds))
 

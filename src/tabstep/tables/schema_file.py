@@ -63,29 +63,32 @@ def proposed(schema: Schema, rows: Sequence[Row], facts: Mapping[str, ColumnFact
 
     Roles that were declared stay, as does the label.
     """
-    parse: dict[str, str] = {}
     found_id = schema.id
     result = []
     for row in rows:
-        found = facts.get(row.column)
-        row = replace(row, facts=found)
-        if found is not None and row.role == "categorical" and row.why.startswith("type "):
-            if found.form is not None:
-                parse[row.column] = found.form
-                row = replace(row, role="numeric", why=f"text of the format {found.form}: schema.parse reads it")
-            elif found.unique and found_id is None:
-                found_id = row.column
-                row = replace(row, role="id", why="every value differs")
-            elif found.unique:
-                row = replace(row, role="left out", why="every value differs, and there is an id")
+        known = facts.get(row.column)
+        row = replace(row, facts=known)
+        if known is not None and row.role == "categorical" and row.why.startswith("type "):
+            row = _by_values(row, known, has_id=found_id is not None)
+        found_id = row.column if row.role == "id" else found_id
         result.append(row)
     role = {row.column: row.role for row in result}
     numeric = (*schema.numeric, *(name for name in schema.categorical if role[name] == "numeric"))
     categorical = tuple(name for name in schema.categorical if role[name] == "categorical")
-    changed = replace(
-        schema, id=found_id, numeric=numeric, categorical=categorical, parse=(*schema.parse, *parse.items())
-    )
-    return changed, result
+    forms = ((name, facts[name].form) for name in numeric[len(schema.numeric) :])
+    parse = (*schema.parse, *((name, form) for name, form in forms if form is not None))
+    return replace(schema, id=found_id, numeric=numeric, categorical=categorical, parse=parse), result
+
+
+def _by_values(row: Row, facts: ColumnFacts, *, has_id: bool) -> Row:
+    """Return a row with the role that the values of an inferred category ask for."""
+    if facts.form is not None:
+        return replace(row, role="numeric", why=f"text of the format {facts.form}: schema.parse reads it")
+    if not facts.unique:
+        return row
+    if has_id:
+        return replace(row, role="left out", why="every value differs, and there is an id")
+    return replace(row, role="id", why="every value differs")
 
 
 def schema_yaml(schema: Schema, rows: Sequence[Row], *, task: Task | None, classes: list[str | int] | None) -> str:

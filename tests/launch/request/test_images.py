@@ -112,7 +112,7 @@ def test_the_newest_torch_is_not_everywhere(region: str) -> None:
 
 def test_the_serving_image_is_patched_and_aws_own() -> None:
     for kind in ("cpu", "gpu"):
-        uri = serving_uri(kind, "eu-west-1")  # type: ignore[arg-type]
+        uri = serving_uri(kind, "eu-west-1")
         assert uri.startswith("763104351884.dkr.ecr.eu-west-1.amazonaws.com/autogluon:")
         date = end_of_patch(uri, None)
         assert date is not None

@@ -1,4 +1,4 @@
-"""examples/: a package of one's own trains, is saved with its code, and is loaded again."""
+"""A package of one's own trains, is saved with its code, and is loaded again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 import tabstep
 from tabstep.registry import MODELS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "examples" / "own_model"
 
 
