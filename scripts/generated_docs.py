@@ -169,7 +169,7 @@ def _name(name: str, home: str, *, level: str = "##") -> str:
 
 
 class Constants(ast.NodeTransformer):
-    """The syntax tree of a module with the values of its numbers in the place of their names, where they are defaults."""
+    """The syntax tree of a module; where a default is the name of a number, the number stands there."""
 
     def __init__(self, file: Path) -> None:
         tree = ast.parse(file.read_text(encoding="utf-8"))

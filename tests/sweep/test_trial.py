@@ -15,7 +15,8 @@ from tests.sweep.test_ledger import HEADER
 
 from tabstep.errors import UserError
 from tabstep.sweep.ledger import POINTER, PROGRESS, Ledger, Trial, create_sweep
-from tabstep.sweep.trial import PruningRule, TrialLink, attach, best_so_far, trial_state
+from tabstep.sweep.pruning import PruningRule, best_so_far
+from tabstep.sweep.trial import TrialLink, attach, trial_state
 from tabstep.training.stopping import Row, StopRule
 
 
