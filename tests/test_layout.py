@@ -37,7 +37,6 @@ JOURNEYS = {
     "serving/test_sagemaker": "an artifact behind the SDK's own server and model",
     "sweep/test_kills": "sweeps that are killed anywhere",
     "sweep/test_other_launchers": "launchers that others made for Hydra",
-    "sweep/test_pruning": "trials that are stopped, with real runs",
     "sweep/test_ranks_in_trials": "several processes in each trial",
     "test_bad_input": "hostile tables, full disks and signals, through the commands alone",
 }
