@@ -97,6 +97,13 @@ def test_neither_noise_nor_what_single_columns_say_makes_a_pair() -> None:
     assert sampled(codes, additive).fit([23] * 3) == ()
 
 
+@pytest.mark.parametrize(("rows", "size", "found"), [(8_000, 3, 0), (8_000, 6, 1), (200_000, 15, 0), (100_000, 15, 1)])
+def test_pairs_of_many_rows_each_are_left_to_the_network(rows: int, size: int, found: int) -> None:
+    """They are 889, 222, 889 and 444 rows: the judge counts those of train, of which it looks at 100,000."""
+    codes, targets = pairs(rows, size)
+    assert len(sampled(codes, targets).fit([size + 3] * 2)) == found
+
+
 def test_triples_where_they_pay() -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(3, 9, (12_000, 4))

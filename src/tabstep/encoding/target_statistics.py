@@ -1,8 +1,9 @@
 """What the target was where train had the same category, or the same two or three of them: rates and counts as numbers.
 
-An embedding learns a category of many rows by itself. Of combinations it learns only what the layers above can form,
-and a category of few rows gets a vector of noise; a smoothed rate says both at once. Rows of train get the rates of the
-other folds, since a rate that holds the row's own label tells it; all other rows get those of the whole of train.
+An embedding learns a category of many rows by itself, and so do the layers above with a combination of many rows: on
+adult, whose combinations share 700 rows and more, rates cost twice the time and 0.001 of AUROC. Of rarer combinations
+they form few, and a category of few rows gets a vector of noise; a smoothed rate says both at once. Rows of train get
+the rates of the other folds, since a rate that holds the row's own label tells it; all other rows get those of train.
 
 Measured on nine categorical columns of up to 7,500 values (33,000 rows, test AUROC): 0.859 from embeddings alone, 0.866
 with rates of single columns, 0.906 with those of pairs.
@@ -37,6 +38,7 @@ _SIGNIFICANT: Final = 2.0  # standard errors
 _LEAST_GAIN: Final = 0.0003  # of the squared error that is left
 _STEP: Final = 0.5  # of a combination's rates: the next one need not say all that it says once more
 _LARGE: Final = 100  # codes of a column that is worth a rate of its own
+_DENSE: Final = 500  # rows of a combination from which a network learns by itself
 _LIMIT: Final = 6.0
 
 
@@ -135,7 +137,7 @@ class CodeSample:
         codes = values[: self._num_columns].T.astype(np.int64)
         targets, folds = values[self._num_columns : -1].T, values[-1].astype(np.int64)
         step = -(-len(codes) // _JUDGED_ROWS)
-        judge = _Judge(codes[::step], targets[::step], folds[::step], cardinalities)
+        judge = _Judge(codes[::step], targets[::step], folds[::step], cardinalities, stands_for=step)
         chosen = judge.chosen(_MAX_INPUTS // (targets.shape[1] + 1))
         entries = _ALL_ENTRIES // max(1, len(chosen) * (targets.shape[1] + 2))
         return tuple(
@@ -229,14 +231,24 @@ class _Judge:
     """Says which columns and combinations of columns have rates that add something in folds they have not seen.
 
     A combination must add to what its columns say by themselves and to what better combinations say, a triple to what
-    pairs say: each is judged by the squared error that its rates take off what the others have left.
+    pairs say: each is judged by the squared error that its rates take off what the others have left. One whose rows
+    are many is left out at the end: the layers above form it themselves. A row here stands for ``stands_for`` of train.
     """
 
-    def __init__(self, codes: np.ndarray, targets: np.ndarray, folds: np.ndarray, cardinalities: Sequence[int]) -> None:
+    def __init__(
+        self,
+        codes: np.ndarray,
+        targets: np.ndarray,
+        folds: np.ndarray,
+        cardinalities: Sequence[int],
+        *,
+        stands_for: int = 1,
+    ) -> None:
         self._codes = codes
         self._folds = folds
         self._cardinalities = cardinalities
         self._targets = centred(targets)
+        self._stands_for = stands_for
 
     def chosen(self, limit: int) -> list[tuple[tuple[int, ...], float]]:
         """Return up to ``limit`` combinations with their gains: single columns, then pairs, then triples."""
@@ -250,7 +262,14 @@ class _Judge:
         pairs, left = self._best(list(combinations(columns, 2)), left)
         paired = sorted({column for pair, _ in pairs for column in pair})
         triples, _ = self._best(list(combinations(paired, 3))[:_JUDGED_TRIPLES], left)
-        return (singles + pairs + triples)[:limit]
+        sparse = [found for found in pairs + triples if self._rows_in_common(found[0]) < _DENSE]
+        return (singles + sparse)[:limit]
+
+    def _rows_in_common(self, columns: tuple[int, ...]) -> float:
+        """Return how many rows of train share a row's combination of codes, in the mean over rows."""
+        sizes = [self._cardinalities[column] for column in columns]
+        _, counts = np.unique(combined(self._codes, columns, sizes), return_counts=True)
+        return float(np.square(counts * self._stands_for).sum() / (len(self._codes) * self._stands_for))
 
     def _best(
         self, candidates: Sequence[tuple[int, ...]], left: np.ndarray
