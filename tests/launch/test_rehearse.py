@@ -26,7 +26,7 @@ from tabstep.tables.builtin import write_builtin_table
 pytest.importorskip("sagemaker")
 pytest.importorskip("sagemaker_training")
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["data.builtin_rows=2000", "trainer.max_epochs=3", "trainer=cpu", "data.batch_size=128", "tags=[a, 'b c']"]
 FEW_SAVES = ["callbacks.checkpoint.every_n_steps=3"]
 
