@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from tabstep.config.overrides import config_dir
 from tabstep.errors import UserError
-from tabstep.launch.source.file_secrets import found_secrets
 from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
+from tabstep.launch.source.secrets import found_secrets
 from tabstep.system import git
 
 MAX_BYTES: Final = 10 * 2**20
@@ -100,7 +101,7 @@ def build_bundle(
     _check(contents, entry_point, directory)
     given = contents.pop(REQUIREMENTS, b"").decode("utf-8", "replace")
     if installs:
-        contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
+        contents[REQUIREMENTS] = job_requirements(given, packages).encode()
     contents |= extra_files or {}
     _check_size(contents, max_bytes)
     _check_secrets(contents)
@@ -168,7 +169,7 @@ def _is_never(path: PurePosixPath) -> bool:
 
 def _complete(contents: dict[str, bytes], entry_point: str) -> None:
     """Add the package, its conf/ and train.py where the directory has none of its own."""
-    package, conf = Path(__file__).resolve().parents[2], _conf()
+    package, conf = Path(__file__).resolve().parents[2], config_dir()
     if f"{_PACKAGE}/__init__.py" not in contents:
         for path in sorted(package.rglob("*")):
             name = path.relative_to(package)
@@ -181,10 +182,6 @@ def _complete(contents: dict[str, bytes], entry_point: str) -> None:
         contents |= {f"conf/{path.relative_to(conf).as_posix()}": path.read_bytes() for path in files}
     if entry_point == "train.py":
         contents.setdefault(entry_point, Path(__file__).with_name(ENTRY_POINT).read_bytes())
-
-
-def _conf() -> Path:
-    return (checkout() or Path(__file__).resolve().parents[2]) / "conf"
 
 
 def _check(contents: Mapping[str, bytes], entry_point: str, root: Path | None) -> None:
