@@ -19,7 +19,7 @@ from tabstep.container.statistics import FILE
 from tabstep.errors import nearest, raise_problems
 from tabstep.launch.job import prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
-from tabstep.launch.pipeline.variables import default_of, is_variable, joined
+from tabstep.launch.pipeline.variables import is_variable, joined
 from tabstep.launch.request import sdk, validate
 from tabstep.launch.request.check import ANY_ROLE, checked_request
 from tabstep.launch.request.images import region_of
@@ -182,7 +182,7 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     problems += [f"input_path: {name!r} is no split: {nearest(name, SPLITS)}" for name in named if name not in SPLITS]
     raise_problems(problems)
     for name, value in late.items():
-        default = default_of(value)
+        default = getattr(value, "default_value", None)  # which only a parameter has
         other = None if name.startswith(_VALUE) else f"{_UNKNOWN}/{name.replace('.', '/')}"
         values[name] = _STAND_INS.get(name, other) if default is None else default
     return values, late

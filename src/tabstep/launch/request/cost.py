@@ -70,7 +70,7 @@ def ceiling(spec: JobSpec, prices: Prices) -> Cost:
     """
     seconds = spec.max_run + (spec.keep_alive or 0)
     alternatives = instances(spec.request) or [[(spec.instance_type, spec.instance_count)]]
-    costs = [_together([(kind, count * seconds) for kind, count in each], spec.region, prices) for each in alternatives]
+    costs = [_together([(kind, n * seconds) for kind, n in group], spec.region, prices) for group in alternatives]
     return max(costs, key=lambda cost: math.inf if cost.usd is None else cost.usd)
 
 
@@ -80,7 +80,7 @@ def billed(description: Mapping[str, Any], region: str, prices: Prices) -> Cost:
     kept = description.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
     seconds = description.get("BillableTimeInSeconds", 0) + kept
     groups = resources.get("InstanceGroups") or [resources]
-    return _together([(each["InstanceType"], each["InstanceCount"] * seconds) for each in groups], region, prices)
+    return _together([(group["InstanceType"], group["InstanceCount"] * seconds) for group in groups], region, prices)
 
 
 def spot_saving(description: Mapping[str, Any]) -> float | None:

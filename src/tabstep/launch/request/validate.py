@@ -28,11 +28,10 @@ _DEFAULT_VOLUME = 30
 
 def problems(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings) -> list[str]:
     """Return one line for each fault of a job; what the service's model limits is not here but in ``limits``."""
-    found: list[str] = []
-    found += overlay_problems(spec.request)
+    lines = overlay_problems(spec.request)
     for check in (_identity, place_problems, _times, _network, _source, _secrets):
-        found += check(spec)
-    return [*found, *_image(spec, launch), *_instances(spec, trainer)]
+        lines += check(spec)
+    return [*lines, *_image(spec, launch), *_instances(spec, trainer)]
 
 
 def is_role(arn: str) -> bool:

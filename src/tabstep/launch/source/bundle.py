@@ -96,7 +96,7 @@ def build_bundle(
     """
     directory = checkout() if root is None else root
     contents = _read(directory, entry_point) if directory is not None else {}
-    found = set(contents) if installs else set(contents) - {REQUIREMENTS}
+    given_names = set(contents) if installs else set(contents) - {REQUIREMENTS}
     _complete(contents, entry_point)
     _check(contents, entry_point, directory)
     given = contents.pop(REQUIREMENTS, b"").decode("utf-8", "replace")
@@ -105,11 +105,11 @@ def build_bundle(
     contents |= extra_files or {}
     _check_size(contents, max_bytes)
     _check_secrets(contents)
-    state = git.state(directory, sorted(found)) if directory is not None else git.State()
+    state = git.state(directory, sorted(given_names)) if directory is not None else git.State()
     deleted = [name for name in state.deleted if directory is not None and _is_wanted(directory, name, entry_point)]
     changes = {name: contents[name] for name in state.changed} | {f"{name} (deleted)": b"" for name in deleted}
     return Bundle(
-        data=_compressed(_packed(contents)),
+        data=gzip.compress(_packed(contents), compresslevel=9, mtime=0),
         files={name: len(contents[name]) for name in sorted(contents)},
         digest=_digest(contents),
         commit=state.commit,
@@ -156,11 +156,11 @@ def _content(root: Path, name: str) -> bytes:
 
 
 def _walk(root: Path) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for directory, below, files in os.walk(root):
         below[:] = [name for name in below if not _is_never(PurePosixPath(name))]
-        found += [(Path(directory) / name).relative_to(root).as_posix() for name in files]
-    return found
+        names += [(Path(directory) / name).relative_to(root).as_posix() for name in files]
+    return names
 
 
 def _is_never(path: PurePosixPath) -> bool:
@@ -230,10 +230,6 @@ def _packed(contents: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode = len(contents[name]), 0o644
             tar.addfile(entry, io.BytesIO(contents[name]))
     return buffer.getvalue()
-
-
-def _compressed(data: bytes) -> bytes:
-    return gzip.compress(data, compresslevel=9, mtime=0)
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:

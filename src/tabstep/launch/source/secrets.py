@@ -37,8 +37,8 @@ def found_secrets(name: str, content: bytes) -> Iterator[str]:
         yield f"{name} looks like a file of secrets"
         return
     keyed = any(path.match(pattern) for pattern in _KEYED)
-    if found := _secret_in(content) or (_named_secret(content) if keyed else None):
-        yield f"{name}:{found[1]} looks like {found[0]}"
+    if secret := _secret_in(content) or (_named_secret(content) if keyed else None):
+        yield f"{name}:{secret[1]} looks like {secret[0]}"
 
 
 def looks_secret(name: str, text: str) -> str | None:

@@ -73,8 +73,6 @@ def prepare_tuning(
     """
     settings, shared = handover.settings(), handover.shared()
     remote = settings.remote
-    if max_parallel < 1:
-        raise UserError(f"hydra.launcher.max_parallel: expected a whole number >= 1, got {max_parallel}")
     when = now or datetime.datetime.now(datetime.UTC)
     name = remote.job_name or tuner_name(f"{remote.prefix}-{settings.model.name}", when)
     packages = [package for sample in handover.samples for package in job_packages(sample)]
