@@ -34,7 +34,7 @@ COPIED = ("train.py", "conf", "examples", "src", "policies", "scripts", "pyproje
 BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 REASONS = {
     ".ci/run runs it": 1,
-    "needs AWS": 12,
+    "needs AWS": 12,  # of which tests/launch and tests/serving send the requests to servers of their own
     "needs GPUs": 1,
     "needs a cluster": 1,
     "needs a package index": 1,

@@ -91,7 +91,7 @@ def _schema(options: Namespace) -> None:
 
     from rich.console import Console
 
-    from tabstep.entry import config_dir
+    from tabstep.config.overrides import config_dir
     from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 
@@ -274,7 +274,7 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _completion(options: Namespace) -> None:
     from tabstep.config.completion import completion_script
-    from tabstep.entry import config_dir
+    from tabstep.config.overrides import config_dir
 
     flags = {}
     for name, command in COMMANDS.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabstep.config.local_tables import missing_tables
-from tabstep.config.overrides import Command, check_overrides
+from tabstep.config.overrides import PRIMARY, Command, check_overrides, config_dir
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.container import container
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from tabstep.config.settings import Settings
 
-PRIMARY = "train"
 _AT_START = usage()
 
 
@@ -70,13 +69,6 @@ def _conf_dirs(command: Command) -> list[Path]:
             command.flags[flag] = str(Path(name).resolve())
     named = [command.flags.get("--config-path") or config_dir(), command.flags.get("--config-dir")]
     return [Path(directory) for directory in named if directory is not None]
-
-
-def config_dir() -> Path:
-    """Return conf/ of the checkout that this file lies in, else the copy inside the installed package."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent.parent / "conf"
-    return checkout if (checkout / f"{PRIMARY}.yaml").is_file() else package / "conf"
 
 
 def check_command(command: Command, conf_dirs: Sequence[Path]) -> None:

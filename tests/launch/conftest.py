@@ -127,6 +127,9 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
+    if find_spec("boto3") is not None:
+        # The session that the SDK falls back to: a process reads the machine's configuration once, and a test is one.
+        monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     monkeypatch.chdir(tmp_path)
 
     def refuse(*arguments: Any) -> None:

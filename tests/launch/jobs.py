@@ -14,7 +14,6 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.entry import config_dir
 from tabstep.launch.request.job_spec import JobSpec, Payload, job_spec
-from tabstep.launch.request.validate import distributed
 from tabstep.launch.source.bundle import Bundle
 from tabstep.log_lines import METRIC_REGEXES, epoch_line
 
@@ -63,14 +62,7 @@ def remote_of(settings: Settings) -> RemoteSettings:
 
 def spec_of(settings: Settings, payload: Payload = PAYLOAD) -> JobSpec:
     remote = remote_of(settings)
-    return job_spec(
-        remote,
-        payload,
-        model=settings.model.name,
-        distributed=distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
-        region=remote.region or "",
-        now=NOW,
-    )
+    return job_spec(settings, remote, payload, remote.region or "", NOW)
 
 
 def archive(files: dict[str, bytes]) -> bytes:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from tabstep.tables import builtin
 from tabstep.tables.builtin import ID, LABEL, generate, write_builtin_table
 from tabstep.tables.columns import meaning, to_float64
 
@@ -102,3 +106,21 @@ def test_a_table_that_was_damaged_is_made_again(tmp_path: Path, name: str, conte
     (tmp_path / name).write_bytes(content)
     assert write_builtin_table(tmp_path, rows=200) == first
     assert (tmp_path / name).read_bytes() == before
+
+
+def test_of_several_that_begin_together_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the others would replace what the first one reads already."""
+    made, together = [], Barrier(4)
+
+    def generated(rows: int, seed: int) -> Any:
+        made.append(rows)
+        return generate(rows, seed)
+
+    def begin(_: int) -> str:
+        together.wait()
+        return write_builtin_table(tmp_path, rows=500).path
+
+    monkeypatch.setattr(builtin, "generate", generated)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(begin, range(4))) == {str(tmp_path)}
+    assert made == [500]

@@ -16,6 +16,8 @@ from tabstep.errors import ProblemsError, UserError, nearest
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+PRIMARY = "train"
+"""The configuration of a run, in conf/."""
 # Flags of hydra.main: those that take the next argument as their value, and the others. A test compares them with
 # Hydra's own parser.
 VALUE_FLAGS = {
@@ -128,6 +130,13 @@ def check_overrides(
         problems += found
         sound += [] if found else _first_of_sweep(text)
     return problems, sound
+
+
+def config_dir() -> Path:
+    """Return conf/ of the checkout that this file lies in, else the copy inside the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent.parent / "conf"
+    return checkout if (checkout / f"{PRIMARY}.yaml").is_file() else package / "conf"
 
 
 def group_options(conf_dirs: Sequence[Path]) -> dict[str, list[str]]:

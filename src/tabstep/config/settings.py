@@ -388,3 +388,9 @@ class Settings:
         str | None, Doc("what thresholds are chosen for on val: f1, precision>=0.9, cost={fp: 1, fn: 20}; null is 0.5")
     ] = None
     tags: list[str] = field(default_factory=list)
+
+    @property
+    def remote(self) -> RemoteSettings:
+        """What a run that is launched elsewhere says of its job."""
+        assert isinstance(self.launch, RemoteSettings)
+        return self.launch

@@ -106,8 +106,8 @@ class Container:
         channels = self.channels
         if channels:
             _check_channels(channels)
-            found = {split: quoted(str(channels[split])) if split in channels else "null" for split in SPLITS}
-            texts += ["data.path=null", *(f"data.{split}={text}" for split, text in found.items())]
+            values = {split: quoted(str(channels[split])) if split in channels else "null" for split in SPLITS}
+            texts += ["data.path=null", *(f"data.{split}={text}" for split, text in values.items())]
             texts.append(f"data.sharded={str(self._sharded()).lower()}")
         return texts
 
@@ -127,7 +127,7 @@ class Container:
         """
         several = len(self._config("resourceconfig.json").get("hosts", ())) > 1
         inputs = self._config("inputdataconfig.json").items()
-        names = [name for name, each in inputs if several and each.get("S3DistributionType") == "ShardedByS3Key"]
+        names = [name for name, channel in inputs if several and channel.get("S3DistributionType") == "ShardedByS3Key"]
         for name in names:
             if name != "train":
                 raise UserError(
@@ -139,14 +139,14 @@ class Container:
     def _config(self, name: str) -> dict[str, Any]:
         file = self.base / "input" / "config" / name
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:
             raise UserError(f"{file}: is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise UserError(f"{file}: expected an object, got {type(found).__name__}")
-        return found
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: expected an object, got {type(content).__name__}")
+        return content
 
 
 def current() -> Container | None:

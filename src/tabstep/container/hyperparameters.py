@@ -107,7 +107,7 @@ def _ordered(overrides: Sequence[str]) -> set[str]:
 
     A first-level key such as ``model`` is a choice of a group, which Hydra reads before every value below it.
     """
-    found: set[str] = set()
+    ordered: set[str] = set()
     parts = [(text, _key(text).split(".")) for text in overrides]
     for i, (text, key) in enumerate(parts):
         for other, other_key in parts[:i]:
@@ -115,8 +115,8 @@ def _ordered(overrides: Sequence[str]) -> set[str]:
             same = long[: len(short)] == short
             groups = len(short) == 1 < len(long) and all(map(_READABLE.fullmatch, (text, other)))
             if same and not groups:
-                found |= {text, other}
-    return found
+                ordered |= {text, other}
+    return ordered
 
 
 def _key(text: str) -> str:
@@ -175,7 +175,7 @@ def _packed(packed: str | None, directory: Path | None) -> list[str]:
 
 def _texts(content: bytes) -> list[str]:
     read = json.loads(content)
-    if not isinstance(read, list) or not all(isinstance(each, str) for each in read):
+    if not isinstance(read, list) or not all(isinstance(text, str) for text in read):
         raise ValueError("not a list of texts")
     return read
 

@@ -30,8 +30,8 @@ def statistics(report: Mapping[str, Any], task: str) -> dict[str, Any]:
     """
     kind = "binary_classification_metrics" if task == "binary" else "multiclass_classification_metrics"
     for split in ("test", "val"):
-        found = {shown: report.get(f"{split}_{name}") for name, shown in _NAMES.items()}
-        known = {name: value for name, value in found.items() if value is not None}
+        scores = {shown: report.get(f"{split}_{name}") for name, shown in _NAMES.items()}
+        known = {name: value for name, value in scores.items() if value is not None}
         if known:
             return {kind: {name: {"value": value, "standard_deviation": "NaN"} for name, value in known.items()}}
     return {kind: {}}

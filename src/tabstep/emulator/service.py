@@ -78,7 +78,7 @@ def _code_uri(request: Mapping[str, Any]) -> str | None:
 def _source_of(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return what a request says of the objects of a channel; nothing where it has no such channel."""
     channels = request.get("InputDataConfig", ())
-    return next((each["DataSource"]["S3DataSource"] for each in channels if each["ChannelName"] == name), {})
+    return next((one["DataSource"]["S3DataSource"] for one in channels if one["ChannelName"] == name), {})
 
 
 def _hosts(request: Mapping[str, Any], directory: Path, gpus: int) -> list[Host]:

@@ -6,10 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.errors import UserError
+from tabstep.launch.follow.job import follow
+from tabstep.launch.follow.tuner import follow_tuner
+from tabstep.launch.follow.watch import attach
 from tabstep.launch.job import prepare
+from tabstep.launch.rehearse import rehearse
 from tabstep.launch.request import sdk
+from tabstep.launch.submit import submit
 from tabstep.system.exits import say
 
 
@@ -23,11 +28,10 @@ def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Pat
     Raises:
         UserError: the job cannot be sent as it is: every problem, one line each; or it has failed.
     """
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
+    remote = settings.remote
     sdk.require()
     if remote.attach is not None and remote.name == "sagemaker":
-        return _attach(settings, tuner=remote.tuner)
+        return attach(settings, follow_tuner if remote.tuner else follow)
     if remote.tuner:
         raise UserError("launch.tuner: is for a sweep: add -m and ranges, as hparams_search=optuna has them")
     job = prepare(settings, overrides, conf_dirs=conf_dirs)
@@ -35,13 +39,7 @@ def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Pat
     if remote.name == "dry_run":
         print(json.dumps(job.request, indent=2, ensure_ascii=False))
         return None
-    if remote.name == "rehearsal":
-        from tabstep.launch.rehearse import rehearse
-
-        return rehearse(settings, job)
-    from tabstep.launch.submit import submit
-
-    return submit(settings, job)
+    return rehearse(settings, job) if remote.name == "rehearsal" else submit(settings, job)
 
 
 def tell(warnings: Sequence[str], ceiling: str, listing: str | None) -> None:
@@ -51,11 +49,3 @@ def tell(warnings: Sequence[str], ceiling: str, listing: str | None) -> None:
     say(f"at most {ceiling}")
     if listing is not None:
         say(listing)
-
-
-def _attach(settings: Settings, *, tuner: bool) -> float | None:
-    from tabstep.launch.follow.job import follow
-    from tabstep.launch.follow.tuner import follow_tuner
-    from tabstep.launch.follow.watch import attach
-
-    return attach(settings, follow_tuner if tuner else follow)

@@ -63,8 +63,7 @@ def prepare(
     Raises:
         ProblemsError: everything that is wrong with it, one line each.
     """
-    assert isinstance(settings.launch, RemoteSettings)
-    remote = _rehearsed(settings.launch) if settings.launch.name == "rehearsal" else settings.launch
+    remote = _rehearsed(settings.remote) if settings.remote.name == "rehearsal" else settings.remote
     today = datetime.datetime.now(datetime.UTC)  # `now` may be long ago, and an image is out of date today
     wrong = list(problems)
     plan, bundle, prices = _NO_DATA, _NO_BUNDLE, cost.NO_PRICES
@@ -84,31 +83,18 @@ def prepare(
         data_digest=plan.digest,
         tags=bundle.tags(),
     )
-    spec = completed_spec(settings, remote, payload, remote.region or sdk.configured_region() or "", now or today)
+    spec = job_spec(settings, remote, payload, remote.region or sdk.configured_region() or "", now or today)
     wrong += validate.problems(spec, remote, settings.trainer)
     wrong += column_problems(plan.locations, settings)
-    wrong += cost.over_budget(spec, remote.max_usd, prices)
+    ceiling = cost.ceiling(spec, prices)
+    wrong += cost.over_budget(spec, ceiling, {"launch.max_usd": remote.max_usd})
     return Job(
         spec=spec,
         request=checked_request(spec, wrong),
         bundle=bundle,
         plan=plan,
-        ceiling=cost.ceiling(spec, prices),
+        ceiling=ceiling,
         warnings=tuple(validate.warnings(spec, remote, settings.trainer, today.date())),
-    )
-
-
-def completed_spec(
-    settings: Settings, remote: RemoteSettings, payload: Payload, region: str, now: datetime.datetime
-) -> JobSpec:
-    """Return the spec of settings, with what follows from the other groups."""
-    return job_spec(
-        remote,
-        payload,
-        model=settings.model.name,
-        distributed=validate.distributed(remote.instance_type, remote.instance_count, settings.trainer.devices),
-        region=region,
-        now=now,
     )
 
 

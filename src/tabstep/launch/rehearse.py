@@ -9,22 +9,20 @@ from __future__ import annotations
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.console import Console
 
-from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.container.archives import objective, place_model, place_results
 from tabstep.emulator.local_s3 import Files
 from tabstep.emulator.outcome import Outcome
 from tabstep.emulator.service import INTERRUPTED, run_request
 from tabstep.errors import UserError
+from tabstep.launch.job import Job
 from tabstep.launch.request.instances import gpus
 from tabstep.launch.s3.download import fetch_channels
 from tabstep.log_lines import parse_line
-
-if TYPE_CHECKING:
-    from tabstep.launch.job import Job
 
 INSTALL: Final = 'pip install "tabstep[rehearsal]"'
 
@@ -36,8 +34,6 @@ def rehearse(settings: Settings, job: Job) -> float | None:
         UserError: the extra is missing, or the job failed: with the reason that the service would have given.
     """
     require_toolkit()
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
     output = Path(settings.paths.output_dir)
     directory = output.absolute() / "rehearsal"
     shutil.rmtree(directory, ignore_errors=True)
@@ -53,7 +49,7 @@ def rehearse(settings: Settings, job: Job) -> float | None:
         directory,
         gpus=gpus(job.spec.instance_type) or 1,
         changes=_changes(settings),
-        interrupt_after=remote.interrupt_after,
+        interrupt_after=settings.remote.interrupt_after,
         show=_echo,
     )
     _show(outcome, directory)

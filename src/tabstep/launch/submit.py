@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.config.settings import Settings
+from tabstep.launch.follow.job import follow, hints
+from tabstep.launch.job import Job
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.s3.aws_errors import refusals
@@ -12,9 +14,6 @@ from tabstep.launch.s3.channels import check_channels
 from tabstep.launch.s3.transfer import put_bytes
 from tabstep.launch.s3.upload import upload
 from tabstep.system.exits import say
-
-if TYPE_CHECKING:
-    from tabstep.launch.job import Job
 
 
 def submit(settings: Settings, job: Job) -> float | None:
@@ -28,15 +27,12 @@ def submit(settings: Settings, job: Job) -> float | None:
         RetryError: AWS is out of reach.
         StoppedError: Ctrl-C while following; the job runs on.
     """
-    from tabstep.launch.follow.job import follow, hints
-
-    launch, spec = settings.launch, job.spec
-    assert isinstance(launch, RemoteSettings)
+    spec = job.spec
     session = sdk.boto_session(spec.region)
     check_sources(settings, job, session)
     send(job, session)
     say(f"job: {spec.job_name} was started")
-    if not launch.wait:
+    if not settings.remote.wait:
         say(hints(spec.job_name, spec.region, spec.output_path))
         return None
     return follow(spec.job_name, session, settings)

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,18 @@ def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
         with writing(f"{key}: cannot be written"):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def in_turn(directory: Path) -> Iterator[None]:
+    """Hold ``directory`` as soon as no other process does; at once where the file system has no locks."""
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

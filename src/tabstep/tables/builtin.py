@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from tabstep.schema import SPLITS
 from tabstep.system.atomic_write import file_digest, publishing, write_durably
+from tabstep.system.locks import in_turn
 from tabstep.tables.ranking import auroc
 
 ID: Final = "row_id"
@@ -53,10 +54,20 @@ def write_builtin_table(directory: str | Path, *, rows: int = 40_000, seed: int 
     paths = {split: root / split / f"{split}.parquet" for split in SPLITS}
     truth_file = root / "truth.json"
     best = _known_best(truth_file, made_of, paths.values())
-    if best is not None:
-        return BuiltinTable(path=str(root), best_auroc=best)
+    if best is None:
+        root.mkdir(parents=True, exist_ok=True)
+        with in_turn(root):  # ranks begin together, and none may replace what another reads already
+            best = _known_best(truth_file, made_of, paths.values())
+            if best is None:
+                best = _write(truth_file, made_of, paths)
+    return BuiltinTable(path=str(root), best_auroc=best)
+
+
+def _write(truth_file: Path, made_of: Mapping[str, int], paths: Mapping[str, Path]) -> float:
+    """Write the files of a table and what is true of it; return the best AUROC on test."""
     truth_file.unlink(missing_ok=True)
-    table, probability = generate(rows, seed)
+    rows = made_of["rows"]
+    table, probability = generate(rows, made_of["seed"])
     best, start = 0.0, 0
     for split, path in paths.items():
         count = rows - start if split == "test" else round(rows * _SHARES[split])
@@ -70,7 +81,7 @@ def write_builtin_table(directory: str | Path, *, rows: int = 40_000, seed: int 
     digests = [file_digest(path) for path in paths.values()]
     truth = {"made_of": made_of, "files": digests, "best_auroc": best, "id": ID, "label": LABEL}
     write_durably(truth_file, (json.dumps(truth, indent=1) + "\n").encode())
-    return BuiltinTable(path=str(root), best_auroc=best)
+    return best
 
 
 def _known_best(truth_file: Path, made_of: Mapping[str, int], paths: Iterable[Path]) -> float | None:

@@ -11,7 +11,6 @@ from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
 from tabstep.launch import ModelHyperparameters
-from tabstep.schema import Schema
 
 FIELDS: dict[str, Any] = {
     "id_name": "customer_id",
@@ -24,9 +23,6 @@ FIELDS: dict[str, Any] = {
 
 def test_it_maps_onto_the_schema_and_the_settings() -> None:
     hyperparameters = ModelHyperparameters(**FIELDS, learning_rate=0.01, batch_size=64, epochs=10)
-    assert hyperparameters.schema == Schema(
-        id="customer_id", label=("target",), numeric=("feature1", "feature2"), categorical=("feature3",)
-    )
     settings = parse(composed(hyperparameters.to_overrides(), [config_dir()]))
     assert (settings.schema.id, settings.schema.label) == ("customer_id", "target")
     assert (settings.schema.numeric, settings.schema.categorical) == (["feature1", "feature2"], ["feature3"])

@@ -7,9 +7,14 @@ from tests.launch.jobs import settings_of, spec_of
 
 from tabstep.errors import UserError
 from tabstep.launch.request import cost
+from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.limits import instance_types
 
 PRICES = {"eu-west-1": {"ml.g5.12xlarge": 8.0}}
+
+
+def over_budget(spec: JobSpec, most: float | None, prices: cost.Prices) -> list[str]:
+    return list(cost.over_budget(spec, cost.ceiling(spec, prices), {"launch.max_usd": most}))
 
 
 def test_ceiling_is_hours_times_price() -> None:
@@ -29,12 +34,12 @@ def test_unknown_price_says_so() -> None:
 
 def test_refusal_above_the_budget() -> None:
     spec = spec_of(settings_of(max_run=7200))
-    assert cost.over_budget(spec, None, {}) == []
-    assert cost.over_budget(spec, 16, PRICES) == []
-    [refusal] = cost.over_budget(spec, 4, PRICES)
+    assert over_budget(spec, None, {}) == []
+    assert over_budget(spec, 16, PRICES) == []
+    [refusal] = over_budget(spec, 4, PRICES)
     assert refusal.startswith("launch.max_usd: the job could cost $16.00 (2 instance hours), more than $4: ")
     assert "set launch.max_run=1800," in refusal
-    [refusal] = cost.over_budget(spec, 4, {})
+    [refusal] = over_budget(spec, 4, {})
     assert refusal.startswith("launch.max_usd: 4 cannot be kept: 2.00 instance hours of ml.g5.12xlarge; its price in")
 
 
@@ -45,12 +50,12 @@ def test_the_warm_pool_is_part_of_the_ceiling() -> None:
     found = cost.ceiling(spec, prices)
     assert found.hours == pytest.approx(2 * 22200 / 3600)
     assert found.usd == pytest.approx(2 * 22200 / 3600 * 0.23)
-    [refusal] = cost.over_budget(spec, 0.05, prices)
+    [refusal] = over_budget(spec, 0.05, prices)
     assert (
         "the job could cost $2.84 (12.3333 instance hours, 12 of them in the warm pool of launch.keep_alive)" in refusal
     )
     assert "set launch.keep_alive=null," in refusal
-    [refusal] = cost.over_budget(spec, 2.8, prices)
+    [refusal] = over_budget(spec, 2.8, prices)
     seconds = int(refusal.partition("launch.max_run=")[2].partition(",")[0])
     assert 2 * (seconds + 21600) / 3600 * 0.23 == pytest.approx(2.8, abs=0.001)
 

@@ -65,6 +65,7 @@ BROKEN: list[tuple[tuple[Any, ...], Any, str]] = [
         "Fast",
         "launch.input_path[0].InputMode: 'Fast' is none of Pipe, File, FastFile",
     ),
+    (("Tags",), [{"Key": str(i), "Value": ""} for i in range(51)], "launch.tags: 51 entries, at most 50 are allowed"),
     (("Tags",), [{"Key": "a", "Value": "b;c"}], "launch.tags[0].Value: 'b;c' does not match the service's pattern"),
     (("Tags",), [{"Key": "a", "Value": LONG}], "launch.tags[0].Value: 3000 characters, at most 256 are allowed"),
     (("Nonsense",), 1, "Nonsense: the service knows no such field: "),

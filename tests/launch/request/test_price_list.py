@@ -8,7 +8,7 @@ import pytest
 
 from tabstep.errors import UserError
 from tabstep.launch.request import cost
-from tabstep.launch.request.price_list import main, price_file, training_prices
+from tabstep.launch.request.price_list import main, training_prices
 
 
 def product(sku: str, usage: str, region: str) -> dict[str, Any]:
@@ -66,14 +66,6 @@ def test_the_file_is_one_of_prices(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (found["us-east-1"]["ml.m5.xlarge"], found["us-east-1"]["ml.g5.12xlarge"]) == (0.25, 7.09)
 
 
-def test_of_several_the_later_price_and_the_earlier_date() -> None:
-    later = offer("2026-11-22T00:00:00Z")
-    later["terms"]["OnDemand"]["C"] = term("C", "0.4")
-    text = price_file({"b": later, "a": offer()})
-    assert "date: 2026-11-20\n" in text
-    assert "eu-central-1:\n  ml.m5.xlarge: 0.4\n" in text
-
-
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -90,6 +82,7 @@ def test_what_is_no_price_list_is_one_line(
     assert main([str(tmp_path / "index.json")]) == 2
     assert line in capsys.readouterr().err
     assert main([]) == 2
+    assert "name the offer file" in capsys.readouterr().err
 
 
 def test_an_offer_of_no_service() -> None:

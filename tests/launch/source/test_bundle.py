@@ -177,7 +177,6 @@ def test_what_would_change_the_job_is_refused(project: Path) -> None:
 def test_an_installed_package_sends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     here = contents(build_bundle())
     monkeypatch.setattr(bundle, "checkout", lambda: None)
-    monkeypatch.setattr(bundle, "_conf", lambda: ROOT / "conf")
     away = contents(build_bundle())
     assert away["train.py"] == (ROOT / "train.py").read_text()
     same = {name for name in here if not name.startswith("conf/local/")}

@@ -15,7 +15,7 @@ from tabstep.launch.source.requirements import OF_THE_IMAGE, PACKAGES, job_packa
 
 
 def test_the_job_gets_what_runs_here() -> None:
-    lines = job_requirements("", [], None).splitlines()
+    lines = job_requirements("", []).splitlines()
     assert lines[0].startswith("#")
     assert lines[1:] == [f"{name}=={metadata.version(name)}" for name in PACKAGES]
     assert not any(OF_THE_IMAGE.fullmatch(line.partition("==")[0]) for line in lines)
@@ -30,27 +30,23 @@ def test_every_dependency_of_the_package_is_there_or_in_the_image() -> None:
 @pytest.mark.parametrize("line", ["torch==2.12", "numpy", "  pyarrow>=20", "sagemaker", "nvidia-nccl-cu13", "Torch"])
 def test_the_image_is_not_changed(line: str) -> None:
     with pytest.raises(UserError, match="would change the image"):
-        job_requirements(f"xgboost\n{line}\n", [], None)
+        job_requirements(f"xgboost\n{line}\n", [])
 
 
 def test_the_lines_of_the_user_are_kept_and_win() -> None:
     lines = job_requirements(
-        "--index-url https://example.com/simple\nlightning==2.7.0\nmy_models\n\n", ["my-models"], None
+        "--index-url https://example.com/simple\nlightning==2.7.0\nmy_models\n\n", ["my-models"]
     ).splitlines()
     assert lines[:3] == ["--index-url https://example.com/simple", "lightning==2.7.0", "my_models"]
     assert not any(line.startswith(("lightning==2.6", "my-models")) for line in lines)
 
 
-def test_a_version_that_is_not_installed_comes_from_the_constraints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "constraints.txt").write_text("# x\nsome.thing==1.2.3+cpu ; python_version > '3'\n")
-    assert "some-thing==1.2.3" in job_requirements("", ["some-thing"], tmp_path)
+def test_a_version_that_is_not_known_is_not_guessed() -> None:
     with pytest.raises(UserError, match="nowhere: is not installed"):
-        job_requirements("", ["nowhere"], tmp_path)
+        job_requirements("", ["nowhere"])
 
 
-def test_options_bring_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_bring_their_packages() -> None:
     assert job_packages(parse(composed([], [config_dir()]))) == []
     assert job_packages(parse(composed(["logger=tensorboard"], [config_dir()]))) == ["tensorboard"]
     assert requirements.REQUIREMENTS == "requirements.txt"

@@ -17,7 +17,7 @@ from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
-from tabstep.launch import job
+from tabstep.launch import dispatch, job
 from tabstep.launch.follow import tuner as follow_tuner
 from tabstep.launch.request import sdk
 from tabstep.launch.source.bundle import Bundle, build_bundle
@@ -128,7 +128,7 @@ def tuner(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     monkeypatch.setattr(HyperParameterTuningJob, "__init__", began)
     monkeypatch.setattr(sdk, "boto_session", recorded)
-    for module, name in ((tuning, "follow_tuner"), (follow_tuner, "follow_tuner")):
+    for module, name in ((tuning, "follow_tuner"), (dispatch, "follow_tuner")):
         monkeypatch.setattr(module, name, partial(follow_tuner.follow_tuner, sleep=found.tick))
     monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr(sys, "argv", ["train.py"])
@@ -263,7 +263,7 @@ def test_budget_counts_all_jobs(tuner: Tuner, sweep: Sweep, capsys: pytest.Captu
         (("hydra/launcher=process",), "launch.tuner: the service starts the jobs: leave the launcher out, or set"),
         (
             ("hydra/launcher=sagemaker", "hydra.launcher.max_parallel=0"),
-            "hydra.launcher.max_parallel: expected a whole",
+            "hydra.launcher.max_parallel: 0, at least 1 are needed",
         ),
         (("hydra.sweeper.sampler=cmaes",), "hydra.sweeper.sampler: a tuner has no cmaes: set tpe, random or grid"),
         (("model.nope=1,2",), "model.nope: no such key"),

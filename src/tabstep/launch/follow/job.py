@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.errors import RetryError, UserError
 from tabstep.launch.follow.job_log import JobLog
 from tabstep.launch.follow.watch import (
@@ -41,8 +41,7 @@ def follow(
         RetryError: the service was at fault or is out of reach, or the credentials have expired while the job runs on.
         StoppedError: Ctrl-C; the job runs on.
     """
-    remote, region = settings.launch, session.region_name
-    assert isinstance(remote, RemoteSettings)
+    remote, region = settings.remote, session.region_name
     prices = cost.load_prices(remote.prices)  # a mistake in them is told now, and not after hours
     view = _JobView(name, session, show, sleep)
     description = until_ended(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.container.hyperparameters import PACKED_KEY, unpack
 from tabstep.errors import UserError
 from tabstep.launch.follow.watch import ENDED, Show, Sleep, attach_command, coming_back, fetch, print_line, until_ended
@@ -40,8 +40,7 @@ def follow_tuner(
         RetryError: the service is out of reach for minutes, or the credentials have expired; the jobs run on.
         StoppedError: Ctrl-C; the jobs run on.
     """
-    remote, region = settings.launch, session.region_name
-    assert isinstance(remote, RemoteSettings)
+    region = session.region_name
     view = _TunerView(name, session, show)
     description = until_ended(view.look, lambda: hints(name, region), seconds=_SECONDS, show=show, sleep=sleep)
     best, status = description.get("BestTrainingJob"), description["HyperParameterTuningJobStatus"]
@@ -55,7 +54,7 @@ def follow_tuner(
     show(f"best job:    {best['TrainingJobName']}, {metric['MetricName']} {metric['Value']:.7g}")
     show(f"its values:  {' '.join(f'{key}={text}' for key, text in values.items())}")
     show(f"again:       {again(values) if again else _command(description, values)}")
-    if not remote.download:
+    if not settings.remote.download:
         return float(metric["Value"])
     score = next(key for key, shown in METRIC_NAMES.items() if shown == metric["MetricName"])
     with coming_back(lambda: f"tuner {name} has ended\n  fetch it: {attach_command(name, region, _TUNER)}"):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tabstep.config.settings import RemoteSettings, Settings
+from tabstep.config.settings import Settings
 from tabstep.container.archives import objective
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.launch.request import sdk
@@ -32,8 +32,7 @@ def attach(settings: Settings, follow: Callable[[str, Any, Settings], float | No
     Args:
         follow: is given its name, a session of boto3 and the settings.
     """
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
+    remote = settings.remote
     assert remote.attach is not None
     region = remote.region or sdk.configured_region()
     if not region:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from tabstep.config.grammar import written
 from tabstep.errors import nearest, raise_problems
 from tabstep.launch.pipeline.variables import is_variable
-from tabstep.schema import Schema
 
 _LISTS: Final = ("full_field_list", "tab_field_list", "cat_field_list")
 
@@ -48,16 +47,6 @@ class ModelHyperparameters:
 
     def __post_init__(self) -> None:
         raise_problems(self._problems())
-
-    @property
-    def schema(self) -> Schema:
-        """The columns by their roles."""
-        return Schema(
-            id=self.id_name,
-            label=(self.label_name,),
-            numeric=tuple(self.tab_field_list),
-            categorical=tuple(self.cat_field_list),
-        )
 
     def to_overrides(self) -> list[str]:
         """Return what a command line would say of all but variables."""

@@ -8,25 +8,24 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from tabstep.config.compose import composed
 from tabstep.config.grammar import written
-from tabstep.config.overrides import check_overrides, group_options
+from tabstep.config.overrides import check_overrides, config_dir, group_options
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.container.statistics import FILE
 from tabstep.errors import nearest, raise_problems
-from tabstep.launch.job import completed_spec, prepare
+from tabstep.launch.job import prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
-from tabstep.launch.pipeline.variables import default_of, is_variable, joined
+from tabstep.launch.pipeline.variables import is_variable, joined
 from tabstep.launch.request import sdk, validate
 from tabstep.launch.request.check import ANY_ROLE, checked_request
 from tabstep.launch.request.images import region_of
-from tabstep.launch.request.job_spec import JobSpec, Payload, generated_root, split_uri
+from tabstep.launch.request.job_spec import JobSpec, Payload, generated_root, job_spec, split_uri
 from tabstep.launch.request.tuner_spec import TunerSpec
-from tabstep.launch.source.bundle import Bundle, checkout
+from tabstep.launch.source.bundle import Bundle
 from tabstep.schema import SPLITS
 
 # Long ago: no time may enter a step, or its cache never hits.
@@ -125,12 +124,10 @@ def check_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> None:
     region = known.get("region") or region_of(known["image_uri"] or "") or "us-east-1"
     known |= {"role": known.get("role") or ANY_ROLE, "region": region}
     settings = step_settings(overrides, known)
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
     channels: dict[str, str] = {name: uri for name in SPLITS if (uri := known.get(f"channels.{name}")) is not None}
     payload = Payload(bundle_digest="0" * 64, hyperparameters={}, channels=channels)
-    spec = completed_spec(settings, remote, payload, region, NO_TIME)
-    checked_request(spec, [*validate.problems(spec, remote, settings.trainer), *_slash_problems(known, late)])
+    spec = job_spec(settings, settings.remote, payload, region, NO_TIME)
+    checked_request(spec, [*validate.problems(spec, settings.remote, settings.trainer), *_slash_problems(known, late)])
 
 
 def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:
@@ -162,21 +159,15 @@ def step_settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Setting
     """
     values = {name.removeprefix(_VALUE): value for name, value in known.items() if name.startswith(_VALUE)}
     defaults = [f"{key}={written(value)}" for key, value in values.items() if value is not None]
-    groups = group_options([conf_dir()])
+    groups = group_options([config_dir()])
     unknown = [f"{key}=null" for key, value in values.items() if value is None and key not in groups]
-    problems, _ = check_overrides([*overrides, *defaults, *unknown], [conf_dir()])
+    problems, _ = check_overrides([*overrides, *defaults, *unknown], [config_dir()])
     raise_problems(problems)
-    config = composed(["launch=sagemaker", *overrides, *defaults], [conf_dir()])
+    config = composed(["launch=sagemaker", *overrides, *defaults], [config_dir()])
     config["launch"] |= {name: value for name, value in known.items() if "." not in name}
     config["data"] |= {split: known.get(f"channels.{split}") for split in SPLITS} | {"path": None}
     settings = parse(config)
-    assert isinstance(settings.launch, RemoteSettings)
-    return replace(settings, launch=_with_places(settings.launch, own_input="input_path" not in known))
-
-
-def conf_dir() -> Path:
-    """Return the options of the checkout, or of the installed package."""
-    return (checkout() or Path(__file__).resolve().parents[2]) / "conf"
+    return replace(settings, launch=_with_places(settings.remote, own_input="input_path" not in known))
 
 
 def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -191,7 +182,7 @@ def apart(launch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     problems += [f"input_path: {name!r} is no split: {nearest(name, SPLITS)}" for name in named if name not in SPLITS]
     raise_problems(problems)
     for name, value in late.items():
-        default = default_of(value)
+        default = getattr(value, "default_value", None)  # which only a parameter has
         other = None if name.startswith(_VALUE) else f"{_UNKNOWN}/{name.replace('.', '/')}"
         values[name] = _STAND_INS.get(name, other) if default is None else default
     return values, late

@@ -11,11 +11,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from tabstep.config.compose import composed, composed_sweeper
-from tabstep.config.overrides import check_overrides
+from tabstep.config.overrides import check_overrides, config_dir
 from tabstep.config.resolve import composition_problem
 from tabstep.config.settings import Settings
 from tabstep.errors import collecting, raise_problems
-from tabstep.launch.pipeline.step import NO_TIME, Step, apart, conf_dir, digest, prepare_step, step_settings
+from tabstep.launch.pipeline.step import NO_TIME, Step, apart, digest, prepare_step, step_settings
 from tabstep.launch.request.check import checked_tuner_request
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.sweep.best import SKIPPED_KEYS, differing
@@ -58,12 +58,12 @@ class Search:
         named = isinstance(self.ranges, str)
         option = f"hparams_search={self.ranges if named else DEFAULT}"
         texts = [] if named else list(self.ranges)
-        problems, _ = check_overrides([option, *overrides], [conf_dir()], multirun=True)
+        problems, _ = check_overrides([option, *overrides], [config_dir()], multirun=True)
         raise_problems(problems)
         with _composing():
-            raw = composed_sweeper([option, *overrides], [conf_dir()])
-            plain = composed(overrides, [conf_dir()])
-            searched = composed([option, *overrides], [conf_dir()]) if named else plain
+            raw = composed_sweeper([option, *overrides], [config_dir()])
+            plain = composed(overrides, [config_dir()])
+            searched = composed([option, *overrides], [config_dir()]) if named else plain
         raise_problems(f"hydra.sweeper.{key}: no such key" for key in self.sweeper if key not in raw)
         raw = {**raw, **self.sweeper}
         options = parse_options(raw, objective=str(plain["objective"]), seed=int(plain["seed"]))
@@ -118,10 +118,10 @@ def _checked(space: Space, shared: Sequence[str], known: Mapping[str, Any]) -> l
     """
     problems: list[str] = []
     for key, dimension in space.dimensions.items():
-        problems += check_overrides([f"{key}={text}" for text in ends(dimension)], [conf_dir()])[0]
+        problems += check_overrides([f"{key}={text}" for text in ends(dimension)], [config_dir()])[0]
     raise_problems(problems)
     samples: list[Settings] = []
-    for params in sample(space, [conf_dir()]):
+    for params in sample(space, [config_dir()]):
         with collecting(problems), _composing():
             samples.append(step_settings([*shared, *(f"{key}={text}" for key, text in params.items())], known))
     raise_problems(problems)

@@ -20,11 +20,6 @@ def is_variable(value: Any) -> bool:
     return bool(is_pipeline_variable(value))
 
 
-def default_of(value: Any) -> Any:
-    """Return a parameter's default value; None where there is none."""
-    return getattr(value, "default_value", None)
-
-
 def joined(base: Any, name: Any) -> Any:
     """Join an address and a name: now where both are known, else when the pipeline runs."""
     if isinstance(base, str) and isinstance(name, str):

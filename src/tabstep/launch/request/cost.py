@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,8 @@ Prices = Mapping[str, Mapping[str, float]]
 NO_PRICES: Prices = {}
 DATE: Final = "date"
 """Key of a file of prices that is no region: when they were taken."""
+
+_SIZE: Final = "launch.instance_type"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def ceiling(spec: JobSpec, prices: Prices) -> Cost:
     """
     seconds = spec.max_run + (spec.keep_alive or 0)
     alternatives = instances(spec.request) or [[(spec.instance_type, spec.instance_count)]]
-    costs = [_together([(kind, count * seconds) for kind, count in each], spec.region, prices) for each in alternatives]
+    costs = [_together([(kind, n * seconds) for kind, n in group], spec.region, prices) for group in alternatives]
     return max(costs, key=lambda cost: math.inf if cost.usd is None else cost.usd)
 
 
@@ -78,7 +80,7 @@ def billed(description: Mapping[str, Any], region: str, prices: Prices) -> Cost:
     kept = description.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
     seconds = description.get("BillableTimeInSeconds", 0) + kept
     groups = resources.get("InstanceGroups") or [resources]
-    return _together([(each["InstanceType"], each["InstanceCount"] * seconds) for each in groups], region, prices)
+    return _together([(group["InstanceType"], group["InstanceCount"] * seconds) for group in groups], region, prices)
 
 
 def spot_saving(description: Mapping[str, Any]) -> float | None:
@@ -93,21 +95,29 @@ def spot_saving(description: Mapping[str, Any]) -> float | None:
     return 1 - float(description.get("BillableTimeInSeconds", trained)) / float(trained)
 
 
-def over_budget(spec: JobSpec, max_usd: float | None, prices: Prices) -> list[str]:
-    """Return the refusal of a job that could cost more than ``max_usd``, or whose price is unknown; else nothing."""
-    cost = ceiling(spec, prices)
-    if max_usd is None or (cost.usd is not None and cost.usd <= max_usd):
-        return []
-    if cost.usd is None:
-        return [f"launch.max_usd: {max_usd:g} cannot be kept: {cost}"]
-    return [
-        f"launch.max_usd: the job could cost ${cost.usd:.2f} ({cost.hours:g} instance hours{_pool(spec)}), more than "
-        f"${max_usd:g}: set {affordable(spec, max_usd / cost.usd)}, a smaller launch.instance_type, or a higher "
-        "launch.max_usd"
-    ]
+def over_budget(
+    spec: JobSpec, cost: Cost, budgets: Mapping[str, float | None], *, jobs: str = "the job", size: str = _SIZE
+) -> Iterator[str]:
+    """Yield the refusal of each budget that could be exceeded, or cannot be kept since a price is unknown.
+
+    Args:
+        spec: of one job.
+        cost: the most that all can cost.
+        budgets: dollars by key; None is no limit.
+        jobs: what they are, in a sentence.
+        size: the key that makes it cheaper without making it shorter.
+    """
+    for key, most in budgets.items():
+        if most is not None and cost.usd is None:
+            yield f"{key}: {most:g} cannot be kept: {cost}"
+        elif most is not None and cost.usd is not None and cost.usd > most:
+            yield (
+                f"{key}: {jobs} could cost ${cost.usd:.2f} ({cost.hours:g} instance hours{_pool(spec)}), more than "
+                f"${most:g}: set {_affordable(spec, most / cost.usd)}, a smaller {size}, or a higher {key}"
+            )
 
 
-def affordable(spec: JobSpec, share: float) -> str:
+def _affordable(spec: JobSpec, share: float) -> str:
     """Return the override that brings a job down to a share of its ceiling."""
     kept = spec.keep_alive or 0
     seconds = int((spec.max_run + kept) * share) - kept

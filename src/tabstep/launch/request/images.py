@@ -69,15 +69,15 @@ def end_of_patch(uri: str | None, framework_version: str | None) -> datetime.dat
     serving = table("images")["serving"]
     if uri is not None and uri.endswith(tuple(f"/{serving['repository']}:{serving[kind]}" for kind in ("cpu", "gpu"))):
         return _date(serving)
-    found = _AWS_TAG.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
-    if found is None:
+    named = _AWS_TAG.search(uri) if uri is not None else re.match(r"(?P<torch>\d+\.\d+)", framework_version or "")
+    if named is None:
         return None
     images = table("images")
-    if uri is not None and found["kind"] == "-inference" and found["torch"] == images["pytorch_inference"]["torch"]:
+    if uri is not None and named["kind"] == "-inference" and named["torch"] == images["pytorch_inference"]["torch"]:
         return _date(images["pytorch_inference"])
-    if found["torch"] in images["torch"]:
-        return _date(images["torch"][found["torch"]])
-    old = [tuple(map(int, text.split("."))) for text in (found["torch"], images["older"]["torch"])]
+    if named["torch"] in images["torch"]:
+        return _date(images["torch"][named["torch"]])
+    old = [tuple(map(int, text.split("."))) for text in (named["torch"], images["older"]["torch"])]
     return _date(images["older"]) if old[0] <= old[1] else None
 
 
@@ -89,8 +89,8 @@ def is_aws_image(uri: str) -> bool:
     >>> is_aws_image("123456789012.dkr.ecr.eu-west-1.amazonaws.com/pytorch-mine:1")
     False
     """
-    found = _REGISTRY.fullmatch(uri)
-    return found is not None and found["account"] in _accounts().values()
+    registry = _REGISTRY.fullmatch(uri)
+    return registry is not None and registry["account"] in _accounts().values()
 
 
 def region_of(uri: str) -> str | None:
@@ -99,8 +99,8 @@ def region_of(uri: str) -> str | None:
     >>> region_of("123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1")
     'eu-west-1'
     """
-    found = _REGISTRY.fullmatch(uri)
-    return None if found is None else found["region"]
+    registry = _REGISTRY.fullmatch(uri)
+    return None if registry is None else registry["region"]
 
 
 def _registry(region: str) -> str:

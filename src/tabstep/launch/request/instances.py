@@ -37,6 +37,18 @@ def has_local_disk(instance_type: str) -> bool:
     return _family(instance_type)[0] in table("instances")["local_disks"]
 
 
+def distributed(instance_type: str, instance_count: int, devices: int | str) -> bool:
+    """Tell whether torchrun starts the job: with several GPUs in use.
+
+    >>> distributed("ml.g5.12xlarge", 1, 1), distributed("ml.g5.12xlarge", 1, "auto"), distributed("ml.g5.xlarge", 2, 1)
+    (False, True, True)
+    """
+    count = gpus(instance_type)
+    if count == 0:
+        return False
+    return instance_count > 1 or (devices == "auto" and count != 1) or (devices != "auto" and int(devices) > 1)
+
+
 def _family(instance_type: str) -> tuple[str, str]:
     family, _, size = instance_type.removeprefix("ml.").partition(".")
     return family, size

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tabstep.config.settings import RemoteSettings
+from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import UserError
 from tabstep.launch.request.images import image_uri
-from tabstep.launch.request.instances import is_gpu
+from tabstep.launch.request.instances import distributed, is_gpu
 from tabstep.log_lines import METRIC_REGEXES
 
 InputMode = Literal["File", "FastFile"]
@@ -89,14 +89,17 @@ class Payload:
 
 
 def job_spec(
-    launch: RemoteSettings, payload: Payload, *, model: str, distributed: bool, region: str, now: datetime.datetime
+    settings: Settings, launch: RemoteSettings, payload: Payload, region: str, now: datetime.datetime
 ) -> JobSpec:
     """Complete the settings of a job with generated names and paths; nothing is looked up.
 
     What is missing or unknown stays empty: ``tabstep.launch.request.validate`` names it, together with all else.
+
+    Args:
+        launch: what the settings say of it, or what takes its place in a rehearsal.
     """
     role = launch.role or ""
-    job_name = launch.job_name or generated_name(f"{launch.prefix}-{model}", now)
+    job_name = launch.job_name or generated_name(f"{launch.prefix}-{settings.model.name}", now)
     root = generated_root(launch, role, region)
     checkpoints = launch.checkpoint_path or f"{root}/checkpoints/{job_name}"
     input_path = _input_path(launch, payload, root)
@@ -113,7 +116,7 @@ def job_spec(
         tags={**payload.tags, **launch.tags},
         metric_definitions=dict(METRIC_REGEXES),
         max_wait=max_wait,
-        distributed=distributed,
+        distributed=distributed(launch.instance_type, launch.instance_count, settings.trainer.devices),
         input_path=input_path,
         channels=_channels(launch, payload, input_path),
         output_path=launch.output_path or f"{root}/output/{now:%Y-%m-%d}",

@@ -71,9 +71,9 @@ def _walk(value: Any, name: str, path: str) -> Iterator[str]:
 
 def _map(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:
     yield from _size(len(value), shape, path, "entries")
-    for key, each in value.items():
+    for key, text in value.items():
         yield from _walk(key, shape["key"]["shape"], f"{path}.{key}")
-        yield from _walk(each, shape["value"]["shape"], f"{path}.{key}")
+        yield from _walk(text, shape["value"]["shape"], f"{path}.{key}")
 
 
 def _structure(value: Mapping[str, Any], shape: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -29,7 +29,7 @@ def overlaid(request: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str
 def overlay_problems(overlay: Mapping[str, Any]) -> list[str]:
     """Return one line for each field that has a key of its own, which would be overruled in silence."""
     return [
-        f"launch.request.{path}: has a key of its own: set {_settable(key)}"
+        f"launch.request.{path}: has a key of its own: set {'the override' if key == 'hyperparameter' else key}"
         for path in _paths(overlay, "")
         for field, key in table("keys").items()
         if path == field or path.startswith(f"{field}.")
@@ -47,13 +47,13 @@ def instances(overlay: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
     resources = overlay.get("ResourceConfig")
     resources = resources if isinstance(resources, Mapping) else {}
     groups, preferences = (_instances(resources.get(name)) for name in ("InstanceGroups", "InstancePreferences"))
-    return [groups] if groups else [[each] for each in preferences]
+    return [groups] if groups else [[preference] for preference in preferences]
 
 
 def _instances(given: Any) -> list[tuple[str, int]]:
-    entries = [each for each in given if isinstance(each, Mapping)] if isinstance(given, list) else []
-    found = [(each.get("InstanceType"), each.get("InstanceCount", 1)) for each in entries]
-    return [(kind, count) for kind, count in found if isinstance(kind, str) and isinstance(count, int)]
+    entries = [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list) else []
+    instances = [(entry.get("InstanceType"), entry.get("InstanceCount", 1)) for entry in entries]
+    return [(kind, count) for kind, count in instances if isinstance(kind, str) and isinstance(count, int)]
 
 
 def _is_open(value: Any) -> bool:
@@ -66,7 +66,3 @@ def _paths(value: Any, path: str) -> Iterator[str]:
             yield from _paths(below, f"{path}.{key}" if path else str(key))
     else:
         yield path
-
-
-def _settable(key: str) -> str:
-    return "the override" if key == "hyperparameter" else key

@@ -1,6 +1,6 @@
 """AWS's public price list as a file for ``launch.prices``.
 
-``python -m tabstep.launch.request.price_list INDEX.json … > prices.yaml``, where ``INDEX.json`` is a bulk offer file of
+``python -m tabstep.launch.request.price_list INDEX.json > prices.yaml``, where ``INDEX.json`` is the bulk offer file of
 AmazonSageMaker, of one region or of all. Nothing is fetched.
 """
 
@@ -22,62 +22,43 @@ from tabstep.launch.request.cost import DATE
 _TRAINING = re.compile(r"(?:[A-Z0-9]+-)?Train:(ml\.[a-z0-9-]+\.[a-z0-9]+)")
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Print the file for ``launch.prices``; return the exit code."""
+    try:
+        if len(arguments) != 1:
+            raise UserError("name the offer file of AmazonSageMaker, such as index.json")
+        offer = _read(arguments[0])
+        prices = training_prices(offer)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    ordered = {region: dict(sorted(group.items())) for region, group in sorted(prices.items())}
+    print("# Dollars of one instance for one hour of training, on demand, by region: AWS's price list of that date.")
+    print(f"{DATE}: {str(offer.get('publicationDate', ''))[:10]}\n{yaml.safe_dump(ordered, sort_keys=False)}", end="")
+    return 0
+
+
 def training_prices(offer: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Return dollars for an hour of training on demand, by region and instance type.
 
     Regions that are paid in another currency are left out.
 
     Raises:
-        UserError: it is no offer file of AmazonSageMaker.
+        UserError: it is no offer file of AmazonSageMaker, or has no such price.
     """
     if offer.get("offerCode") != "AmazonSageMaker" or not isinstance(offer.get("products"), Mapping):
         raise UserError("expected an offer file of AmazonSageMaker, with `offerCode`, `products` and `terms`")
     terms = offer.get("terms", {}).get("OnDemand", {})
-    found: dict[str, dict[str, float]] = {}
+    prices: dict[str, dict[str, float]] = {}
     for sku, product in offer["products"].items():
         attributes = product.get("attributes", {})
         named = _TRAINING.fullmatch(attributes.get("usagetype", ""))
         hourly = list(_hourly(terms.get(sku, {})))
         if named is not None and hourly:
-            found.setdefault(attributes["regionCode"], {})[named[1]] = max(hourly)
-    return found
-
-
-def price_file(offers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the text of a file for ``launch.prices``; its date is that of the oldest of the offers.
-
-    Args:
-        offers: offer files by their names; where two have a region, the later one's prices count.
-
-    Raises:
-        UserError: one is none, or none has a price of training.
-    """
-    prices: dict[str, dict[str, float]] = {}
-    for name, offer in sorted(offers.items(), key=lambda item: str(item[1].get("publicationDate"))):
-        try:
-            found = training_prices(offer)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        if not found:
-            raise UserError(f"{name}: has no price in dollars of an hour of training")
-        for region, group in found.items():
-            prices.setdefault(region, {}).update(group)
-    date = min(str(offer.get("publicationDate", ""))[:10] for offer in offers.values())
-    ordered = {region: dict(sorted(group.items())) for region, group in sorted(prices.items())}
-    head = "# Dollars of one instance for one hour of training, on demand, by region: AWS's price list of that date.\n"
-    return f"{head}{DATE}: {date}\n{yaml.safe_dump(ordered, sort_keys=False)}"
-
-
-def main(files: Sequence[str]) -> int:
-    """Print the file; return the exit code."""
-    try:
-        if not files:
-            raise UserError("name at least one offer file of AmazonSageMaker, such as index.json")
-        print(price_file({file: _read(file) for file in files}), end="")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+            prices.setdefault(attributes["regionCode"], {})[named[1]] = max(hourly)
+    if not prices:
+        raise UserError("the offer file has no price in dollars of an hour of training")
+    return prices
 
 
 def _hourly(terms: Mapping[str, Any]) -> Iterator[float]:
@@ -90,12 +71,12 @@ def _hourly(terms: Mapping[str, Any]) -> Iterator[float]:
 
 def _read(file: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        offer = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file}: expected an object, got {type(found).__name__}")
-    return found
+    if not isinstance(offer, dict):
+        raise UserError(f"{file}: expected an object, got {type(offer).__name__}")
+    return offer
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,14 +16,6 @@ from tabstep.sweep.distributions import Dimension, Values
 
 if TYPE_CHECKING:
     from tabstep.launch.request.tuner_spec import TunerSpec
-
-
-class _CapturedError(Exception):
-    """Carries a request out of the SDK before it is sent."""
-
-    def __init__(self, request: dict[str, Any]) -> None:
-        super().__init__("captured")
-        self.request = request
 
 
 def estimator(spec: JobSpec, session: Any, late: Mapping[str, Any] | None = None) -> Any:
@@ -98,8 +89,7 @@ def inputs(spec: JobSpec, late: Mapping[str, Any] | None = None) -> dict[str, An
 
 def request(spec: JobSpec) -> dict[str, Any]:
     """Return the CreateTrainingJob request that the SDK would send; needs no network and no credentials."""
-    found = _captured(spec, "CreateTrainingJob", spec.job_name, partial(estimator, spec))
-    return overlaid(found, spec.request)
+    return overlaid(_rendered(spec, spec.job_name, partial(estimator, spec)), spec.request)
 
 
 def lay_over(session: Any, overlay: Mapping[str, Any]) -> None:
@@ -114,26 +104,19 @@ def lay_over(session: Any, overlay: Mapping[str, Any]) -> None:
 
 def tuner_request(spec: TunerSpec) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request that the SDK would send, as ``request`` does."""
-    found = _captured(spec.job, "CreateHyperParameterTuningJob", spec.name, partial(tuner, spec))
-    return overlaid(found, {"TrainingJobDefinition": spec.job.request})
+    rendered = _rendered(spec.job, spec.name, partial(tuner, spec))
+    return overlaid(rendered, {"TrainingJobDefinition": spec.job.request})
 
 
-def _captured(spec: JobSpec, operation: str, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the request of what ``make`` builds for a session."""
+def _rendered(spec: JobSpec, name: str, make: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the request of what ``make`` builds for a session, which keeps it instead of sending it."""
     bucket, _ = split_uri(spec.bundle_uri)
     session = sdk.session(sdk.offline_session(spec.region), bucket)
-    session.sagemaker_client.meta.events.register_first(f"before-parameter-build.sagemaker.{operation}", _capture)
-    launcher, channels = make(session), inputs(spec)
-    try:
-        with sdk.quiet(logging.CRITICAL):  # it says where to look for help when a request fails
-            launcher.fit(inputs=channels, wait=False, job_name=name)
-    except _CapturedError as captured:
-        return captured.request
-    raise AssertionError("the SDK sent no request")
-
-
-def _capture(params: dict[str, Any], **_: Any) -> None:
-    raise _CapturedError(copy.deepcopy(params))
+    rendered: dict[str, Any] = {}
+    session._intercept_create_request = lambda request, *_: rendered.update(copy.deepcopy(request))
+    with sdk.quiet():
+        make(session).fit(inputs=inputs(spec), wait=False, job_name=name)
+    return rendered
 
 
 # Fields of a spec that the SDK takes as they are, and what it calls them.

@@ -107,7 +107,8 @@ def ranged(key: str, dimension: Dimension, strategy: Strategy) -> Dimension:
     >>> str(ranged("model.width", Numbers(low=32, high=96, step=32, integer=True), "Bayesian"))
     'choice(32,64,96)'
     """
-    if isinstance(dimension, Numbers) and strategy != "Grid" and (dimension.step is None or _whole(dimension)):
+    dense = isinstance(dimension, Numbers) and (dimension.step is None or (dimension.integer and dimension.step == 1))
+    if dense and strategy != "Grid":
         return dimension
     texts = enumerate_values(key, dimension)
     if len(texts) > MOST_VALUES:
@@ -200,7 +201,3 @@ def _size_problems(
 
 def _combinations(ranges: Mapping[str, Dimension]) -> int:
     return math.prod(len(enumerate_values(key, dimension)) for key, dimension in ranges.items())
-
-
-def _whole(dimension: Numbers) -> bool:
-    return dimension.integer and dimension.step == 1

@@ -14,7 +14,7 @@ from tabstep.launch.request.instances import gpus, has_local_disk, is_gpu
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.limits import instance_types
 from tabstep.launch.request.overlay import overlay_problems
-from tabstep.launch.source.text_secrets import looks_secret
+from tabstep.launch.source.secrets import looks_secret
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _REPOSITORY = re.compile(  # domain and repository by the patterns of CodeArtifact's own model
@@ -22,18 +22,16 @@ _REPOSITORY = re.compile(  # domain and repository by the patterns of CodeArtifa
     r"repository/[a-z][a-z0-9-]{0,48}[a-z0-9]/[A-Za-z0-9][A-Za-z0-9._-]{1,99}"
 )
 _OLD_PYTHON = re.compile(r"py(2\d*|3\d?|310)")
-_MOST_TAGS = 50
 _MOST_SECONDS = 28 * 86400
 _DEFAULT_VOLUME = 30
 
 
 def problems(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings) -> list[str]:
     """Return one line for each fault of a job; what the service's model limits is not here but in ``limits``."""
-    found: list[str] = []
-    found += overlay_problems(spec.request)
+    lines = overlay_problems(spec.request)
     for check in (_identity, place_problems, _times, _network, _source, _secrets):
-        found += check(spec)
-    return [*found, *_image(spec, launch), *_instances(spec, trainer)]
+        lines += check(spec)
+    return [*lines, *_image(spec, launch), *_instances(spec, trainer)]
 
 
 def is_role(arn: str) -> bool:
@@ -118,8 +116,6 @@ def _source(spec: JobSpec) -> Iterator[str]:
             "launch.ca_repository_arn: expected arn:aws:codeartifact:REGION:ACCOUNT:repository/DOMAIN/REPOSITORY (2 to "
             f"50 small letters, digits and dashes; 2 to 100 letters, digits, dots, dashes and underscores), got {arn!r}"
         )
-    if len(spec.tags) > _MOST_TAGS:
-        yield f"launch.tags: {len(spec.tags)} tags, at most {_MOST_TAGS} are allowed"
 
 
 def _secrets(spec: JobSpec) -> Iterator[str]:
@@ -216,15 +212,3 @@ def _ignored_warning(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
         )
     if launch.image_uri is not None and (launch.framework_version or launch.py_version):
         yield "launch.framework_version, launch.py_version: have no effect beside launch.image_uri"
-
-
-def distributed(instance_type: str, instance_count: int, devices: int | str) -> bool:
-    """Tell whether torchrun starts the job: with several GPUs in use.
-
-    >>> distributed("ml.g5.12xlarge", 1, 1), distributed("ml.g5.12xlarge", 1, "auto"), distributed("ml.g5.xlarge", 2, 1)
-    (False, True, True)
-    """
-    count = gpus(instance_type)
-    if count == 0:
-        return False
-    return instance_count > 1 or (devices == "auto" and count != 1) or (devices != "auto" and int(devices) > 1)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from tabstep.config.overrides import config_dir
 from tabstep.errors import UserError
-from tabstep.launch.source.file_secrets import found_secrets
 from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
+from tabstep.launch.source.secrets import found_secrets
 from tabstep.system import git
 
 MAX_BYTES: Final = 10 * 2**20
@@ -95,20 +96,20 @@ def build_bundle(
     """
     directory = checkout() if root is None else root
     contents = _read(directory, entry_point) if directory is not None else {}
-    found = set(contents) if installs else set(contents) - {REQUIREMENTS}
+    given_names = set(contents) if installs else set(contents) - {REQUIREMENTS}
     _complete(contents, entry_point)
     _check(contents, entry_point, directory)
     given = contents.pop(REQUIREMENTS, b"").decode("utf-8", "replace")
     if installs:
-        contents[REQUIREMENTS] = job_requirements(given, packages, directory).encode()
+        contents[REQUIREMENTS] = job_requirements(given, packages).encode()
     contents |= extra_files or {}
     _check_size(contents, max_bytes)
     _check_secrets(contents)
-    state = git.state(directory, sorted(found)) if directory is not None else git.State()
+    state = git.state(directory, sorted(given_names)) if directory is not None else git.State()
     deleted = [name for name in state.deleted if directory is not None and _is_wanted(directory, name, entry_point)]
     changes = {name: contents[name] for name in state.changed} | {f"{name} (deleted)": b"" for name in deleted}
     return Bundle(
-        data=_compressed(_packed(contents)),
+        data=gzip.compress(_packed(contents), compresslevel=9, mtime=0),
         files={name: len(contents[name]) for name in sorted(contents)},
         digest=_digest(contents),
         commit=state.commit,
@@ -155,11 +156,11 @@ def _content(root: Path, name: str) -> bytes:
 
 
 def _walk(root: Path) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for directory, below, files in os.walk(root):
         below[:] = [name for name in below if not _is_never(PurePosixPath(name))]
-        found += [(Path(directory) / name).relative_to(root).as_posix() for name in files]
-    return found
+        names += [(Path(directory) / name).relative_to(root).as_posix() for name in files]
+    return names
 
 
 def _is_never(path: PurePosixPath) -> bool:
@@ -168,7 +169,7 @@ def _is_never(path: PurePosixPath) -> bool:
 
 def _complete(contents: dict[str, bytes], entry_point: str) -> None:
     """Add the package, its conf/ and train.py where the directory has none of its own."""
-    package, conf = Path(__file__).resolve().parents[2], _conf()
+    package, conf = Path(__file__).resolve().parents[2], config_dir()
     if f"{_PACKAGE}/__init__.py" not in contents:
         for path in sorted(package.rglob("*")):
             name = path.relative_to(package)
@@ -181,10 +182,6 @@ def _complete(contents: dict[str, bytes], entry_point: str) -> None:
         contents |= {f"conf/{path.relative_to(conf).as_posix()}": path.read_bytes() for path in files}
     if entry_point == "train.py":
         contents.setdefault(entry_point, Path(__file__).with_name(ENTRY_POINT).read_bytes())
-
-
-def _conf() -> Path:
-    return (checkout() or Path(__file__).resolve().parents[2]) / "conf"
 
 
 def _check(contents: Mapping[str, bytes], entry_point: str, root: Path | None) -> None:
@@ -233,10 +230,6 @@ def _packed(contents: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode = len(contents[name]), 0o644
             tar.addfile(entry, io.BytesIO(contents[name]))
     return buffer.getvalue()
-
-
-def _compressed(data: bytes) -> bytes:
-    return gzip.compress(data, compresslevel=9, mtime=0)
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:

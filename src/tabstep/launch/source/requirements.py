@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Final
 
 from tabstep.config.settings import Settings
@@ -30,16 +29,15 @@ def job_packages(settings: Settings) -> list[str]:
     return names if package is None else [*names, package.name]
 
 
-def job_requirements(given: str, packages: Sequence[str], root: Path | None) -> str:
+def job_requirements(given: str, packages: Sequence[str]) -> str:
     """Return the requirements.txt of a job.
 
     Args:
         given: that of the source directory, which is kept.
         packages: distributions besides ``PACKAGES``.
-        root: the source directory, whose constraints.txt has the versions of what is not installed here.
 
     Raises:
-        UserError: a package of the image is named.
+        UserError: a package of the image is named, or one that is not installed here.
     """
     named = {_normal(match[1]): line for line in given.splitlines() if (match := _NAME.match(line))}
     for name, line in named.items():
@@ -47,31 +45,20 @@ def job_requirements(given: str, packages: Sequence[str], root: Path | None) -> 
             raise UserError(
                 f"launch.source_dir: {REQUIREMENTS}: {line.strip()!r} would change the image: leave {name} out"
             )
-    pins = [f"{name}=={_version(name, root)}" for name in (*PACKAGES, *packages) if _normal(name) not in named]
+    pins = [f"{name}=={_version(name)}" for name in (*PACKAGES, *packages) if _normal(name) not in named]
     kept = [line for line in given.splitlines() if line.strip()]
     return "\n".join(
         [*kept, "# what runs where the job was launched; torch and what belongs to it stay the image's", *pins, ""]
     )
 
 
-def _version(name: str, root: Path | None) -> str:
+def _version(name: str) -> str:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        pass
-    file = root / "constraints.txt" if root is not None else None
-    if file is not None and file.is_file():
-        for found, version in _pins(file.read_text(encoding="utf-8")):
-            if found == _normal(name):
-                return version
-    raise UserError(f"{name}: is not installed, so the version that the job needs is not known: pip install {name}")
-
-
-def _pins(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        name, equals, version = line.partition("==")
-        if equals and not name.startswith("#"):
-            yield _normal(name.strip()), version.split()[0].split("+")[0]
+    except metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"{name}: is not installed, so the version that the job needs is not known: pip install {name}"
+        ) from error
 
 
 def _normal(name: str) -> str:

@@ -215,9 +215,8 @@ class JobRunner:
         return self._ended(sent, description) if description["TrainingJobStatus"] in ENDED else None
 
     def _ended(self, sent: Sent, description: Mapping[str, Any]) -> TrialResult:
-        launch, spec = sent.settings.launch, sent.prepared.spec
-        assert isinstance(launch, RemoteSettings)
-        usd = cost.billed(description, spec.region, cost.load_prices(launch.prices)).usd
+        spec = sent.prepared.spec
+        usd = cost.billed(description, spec.region, cost.load_prices(sent.settings.remote.prices)).usd
         self.spent += usd or 0.0
         seconds = float(description.get("TrainingTimeInSeconds", 0.0))
         ended = TrialResult(number=sent.job.number, usd=usd, seconds=seconds, place=sent.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from tabstep.launch.follow.tuner import follow_tuner, hints
 from tabstep.launch.job import Job, prepare
 from tabstep.launch.request import sdk
 from tabstep.launch.request.check import checked_tuner_request
-from tabstep.launch.request.cost import Cost, affordable
+from tabstep.launch.request.cost import Cost, over_budget
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.launch.source.requirements import job_packages
@@ -72,10 +72,7 @@ def prepare_tuning(
         ProblemsError: everything that is wrong with it, one line each.
     """
     settings, shared = handover.settings(), handover.shared()
-    remote = settings.launch
-    assert isinstance(remote, RemoteSettings)
-    if max_parallel < 1:
-        raise UserError(f"hydra.launcher.max_parallel: expected a whole number >= 1, got {max_parallel}")
+    remote = settings.remote
     when = now or datetime.datetime.now(datetime.UTC)
     name = remote.job_name or tuner_name(f"{remote.prefix}-{settings.model.name}", when)
     packages = [package for sample in handover.samples for package in job_packages(sample)]
@@ -96,7 +93,10 @@ def prepare_tuning(
         max_parallel=max_parallel,
     )
     ceiling = _together(jobs[0].ceiling, spec.max_jobs)
-    request = checked_tuner_request(spec, list(_over_budget(spec, ceiling, remote.max_usd, max_usd)))
+    budgets = {"launch.max_usd": remote.max_usd, "hydra.launcher.max_usd": max_usd}
+    together = f"{spec.max_jobs} jobs"
+    refused = over_budget(spec.job, ceiling, budgets, jobs=together, size="hydra.sweeper.n_trials")
+    request = checked_tuner_request(spec, list(refused))
     return Tuning(spec=spec, job=jobs[0], request=request, ceiling=ceiling)
 
 
@@ -111,20 +111,6 @@ def _different(handover: Handover) -> list[Settings]:
 
 def _together(one: Cost, jobs: int) -> Cost:
     return replace(one, hours=jobs * one.hours, usd=None if one.usd is None else jobs * one.usd)
-
-
-def _over_budget(spec: TunerSpec, ceiling: Cost, *budgets: float | None) -> Iterator[str]:
-    for key, most in zip(("launch.max_usd", "hydra.launcher.max_usd"), budgets, strict=True):
-        if most is None:
-            continue
-        if ceiling.usd is None:
-            yield f"{key}: {most:g} cannot be kept: {ceiling}"
-        elif ceiling.usd > most:
-            yield (
-                f"{key}: {spec.max_jobs} jobs could cost ${ceiling.usd:.2f} ({ceiling.hours:g} instance hours), "
-                f"more than ${most:g}: set {affordable(spec.job, most / ceiling.usd)}, a smaller "
-                f"hydra.sweeper.n_trials, or a higher {key}"
-            )
 
 
 def _submit(handover: Handover, remote: RemoteSettings, tuning: Tuning) -> float | None:

@@ -1,4 +1,4 @@
-"""What looks like a secret in a file that is about to be sent."""
+"""What looks like a secret in a file that is about to be sent, or in a text that all may read who may see the job."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _HARMLESS: Final = ("*.example", "*.sample", "*.template")
 _CONTENTS: Final = PATTERNS | {
     "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]+:[^\s/:@'\"{}<>$]{3,}@[\w.-]+\.\w",
 }
-SECRET_NAME: Final = re.compile(
+_NAME: Final = re.compile(
     r"(?i)(?:^|[_.-])(?:password|passwd|pwd|secret|token|(?:api|access|private)[_-]?key|credentials?)(?:$|[_.-])"
 )
 """Name of a key whose value is a secret, unless it only refers to one."""
-REFERENCE: Final = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|\?\?\?|true|false|null|none|~|[0-9.]{0,5}")
+_REFERENCE: Final = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|\?\?\?|true|false|null|none|~|[0-9.]{0,5}")
 """A value that refers to a secret, or is none."""
 _KEYED: Final = ("*.yaml", "*.yml", "*.json", "*.toml", "*.ini", "*.cfg", "*.conf", "*.properties")
 """Files of keys and values; in a program, ``password: str`` is a type."""
@@ -37,16 +37,23 @@ def found_secrets(name: str, content: bytes) -> Iterator[str]:
         yield f"{name} looks like a file of secrets"
         return
     keyed = any(path.match(pattern) for pattern in _KEYED)
-    if found := secret_in(content) or (_named_secret(content) if keyed else None):
-        yield f"{name}:{found[1]} looks like {found[0]}"
+    if secret := _secret_in(content) or (_named_secret(content) if keyed else None):
+        yield f"{name}:{secret[1]} looks like {secret[0]}"
 
 
-def secret_in(content: bytes) -> tuple[str, int] | None:
-    r"""Return what the first secret is, and its line.
+def looks_secret(name: str, text: str) -> str | None:
+    """Return why a value of a job seems to be a secret, or None; what refers to one, as an ARN does, is none.
 
-    >>> secret_in(b"a: 1\n-----BEGIN " + b"PRIVATE KEY-----")
-    ('a private key', 2)
+    >>> looks_secret("DB_PASSWORD", "hunter22"), looks_secret("TOKEN_ARN", "arn:aws:ssm:eu-west-1:1:parameter/x")
+    ('its name', None)
     """
+    if what := _secret_in(text.encode()):
+        return what[0]
+    return "its name" if _is_secret(name, text) else None
+
+
+def _secret_in(content: bytes) -> tuple[str, int] | None:
+    """Return what the first secret is, and its line."""
     for what, pattern in _PATTERNS.items():
         match = pattern.search(content[:MAX_SCANNED])
         if match is not None:
@@ -59,6 +66,10 @@ def _named_secret(content: bytes) -> tuple[str, int] | None:
     lines = content[:MAX_SCANNED].decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines, start=1):
         for pair in _PAIR.finditer(line.partition("#")[0]):
-            if SECRET_NAME.search(pair["name"]) and not REFERENCE.fullmatch(pair["value"]):
+            if _is_secret(pair["name"], pair["value"]):
                 return f"a secret ({pair['name']})", number
     return None
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return _NAME.search(name) is not None and _REFERENCE.fullmatch(value) is None

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tabstep.launch.source.file_secrets import found_secrets
-from tabstep.launch.source.text_secrets import looks_secret
+from tabstep.launch.source.secrets import found_secrets, looks_secret
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRETS = {  # written in two parts, for this file is a source file too
