@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tabstep.schema import SPLITS
+from tabstep.schema import SPLITS, Split
 from tabstep.system.atomic_write import file_digest, publishing, write_durably
 from tabstep.system.locks import in_turn
 from tabstep.tables.ranking import auroc
@@ -63,7 +63,7 @@ def write_builtin_table(directory: str | Path, *, rows: int = 40_000, seed: int 
     return BuiltinTable(path=str(root), best_auroc=best)
 
 
-def _write(truth_file: Path, made_of: Mapping[str, int], paths: Mapping[str, Path]) -> float:
+def _write(truth_file: Path, made_of: Mapping[str, int], paths: Mapping[Split, Path]) -> float:
     """Write the files of a table and what is true of it; return the best AUROC on test."""
     truth_file.unlink(missing_ok=True)
     rows = made_of["rows"]

@@ -248,15 +248,17 @@ def test_expired_token_is_no_end_of_the_job(settings: Settings, aws: str) -> Non
 def test_model_that_cannot_be_fetched_now_is_fetched_later(
     settings: Settings, s3: Any, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import boto3
+    from botocore.client import BaseClient
     from botocore.exceptions import ClientError
 
-    def refused(*_: Any) -> None:
-        raise ClientError({"Error": {"Code": code, "Message": "Bad Request"}}, "HeadObject")
+    call = BaseClient._make_api_call
 
-    monkeypatch.setattr(s3, "download_file", refused)
-    make = boto3.client
-    monkeypatch.setattr(boto3, "client", lambda name, **more: s3 if name == "s3" else make(name, **more))
+    def refused(client: Any, operation: str, arguments: Any) -> Any:
+        if operation in ("HeadObject", "GetObject"):
+            raise ClientError({"Error": {"Code": code, "Message": "Bad Request"}}, operation)
+        return call(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refused)
     with pytest.raises(RetryError, match=rf"(?s)job {NAME} has ended\n  fetch it: .*launch\.attach={NAME}"):
         watch(settings, [FINISHED])
 
