@@ -19,6 +19,7 @@ THINGS = {
     "launch/test_policies": "policies",
     "scripts/test_check": "scripts/check",
     "scripts/test_docs": "scripts/docs",
+    "scripts/test_generated_docs": "scripts/generated_docs.py",
     "scripts/test_quality": "scripts/quality.py",
     "sweep/test_plugin": "src/hydra_plugins/tabstep_sweeper.py",
     "test_contributing": "CONTRIBUTING.md",
