@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
-from tabstep.registry import MODELS, ComponentSettings
+from tabstep.registry import CALLBACKS, MODELS, ComponentSettings, PluginSettings
 from tabstep.run_files import CHECKPOINTS, MODEL
 
 Metric = Literal[
@@ -245,6 +245,9 @@ class CallbackSettings:
     progress: Annotated[Literal["auto", "bar", "lines", "none"], Doc("auto is a bar on a terminal, lines in a log")] = (
         "auto"
     )
+    extra: Annotated[
+        list[Annotated[PluginSettings, CALLBACKS]], Doc("Lightning callbacks of other packages: name and options")
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.load import Architecture
+from tabstep.config.fields import plugins
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
@@ -22,6 +23,7 @@ from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
+from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
@@ -79,9 +81,11 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
 
 
-def check_model(settings: Settings) -> None:
-    """Refuse wrong options of a model before anything is read; those of a plugin are known to its class alone."""
+def check_components(settings: Settings) -> None:
+    """Refuse wrong options before anything is read; those of another package are known to its signature alone."""
     check_options(settings.model.name, model_options(settings))
+    for path, registry, part in plugins(settings):
+        registry.check(part.name, part.options, path)
 
 
 def model_options(settings: Settings) -> dict[str, Any]:
@@ -210,6 +214,9 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "trainer.limit_train_batches": settings.trainer.limit_train_batches,
         "trainer.limit_val_batches": settings.trainer.limit_val_batches,
         "callbacks.ema_decay": settings.callbacks.ema_decay,
+        **(
+            {"callbacks.extra": [asdict(part) for part in settings.callbacks.extra]} if settings.callbacks.extra else {}
+        ),
         "objective": settings.objective,
         "seed": settings.seed,
     }
@@ -227,7 +234,11 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
-        callbacks=[*build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
+        callbacks=[
+            *build_console(settings.callbacks.progress, trainer.log_interval),
+            *build_callbacks(settings.callbacks.extra),
+            checkpointer,
+        ],
         plugins=[checkpointer.store],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
