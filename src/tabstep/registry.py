@@ -205,6 +205,9 @@ MODELS: Final = Registry(key="model", package="tabstep.models", given=("num_nume
 CALLBACKS: Final = Registry(
     key="callbacks.extra", package="tabstep.callbacks", given=(), kind="lightning.pytorch:Callback"
 )
+LOGGERS: Final = Registry(
+    key="logger.extra", package="tabstep.loggers", given=(), kind="lightning.pytorch.loggers:Logger"
+)
 
 
 def find_module(module: str) -> ModuleSpec | None:
@@ -289,8 +292,8 @@ def _definition(module: str, name: str, hops: int = 8) -> ast.FunctionDef | None
     tree = _parse(file)
     if any(getattr(node, "name", None) == name for node in tree.body):
         return _function(tree, name)
-    for node in tree.body:
-        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+    for node in (each for each in tree.body if isinstance(each, ast.ImportFrom)):
+        for alias in node.names:
             if (alias.asname or alias.name) == name:
                 return _definition(_source_module(node, module, file), alias.name, hops - 1)
     return None

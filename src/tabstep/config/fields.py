@@ -61,7 +61,8 @@ def registry(annotation: Any) -> Registry | None:
 
 def plugins(settings: Any, prefix: str = "") -> Iterator[tuple[str, Registry, PluginSettings]]:
     """Return the components of other packages that settings choose: the path of each, its registry and its settings."""
-    for key, annotation in hints(type(settings)).items():
+    cls: type = type(settings)
+    for key, annotation in hints(cls).items():
         value, known = getattr(settings, key), registry(annotation)
         if isinstance(value, PluginSettings) and known is not None:
             yield f"{prefix}{key}", known, value

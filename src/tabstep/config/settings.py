@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
-from tabstep.registry import CALLBACKS, MODELS, ComponentSettings, PluginSettings
+from tabstep.registry import CALLBACKS, LOGGERS, MODELS, ComponentSettings, PluginSettings
 from tabstep.run_files import CHECKPOINTS, MODEL
 
 Metric = Literal[
@@ -256,6 +256,9 @@ class LoggerSettings:
 
     csv: bool = True
     tensorboard: bool = False
+    extra: Annotated[
+        list[Annotated[PluginSettings, LOGGERS]], Doc("Lightning loggers of other packages: name and options")
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

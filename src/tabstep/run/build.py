@@ -12,11 +12,12 @@ from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
+from tabstep.config.parse import to_dict
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
-from tabstep.registry import PluginSettings
+from tabstep.registry import LOGGERS, PluginSettings
 from tabstep.run.prepare import Prepared
 from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
@@ -27,7 +28,7 @@ from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
-from tabstep.training.loggers import log_row, write_history
+from tabstep.training.loggers import log_row, log_settings, write_history
 from tabstep.training.losses import Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
@@ -70,6 +71,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     trainer = build_trainer(settings, machine, ranks, checkpointer)
     if ranks.rank == 0:
         keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
+        log_settings(trainer.loggers, to_dict(settings))
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
@@ -264,13 +266,18 @@ def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) 
 
 
 def build_loggers(settings: Settings, output: Path) -> list[Logger]:
-    """Build the Trainer's loggers; the CSV file is a callback, since it is rewritten from the history.
+    """Build the Trainer's loggers; the CSV file is a listener, since it is rewritten from the history.
 
     Raises:
-        UserError: TensorBoard is asked for and not installed.
+        UserError: TensorBoard is asked for and not installed, or a constructor does not like its options.
     """
-    if not settings.logger.tensorboard:
-        return []
+    extra: list[Logger] = [
+        LOGGERS.make(part, path=f"{LOGGERS.key}[{place}]") for place, part in enumerate(settings.logger.extra)
+    ]
+    return [*_tensorboard(output), *extra] if settings.logger.tensorboard else extra
+
+
+def _tensorboard(output: Path) -> list[Logger]:
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
 

@@ -221,7 +221,7 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
         progress = found[1]["progress"]
         if over(built.checkpointer, progress) is None:
             show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
-            for name in without_state(built.trainer.callbacks):
+            for name in without_state(built.trainer.callbacks):  # type: ignore[attr-defined]
                 show(f"resume: {name} of callbacks.extra keeps no state: it begins anew")
     return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 
