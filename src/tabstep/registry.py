@@ -205,6 +205,13 @@ MODELS: Final = Registry(key="model", package="tabstep.models", given=("num_nume
 CALLBACKS: Final = Registry(
     key="callbacks.extra", package="tabstep.callbacks", given=(), kind="lightning.pytorch:Callback"
 )
+LOSSES: Final = Registry(key="loss", package="tabstep.losses", given=(), kind="torch.nn:Module")
+OPTIMIZERS: Final = Registry(
+    key="optimizer", package="tabstep.optimizers", given=("params",), kind="torch.optim:Optimizer"
+)
+SCHEDULERS: Final = Registry(
+    key="scheduler", package="tabstep.schedulers", given=("optimizer",), kind="torch.optim.lr_scheduler:LRScheduler"
+)
 LOGGERS: Final = Registry(
     key="logger.extra", package="tabstep.loggers", given=(), kind="lightning.pytorch.loggers:Logger"
 )

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
-from tabstep.registry import CALLBACKS, LOGGERS, MODELS, ComponentSettings, PluginSettings
+from tabstep.registry import (
+    CALLBACKS,
+    LOGGERS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    ComponentSettings,
+    PluginSettings,
+)
 from tabstep.run_files import CHECKPOINTS, MODEL
 
 Metric = Literal[
@@ -374,9 +383,9 @@ class Settings:
     schema: SchemaSettings = field(default_factory=SchemaSettings)
     data: DataSettings = field(default_factory=DataSettings)
     model: Annotated[ComponentSettings, MODELS] = field(default_factory=lambda: MODELS.defaults("mlp"))
-    loss: LossSettings = field(default_factory=LossSettings)
-    optimizer: OptimizerSettings = field(default_factory=MuonSettings)
-    scheduler: SchedulerSettings = field(default_factory=ConstantSettings)
+    loss: Annotated[LossSettings | PluginSettings, LOSSES] = field(default_factory=LossSettings)
+    optimizer: Annotated[OptimizerSettings | PluginSettings, OPTIMIZERS] = field(default_factory=MuonSettings)
+    scheduler: Annotated[SchedulerSettings | PluginSettings, SCHEDULERS] = field(default_factory=ConstantSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)

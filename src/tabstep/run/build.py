@@ -17,7 +17,7 @@ from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
-from tabstep.registry import LOGGERS, PluginSettings
+from tabstep.registry import LOGGERS, LOSSES, PluginSettings
 from tabstep.run.prepare import Prepared
 from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
@@ -29,7 +29,7 @@ from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.loggers import log_row, log_settings, write_history
-from tabstep.training.losses import Loss, balanced_weights, build_loss
+from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
 from tabstep.training.schedulers import build_scheduler
@@ -92,10 +92,12 @@ def check_components(settings: Settings) -> None:
 
 def model_options(settings: Settings) -> dict[str, Any]:
     """Return the options of the model, without its name."""
-    model = settings.model
-    if isinstance(model, PluginSettings):
-        return dict(model.options)
-    return {key: value for key, value in asdict(model).items() if key != "name"}
+    return {key: value for key, value in named_options(settings.model).items() if key != "name"}
+
+
+def named_options(part: Any) -> dict[str, Any]:
+    """Return the name of a component and its options beside it, wherever it comes from."""
+    return {"name": part.name, **part.options} if isinstance(part, PluginSettings) else asdict(part)
 
 
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
@@ -115,8 +117,10 @@ def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
     Raises:
         UserError: the number of weights is not that of the classes.
     """
-    encoder, wanted = prepared.encoder, settings.loss.class_weights
-    weights = None
+    encoder, chosen = prepared.encoder, settings.loss
+    if isinstance(chosen, PluginSettings):
+        return ForeignLoss(LOSSES.make(chosen), task=encoder.task)
+    wanted, weights = chosen.class_weights, None
     if wanted == "balanced":
         y = torch.from_numpy(prepared.tables["train"].y)
         weights = balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
@@ -128,11 +132,11 @@ def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
             )
         weights = torch.tensor(wanted)
     return build_loss(
-        settings.loss.name,
+        chosen.name,
         task=encoder.task,
         class_weights=weights,
-        label_smoothing=settings.loss.label_smoothing,
-        focal_gamma=settings.loss.focal_gamma,
+        label_smoothing=chosen.label_smoothing,
+        focal_gamma=chosen.focal_gamma,
     )
 
 
@@ -148,7 +152,7 @@ def build_classifier(
 ) -> Classifier:
     """Build the LightningModule; ``steps_per_epoch`` counts optimizer steps."""
     encoder, max_epochs = prepared.encoder, settings.trainer.max_epochs
-    optimizer, scheduler = asdict(settings.optimizer), asdict(settings.scheduler)
+    optimizer, scheduler = named_options(settings.optimizer), named_options(settings.scheduler)
     torch.manual_seed(settings.seed)
     return Classifier(
         architecture.build(),
