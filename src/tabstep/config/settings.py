@@ -121,7 +121,7 @@ class MuonSettings:
 
     name: Literal["muon"] = "muon"
     lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")] = 0.001
-    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")] = 0.01
+    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")] = 0.005
     weight_decay: NonNegative = 0.0001
     hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")] = 0.0001
     betas: list[Fraction] = field(default_factory=lambda: [0.9, 0.999])
