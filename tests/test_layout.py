@@ -68,7 +68,6 @@ COVERED = {
     "launch/pipeline/step": "launch/pipeline/test_pipeline",
     "launch/pipeline/variables": "launch/pipeline/test_model_hyperparameters",
     "option_types": "test_registry",
-    "run/build": "run/test_prepare",
     "run/evaluation": "run/test_export",
     "run/finished": "run/test_export",
     "run/run": "run/test_prepare",

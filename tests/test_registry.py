@@ -10,7 +10,7 @@ import pytest
 
 from tabstep.errors import UserError
 from tabstep.option_types import Count, Doc, Fraction, Range
-from tabstep.registry import MODELS, Registry, find_file, find_module
+from tabstep.registry import CALLBACKS, MODELS, Registry, find_file, find_module
 
 SOURCE = '''
 raise RuntimeError("nobody imports this")
@@ -125,6 +125,23 @@ def test_a_module_is_found_without_its_packages(tmp_path: Path) -> None:
     assert find_module("loose.nets.deeper") is None
     assert find_module("math") is not None
     assert find_file("math") is None
+
+
+def test_a_name_is_followed_to_the_module_that_has_it(tmp_path: Path) -> None:
+    (tmp_path / "loose" / "door.py").write_text("from registered_nets import Net as Network\n")
+    (tmp_path / "loose" / "inner").mkdir()
+    (tmp_path / "loose" / "inner" / "__init__.py").write_text("from ..door import Network\nfrom .round import Round\n")
+    (tmp_path / "loose" / "inner" / "round.py").write_text("from . import Round\n")
+    assert MODELS.options("loose.inner:Network") == MODELS.options("net")
+    assert MODELS.options("loose.inner:Round") is None
+    assert "loose.inner" not in sys.modules
+
+
+def test_the_options_of_lightning_cost_no_import_of_it() -> None:
+    options = CALLBACKS.options("lightning.pytorch.callbacks:EarlyStopping")
+    assert options is not None
+    assert (options["monitor"].required, options["patience"].annotation) == (True, int)
+    assert options["check_on_train_epoch_end"].annotation == bool | None
 
 
 def test_another_kind_is_another_registry() -> None:

@@ -12,22 +12,24 @@ import ast
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Optional, Union
 
 from tabstep import option_types
-from tabstep.errors import UserError, nearest
-from tabstep.option_types import Scalar
+from tabstep.errors import UserError, nearest, raise_problems
 
 _WORDS: Final = {
     **{name: word for name, word in vars(option_types).items() if not name.startswith("_")},
     **{kind.__name__: kind for kind in (str, int, float, bool, list)},
     "Annotated": Annotated,
     "Literal": Literal,
+    "Optional": Optional,
+    "Union": Union,
 }
 """What an annotation of an option may be made of."""
 
@@ -41,9 +43,12 @@ class ComponentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSettings(ComponentSettings):
-    """A component of another package: the name of its entry point, or ``package.module:Name``; its own options."""
+    """A component of another package: the name of its entry point, or ``package.module:Name``; its own options.
 
-    options: dict[str, Scalar | list[Scalar]]
+    They stand beside the name, or below ``options``: there they may be mappings, or have the name ``name``.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +75,25 @@ class Registry:
 
     Attributes:
         key: of the configuration, which has the name and the options of one: ``model``.
-        package: where ours lie, a module each, with a class that has the module's name but for case and underscores.
-            The entry points of the group with that name are those of other packages.
+        package: where ours lie, a module each, with a class that has the module's name but for case and underscores;
+            there may be none. The entry points of the group with that name are those of other packages.
         given: the first arguments of each, which a run fills in.
+        kind: ``module:Name`` of the class that each is a subclass of, or that a function returns; None is not checked.
     """
 
     key: str
     package: str
     given: tuple[str, ...]
+    kind: str | None = None
+
+    @property
+    def noun(self) -> str:
+        """What one is called in a sentence.
+
+        >>> MODELS.noun, CALLBACKS.noun
+        ('model', 'callback')
+        """
+        return self.key if "." not in self.key else self.package.rpartition(".")[2].removesuffix("s")
 
     def ours(self) -> Mapping[str, str]:
         """Return ``module:Name`` of each of our components by its name.
@@ -109,14 +125,54 @@ class Registry:
         target = self.find(name)
         if target is None:
             known = nearest(name, [*self.ours(), *self.plugins()])
-            raise UserError(f"{self.key}.name: no {self.key} is called {name!r}; {known}")
-        module, _, attribute = target.partition(":")
+            raise UserError(f"{self.key}.name: no {self.noun} is called {name!r}; {known}")
         try:
-            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+            return _import(target)
         except ModuleNotFoundError as error:
             raise UserError(f"{self.key}.name: {target}: no module is called {error.name!r}: install it") from error
         except AttributeError as error:
             raise UserError(f"{self.key}.name: {target}: {error}") from error
+
+    def check(self, name: str, options: Iterable[str], path: str | None = None) -> None:
+        """Import a component and refuse options that its signature does not have, or lacks; nothing is built yet.
+
+        Args:
+            path: of the configuration, where there may be several; None is ``key``.
+
+        Raises:
+            ProblemsError: one line each. UserError: there is no such component, or it is of another kind.
+        """
+        place, found = path or self.key, self.load(name)
+        if self.kind is not None and isinstance(found, type) and not issubclass(found, _import(self.kind)):
+            raise UserError(f"{place}.name: {name!r} is not a {self.kind.replace(':', '.')} class")
+        declared = inspect.signature(found).parameters.values()
+        own = {each.name: each for each in list(declared)[len(self.given) :] if each.kind != each.VAR_POSITIONAL}
+        if any(each.kind == each.VAR_KEYWORD for each in own.values()):
+            return
+        given = list(options)
+        raise_problems(
+            [f"{place}.{key}: {name} has no such option; {nearest(key, own)}" for key in given if key not in own]
+            + [
+                f"{place}.{key}: is missing: {name} needs it"
+                for key, each in own.items()
+                if each.default is each.empty and key not in given
+            ]
+        )
+
+    def make(self, part: PluginSettings, *given: Any, path: str | None = None) -> Any:
+        """Build a component of another package.
+
+        Raises:
+            UserError: it is not there or of another kind, or its constructor does not like its options.
+        """
+        place, found = path or self.key, self.load(part.name)
+        try:
+            made = found(*given, **part.options)
+        except Exception as error:  # somebody else's constructor has its own
+            raise UserError(f"{place}: {part.name}: {' '.join(str(error).split())}") from error
+        if self.kind is not None and not isinstance(made, _import(self.kind)):
+            raise UserError(f"{place}.name: {part.name!r} makes no {self.kind.replace(':', '.')}")
+        return made
 
     def options(self, name: str) -> Mapping[str, Option] | None:
         """Return the options that a component declares, or None where its source does not tell."""
@@ -146,6 +202,19 @@ class Registry:
 
 
 MODELS: Final = Registry(key="model", package="tabstep.models", given=("num_numeric", "cardinalities", "num_outputs"))
+CALLBACKS: Final = Registry(
+    key="callbacks.extra", package="tabstep.callbacks", given=(), kind="lightning.pytorch:Callback"
+)
+LOSSES: Final = Registry(key="loss", package="tabstep.losses", given=(), kind="torch.nn:Module")
+OPTIMIZERS: Final = Registry(
+    key="optimizer", package="tabstep.optimizers", given=("params",), kind="torch.optim:Optimizer"
+)
+SCHEDULERS: Final = Registry(
+    key="scheduler", package="tabstep.schedulers", given=("optimizer",), kind="torch.optim.lr_scheduler:LRScheduler"
+)
+LOGGERS: Final = Registry(
+    key="logger.extra", package="tabstep.loggers", given=(), kind="lightning.pytorch.loggers:Logger"
+)
 
 
 def find_module(module: str) -> ModuleSpec | None:
@@ -166,6 +235,11 @@ def find_file(module: str) -> Path | None:
     return None if spec is None or not (spec.origin or "").endswith(".py") else Path(str(spec.origin))
 
 
+def _import(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+
+
 def _top_spec(name: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(name)
@@ -176,7 +250,8 @@ def _top_spec(name: str) -> ModuleSpec | None:
 @functools.cache
 def _own_components(package: str) -> Mapping[str, str]:
     file = find_file(package)
-    assert file is not None
+    if file is None:
+        return {}
     found = {}
     for path in sorted(file.parent.glob("*.py")):
         for node in _parse(path).body:
@@ -209,12 +284,33 @@ def _settings_class(name: str, target: str, num_given: int) -> type[ComponentSet
 def _options(target: str, num_given: int) -> Mapping[str, Option] | None:
     """Return what the source of ``module:Name`` declares; None where it is not plain source, or takes any argument."""
     module, _, attribute = target.partition(":")
-    file = find_file(module)
-    function = None if file is None else _function(_parse(file), attribute)
+    function = _definition(module, attribute)
     if function is None or function.args.kwarg is not None or function.args.vararg is not None:
         return None
     own = 1 if function.name == "__init__" else 0
     return dict(list(_arguments(function.args))[own + num_given :])
+
+
+def _definition(module: str, name: str, hops: int = 8) -> ast.FunctionDef | None:
+    """Return what is called, found through the modules that only import it from one another."""
+    file = find_file(module)
+    if file is None or hops == 0:
+        return None
+    tree = _parse(file)
+    if any(getattr(node, "name", None) == name for node in tree.body):
+        return _function(tree, name)
+    for node in (each for each in tree.body if isinstance(each, ast.ImportFrom)):
+        for alias in node.names:
+            if (alias.asname or alias.name) == name:
+                return _definition(_source_module(node, module, file), alias.name, hops - 1)
+    return None
+
+
+def _source_module(node: ast.ImportFrom, module: str, file: Path) -> str:
+    """Return the absolute name of the module that a statement of another one imports from."""
+    above = module.split(".")[: None if file.stem == "__init__" else -1]
+    base = above[: len(above) - node.level + 1] if node.level else []
+    return ".".join([*base, *([node.module] if node.module else [])])
 
 
 def _function(tree: ast.Module, name: str) -> ast.FunctionDef | None:

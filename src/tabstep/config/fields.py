@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tabstep.config.settings import Settings
@@ -18,6 +19,7 @@ _TYPE_NAMES = {  # of one value, of several
     bool: ("true or false", "true or false"),
     type(None): ("null", "null"),
     Any: ("any value", "any values"),
+    PluginSettings: ("a name with options", "names with options"),
 }
 
 
@@ -48,12 +50,26 @@ def members(annotation: Any) -> tuple[Any, ...]:
     found = get_args(base) if get_origin(base) in (Union, types.UnionType) else (annotation,)
     if known is None:
         return found
-    return (*(m for m in found if bare(m) is not ComponentSettings), *known.settings(), PluginSettings)
+    own = (m for m in found if bare(m) not in (ComponentSettings, PluginSettings))
+    return (*own, *known.settings(), PluginSettings)
 
 
 def registry(annotation: Any) -> Registry | None:
     """Return where the components of an annotation are registered, if they are."""
     return next((m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Registry)), None)
+
+
+def plugins(settings: Any, prefix: str = "") -> Iterator[tuple[str, Registry, PluginSettings]]:
+    """Return the components of other packages that settings choose: the path of each, its registry and its settings."""
+    cls: type = type(settings)
+    for key, annotation in hints(cls).items():
+        value, known = getattr(settings, key), registry(annotation)
+        if isinstance(value, PluginSettings) and known is not None:
+            yield f"{prefix}{key}", known, value
+        elif dataclasses.is_dataclass(value):
+            yield from plugins(value, f"{prefix}{key}.")
+        elif is_list(annotation) and (listed := registry(item(annotation))) is not None:
+            yield from ((f"{prefix}{key}[{place}]", listed, each) for place, each in enumerate(value))
 
 
 @functools.cache

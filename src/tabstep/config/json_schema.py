@@ -69,7 +69,7 @@ def _value(annotation: Any) -> dict[str, Any]:
     if base is Any:
         return {}
     if fields.groups(annotation):
-        return _object(base, ())
+        return _object(fields.groups(annotation)[0], ())
     if get_origin(base) is Literal:
         return {"enum": list(get_args(base))}
     if fields.is_list(annotation):

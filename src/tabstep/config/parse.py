@@ -15,10 +15,13 @@ from tabstep.config.rules import broken_rules
 from tabstep.config.secrets import secret_problems
 from tabstep.config.settings import Settings
 from tabstep.errors import ProblemsError, nearest
-from tabstep.registry import PluginSettings, Registry
+from tabstep.option_types import Scalar
+from tabstep.registry import Option, PluginSettings, Registry
 
 MISSING = "???"
 LARGEST = sys.float_info.max
+PLAIN = Scalar | list[Scalar]
+"""What an option of a plugin may be where nothing declares it."""
 
 # What users of other templates type, and what it is called here.
 HABITS = {
@@ -83,9 +86,17 @@ def check_value(path: str, annotation: Any, value: Any) -> list[str]:
 def to_dict(settings: Any) -> dict[str, Any]:
     """Return a class of settings as plain containers, in the shape that ``parse`` reads."""
     if isinstance(settings, PluginSettings):
-        return {"name": settings.name, **settings.options}
+        below = {key: value for key, value in settings.options.items() if key == "name" or isinstance(value, Mapping)}
+        beside = {key: value for key, value in settings.options.items() if key not in below}
+        return {"name": settings.name, **beside, **({"options": below} if below else {})}
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return {key: to_dict(value) if dataclasses.is_dataclass(value) else value for key, value in values.items()}
+    return {key: _plain_part(value) for key, value in values.items()}
+
+
+def _plain_part(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain_part(each) for each in value]
+    return to_dict(value) if dataclasses.is_dataclass(value) else value
 
 
 def unknown_key(path: str) -> str:
@@ -218,7 +229,8 @@ def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
         keys = ", ".join(fields.hints(classes[0]))
         problems.append(f"{path}: expected the keys {keys}, got {shown(value)}")
         return None
-    cls = classes[0] if len(classes) == 1 else _variant(classes, registry, value, path, problems)
+    single = len(classes) == 1 and registry is None
+    cls = classes[0] if single else _variant(classes, registry, value, path, problems)
     if cls is None:
         return None
     if registry is not None and cls is PluginSettings:
@@ -231,23 +243,37 @@ def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
 
 def _plugin(registry: Registry, value: Mapping[str, Any], path: str, problems: list[str]) -> PluginSettings:
     """Check what a plugin's source declares; other options are plain, and it knows what they mean."""
-    name, given = value["name"], {key: inner for key, inner in value.items() if key != "name"}
-    plain = fields.item(fields.hints(PluginSettings)["options"])
+    name, below = value["name"], value.get("options") or {}
+    if not isinstance(below, Mapping):
+        problems.append(f"{path}.options: expected a mapping of names to values, got {shown(below)}")
+        below = {}
+    beside = {key: inner for key, inner in value.items() if key not in ("name", "options")}
+    problems += [f"{path}.{key}: stands below {path}.options too: set one of them" for key in beside if key in below]
     declared = registry.options(name)
     options = {}
-    for key, inner in given.items():
+    for key, inner in {**beside, **below}.items():
         option = None if declared is None else declared.get(key)
-        annotation = plain if option is None or option.annotation is None else option.annotation
-        options[key] = _convert(annotation, inner, f"{path}.{key}", problems)
+        if option is not None and option.annotation is not None:
+            options[key] = _convert(option.annotation, inner, f"{path}.{key}", problems)
+        else:
+            options[key] = (
+                _plain(inner, f"{path}.{key}", problems)
+                if key in below
+                else _convert(PLAIN, inner, f"{path}.{key}", problems)
+            )
     if declared is not None:
-        unknown = {key: inner for key, inner in given.items() if key not in declared}
-        problems += [
-            f"{path}.{key}: {name} has no such key (got {shown(inner)}): {nearest(key, declared)}"
-            for key, inner in unknown.items()
-        ]
-        missing = [key for key, option in declared.items() if option.required and key not in given]
-        problems += [f"{path}.{key}: is missing: {name} needs it" for key in missing]
+        problems += _undeclared(name, options, declared, path)
     return PluginSettings(name=name, options=options)
+
+
+def _undeclared(name: str, given: Mapping[str, Any], declared: Mapping[str, Option], path: str) -> list[str]:
+    unknown = [
+        f"{path}.{key}: {name} has no such key (got {shown(inner)}): {nearest(key, declared)}"
+        for key, inner in given.items()
+        if key not in declared
+    ]
+    missing = [key for key, option in declared.items() if option.required and key not in given]
+    return unknown + [f"{path}.{key}: is missing: {name} needs it" for key in missing]
 
 
 def _variant(
@@ -262,7 +288,9 @@ def _variant(
     if registry is not None and isinstance(name, str) and registry.find(name) is not None:
         return PluginSettings
     known = (*by_name, *plugins)
-    if name == MISSING:
+    if not known:
+        problems.append(f"{path}.name: expected package.module:Name, got {shown(name)}")
+    elif name == MISSING:
         problems.append(f"{path}.name: is missing: set it to one of {', '.join(known)}")
     elif isinstance(name, str):
         expected = f"expected one of {', '.join(known)}"

@@ -26,6 +26,7 @@ from tabstep.config.settings import (
 )
 from tabstep.decisions import parse_goal
 from tabstep.errors import nearest
+from tabstep.registry import PluginSettings
 
 RESUME_WORDS = ("auto", "must", "never")
 
@@ -81,7 +82,9 @@ def _classes(schema: SchemaSettings) -> Iterator[str]:
     yield from (f"schema.classes: {value!r} stands twice" for value in repeated)
 
 
-def _loss(schema: SchemaSettings, loss: LossSettings) -> Iterator[str]:
+def _loss(schema: SchemaSettings, loss: LossSettings | PluginSettings) -> Iterator[str]:
+    if isinstance(loss, PluginSettings):
+        return
     multilabel = schema.task == "multilabel" or (isinstance(schema.label, list) and len(schema.label) > 1)
     if loss.name == "bce" and schema.task == "multiclass":
         yield "loss.name: bce is for binary and multilabel tasks, but schema.task is multiclass: use loss=cross_entropy"
@@ -105,14 +108,16 @@ def _locations(data: DataSettings) -> Iterator[str]:
             yield f"data.{key}: is an empty text: name a file or a directory, or null for none"
 
 
-def _optimizer(optimizer: OptimizerSettings) -> Iterator[str]:
+def _optimizer(optimizer: OptimizerSettings | PluginSettings) -> Iterator[str]:
     if isinstance(optimizer, AdamWSettings | MuonSettings) and len(optimizer.betas) != 2:
         yield f"optimizer.betas: expected two numbers, got {len(optimizer.betas)}"
     if isinstance(optimizer, SGDSettings) and optimizer.nesterov and optimizer.momentum == 0:
         yield "optimizer.nesterov: needs optimizer.momentum > 0: set one of them"
 
 
-def _length(trainer: TrainerSettings, scheduler: SchedulerSettings, callbacks: CallbackSettings) -> Iterator[str]:
+def _length(
+    trainer: TrainerSettings, scheduler: SchedulerSettings | PluginSettings, callbacks: CallbackSettings
+) -> Iterator[str]:
     if trainer.max_epochs is not None:
         return
     if isinstance(scheduler, CosineSettings | OneCycleSettings):

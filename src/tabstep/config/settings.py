@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
-from tabstep.registry import MODELS, ComponentSettings
+from tabstep.registry import (
+    CALLBACKS,
+    LOGGERS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    ComponentSettings,
+    PluginSettings,
+)
 from tabstep.run_files import CHECKPOINTS, MODEL
 
 Metric = Literal[
@@ -112,7 +121,7 @@ class MuonSettings:
 
     name: Literal["muon"] = "muon"
     lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")] = 0.001
-    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")] = 0.01
+    hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")] = 0.005
     weight_decay: NonNegative = 0.0001
     hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")] = 0.0001
     betas: list[Fraction] = field(default_factory=lambda: [0.9, 0.999])
@@ -245,6 +254,9 @@ class CallbackSettings:
     progress: Annotated[Literal["auto", "bar", "lines", "none"], Doc("auto is a bar on a terminal, lines in a log")] = (
         "auto"
     )
+    extra: Annotated[
+        list[Annotated[PluginSettings, CALLBACKS]], Doc("Lightning callbacks of other packages: name and options")
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +265,9 @@ class LoggerSettings:
 
     csv: bool = True
     tensorboard: bool = False
+    extra: Annotated[
+        list[Annotated[PluginSettings, LOGGERS]], Doc("Lightning loggers of other packages: name and options")
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,9 +383,9 @@ class Settings:
     schema: SchemaSettings = field(default_factory=SchemaSettings)
     data: DataSettings = field(default_factory=DataSettings)
     model: Annotated[ComponentSettings, MODELS] = field(default_factory=lambda: MODELS.defaults("mlp"))
-    loss: LossSettings = field(default_factory=LossSettings)
-    optimizer: OptimizerSettings = field(default_factory=MuonSettings)
-    scheduler: SchedulerSettings = field(default_factory=ConstantSettings)
+    loss: Annotated[LossSettings | PluginSettings, LOSSES] = field(default_factory=LossSettings)
+    optimizer: Annotated[OptimizerSettings | PluginSettings, OPTIMIZERS] = field(default_factory=MuonSettings)
+    scheduler: Annotated[SchedulerSettings | PluginSettings, SCHEDULERS] = field(default_factory=ConstantSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)

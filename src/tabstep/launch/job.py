@@ -20,7 +20,7 @@ from tabstep.launch.s3 import upload
 from tabstep.launch.s3.channels import column_problems
 from tabstep.launch.s3.upload import UploadPlan
 from tabstep.launch.source.bundle import Bundle, build_bundle, extra_conf
-from tabstep.launch.source.requirements import job_packages
+from tabstep.launch.source.requirements import job_packages, loose_modules
 
 _NO_BUNDLE = Bundle(data=b"", files={}, digest="0" * 64, commit=None, changed=(), changes_digest=None)
 _NO_DATA = UploadPlan(channels={}, locations={}, files={})
@@ -72,7 +72,7 @@ def prepare(
     hyperparameters, files = move_long_to_file(pack(without_local_places(overrides)))
     needed = list(dict.fromkeys([*job_packages(settings), *packages]))
     with collecting(wrong):
-        bundle = _bundle(remote, needed, files, conf_dirs)
+        bundle = _bundle(remote, needed, {**loose_modules(settings), **files}, conf_dirs)
     with collecting(wrong):
         prices = cost.load_prices(remote.prices)
     payload = Payload(

@@ -6,13 +6,12 @@ configuration (see ``tabstep.registry``).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from tabstep.errors import ProblemsError, UserError, nearest
+from tabstep.errors import UserError
 from tabstep.registry import MODELS
 
 __all__ = ["build_model", "check_options", "find_model"]
@@ -40,15 +39,8 @@ def check_options(name: str, options: Iterable[str]) -> None:
     Traceback (most recent call last):
     tabstep.errors.ProblemsError: model.dropuot: mlp has no such option; did you mean 'dropout'?
     """
-    parameters = inspect.signature(find_model(name)).parameters
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    own = list(parameters)[len(MODELS.given) :]
-    problems = [
-        f"model.{option}: {name} has no such option; {nearest(option, own)}" for option in options if option not in own
-    ]
-    if problems:
-        raise ProblemsError(problems)
+    find_model(name)
+    MODELS.check(name, options)
 
 
 def build_model(

@@ -11,22 +11,25 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.load import Architecture
+from tabstep.config.fields import plugins
+from tabstep.config.parse import to_dict
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
-from tabstep.registry import PluginSettings
+from tabstep.registry import LOGGERS, LOSSES, PluginSettings
 from tabstep.run.prepare import Prepared
 from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
+from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
-from tabstep.training.loggers import log_row, write_history
-from tabstep.training.losses import Loss, balanced_weights, build_loss
+from tabstep.training.loggers import log_row, log_settings, write_history
+from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
 from tabstep.training.schedulers import build_scheduler
@@ -68,6 +71,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     trainer = build_trainer(settings, machine, ranks, checkpointer)
     if ranks.rank == 0:
         keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
+        log_settings(trainer.loggers, to_dict(settings))
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
@@ -79,17 +83,21 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
 
 
-def check_model(settings: Settings) -> None:
-    """Refuse wrong options of a model before anything is read; those of a plugin are known to its class alone."""
+def check_components(settings: Settings) -> None:
+    """Refuse wrong options before anything is read; those of another package are known to its signature alone."""
     check_options(settings.model.name, model_options(settings))
+    for path, registry, part in plugins(settings):
+        registry.check(part.name, part.options, path)
 
 
 def model_options(settings: Settings) -> dict[str, Any]:
     """Return the options of the model, without its name."""
-    model = settings.model
-    if isinstance(model, PluginSettings):
-        return dict(model.options)
-    return {key: value for key, value in asdict(model).items() if key != "name"}
+    return {key: value for key, value in named_options(settings.model).items() if key != "name"}
+
+
+def named_options(part: Any) -> dict[str, Any]:
+    """Return the name of a component and its options beside it, wherever it comes from."""
+    return {"name": part.name, **part.options} if isinstance(part, PluginSettings) else asdict(part)
 
 
 def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
@@ -109,8 +117,10 @@ def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
     Raises:
         UserError: the number of weights is not that of the classes.
     """
-    encoder, wanted = prepared.encoder, settings.loss.class_weights
-    weights = None
+    encoder, chosen = prepared.encoder, settings.loss
+    if isinstance(chosen, PluginSettings):
+        return ForeignLoss(LOSSES.make(chosen), task=encoder.task)
+    wanted, weights = chosen.class_weights, None
     if wanted == "balanced":
         y = torch.from_numpy(prepared.tables["train"].y)
         weights = balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
@@ -122,11 +132,11 @@ def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
             )
         weights = torch.tensor(wanted)
     return build_loss(
-        settings.loss.name,
+        chosen.name,
         task=encoder.task,
         class_weights=weights,
-        label_smoothing=settings.loss.label_smoothing,
-        focal_gamma=settings.loss.focal_gamma,
+        label_smoothing=chosen.label_smoothing,
+        focal_gamma=chosen.focal_gamma,
     )
 
 
@@ -142,7 +152,7 @@ def build_classifier(
 ) -> Classifier:
     """Build the LightningModule; ``steps_per_epoch`` counts optimizer steps."""
     encoder, max_epochs = prepared.encoder, settings.trainer.max_epochs
-    optimizer, scheduler = asdict(settings.optimizer), asdict(settings.scheduler)
+    optimizer, scheduler = named_options(settings.optimizer), named_options(settings.scheduler)
     torch.manual_seed(settings.seed)
     return Classifier(
         architecture.build(),
@@ -210,6 +220,9 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "trainer.limit_train_batches": settings.trainer.limit_train_batches,
         "trainer.limit_val_batches": settings.trainer.limit_val_batches,
         "callbacks.ema_decay": settings.callbacks.ema_decay,
+        **(
+            {"callbacks.extra": [asdict(part) for part in settings.callbacks.extra]} if settings.callbacks.extra else {}
+        ),
         "objective": settings.objective,
         "seed": settings.seed,
     }
@@ -227,7 +240,11 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings, output) or False,
-        callbacks=[*build_console(settings.callbacks.progress, trainer.log_interval), checkpointer],
+        callbacks=[
+            *build_console(settings.callbacks.progress, trainer.log_interval),
+            *build_callbacks(settings.callbacks.extra),
+            checkpointer,
+        ],
         plugins=[checkpointer.store],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
@@ -253,13 +270,18 @@ def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) 
 
 
 def build_loggers(settings: Settings, output: Path) -> list[Logger]:
-    """Build the Trainer's loggers; the CSV file is a callback, since it is rewritten from the history.
+    """Build the Trainer's loggers; the CSV file is a listener, since it is rewritten from the history.
 
     Raises:
-        UserError: TensorBoard is asked for and not installed.
+        UserError: TensorBoard is asked for and not installed, or a constructor does not like its options.
     """
-    if not settings.logger.tensorboard:
-        return []
+    extra: list[Logger] = [
+        LOGGERS.make(part, path=f"{LOGGERS.key}[{place}]") for place, part in enumerate(settings.logger.extra)
+    ]
+    return [*_tensorboard(output), *extra] if settings.logger.tensorboard else extra
+
+
+def _tensorboard(output: Path) -> list[Logger]:
     try:
         from lightning.pytorch.loggers import TensorBoardLogger
 

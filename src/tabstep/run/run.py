@@ -24,7 +24,7 @@ from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
-from tabstep.run.build import Assembly, assemble, batch_size_of, check_model
+from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
@@ -48,7 +48,8 @@ from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.locks import LOCK, exclusive
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
-from tabstep.training.fit import find_checkpoint, train
+from tabstep.training.callbacks.extra import without_state
+from tabstep.training.fit import find_checkpoint, over, train
 from tabstep.training.stopping import selected_row
 
 _OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
@@ -108,7 +109,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
-    check_model(settings)
+    check_components(settings)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     show_new = _only_new(show, shown)
     for note in machine.notes:
@@ -218,8 +219,10 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
     found = find_checkpoint(settings.resume, store)
     if found is not None:
         progress = found[1]["progress"]
-        if built.checkpointer.stop_rule.reason(progress["history"], progress["seconds"]) is None:
+        if over(built.checkpointer, progress) is None:
             show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
+            for name in without_state(built.trainer.callbacks):  # type: ignore[attr-defined]
+                show(f"resume: {name} of callbacks.extra keeps no state: it begins anew")
     return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 
 

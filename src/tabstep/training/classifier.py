@@ -64,6 +64,8 @@ class Progress:
     skipped: int = 0
     seconds: float = 0.0
     history: list[Row] = field(default_factory=list)
+    stopped: str | None = None
+    """Why a callback of another package has ended the run, which no rule on the history would say again."""
 
 
 class Classifier(L.LightningModule):
@@ -262,11 +264,20 @@ class Classifier(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._val_row = {f"val_{key}": value for key, value in self.scores["val"].compute().items()}
+        self._log(self._val_row)
+
+    def _log(self, row: Row) -> None:
+        """Show scores to Lightning's own callbacks; the loggers get whole rows, so that an epoch is one step of theirs.
+
+        They are the same on all ranks, and the mean of them is what Lightning asks for.
+        """
+        self.log_dict(row, on_step=False, on_epoch=True, logger=False, sync_dist=self.trainer.world_size > 1)
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch in the order that a checkpoint relies on: scores, history, schedule; the save comes last."""
         self._check_finite(now=True)
         row = self._epoch_row()
+        self._log({key: value for key, value in row.items() if key.startswith("train_") or key in self._val_row})
         self.progress.history.append(row)
         self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
         if isinstance(self.schedule, ReduceLROnPlateau):

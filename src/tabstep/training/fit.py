@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError
 from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
@@ -108,7 +109,7 @@ def train(
         path, state = resume_from
         check_fingerprint(state["fingerprint"], checkpointer.fingerprint, path)
         progress = state["progress"]
-        reason = checkpointer.stop_rule.reason(progress["history"], progress["seconds"])
+        reason = over(checkpointer, progress)
         if reason is not None:
             classifier.on_load_checkpoint(state)
             return reason
@@ -118,9 +119,17 @@ def train(
         if stop.signum is not None:
             directory = checkpointer.store.directory
             raise StoppedError(f"{stop}: saved in {directory}; the same command goes on", stop.signum) from stop
-    reason = checkpointer.stop_rule.reason(classifier.progress.history, classifier.progress.seconds)
+    except MisconfigurationException as error:
+        raise UserError(f"callbacks.extra: {' '.join(str(error).split())}") from error
+    reason = over(checkpointer, vars(classifier.progress))
     assert reason is not None, "the Trainer ended before a rule did"
     return reason
+
+
+def over(checkpointer: Checkpointer, progress: Mapping[str, Any]) -> str | None:
+    """Return why a run that has come so far is over, or None."""
+    rule = checkpointer.stop_rule.reason(progress["history"], progress["seconds"])
+    return rule if rule is not None else progress.get("stopped")
 
 
 def best_state(

@@ -7,8 +7,9 @@ import io
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import FULL_DISK
@@ -37,3 +38,10 @@ def log_row(loggers: Iterable[Logger], row: Row) -> None:
     for logger in loggers:
         logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
         logger.save()
+
+
+def log_settings(loggers: Iterable[Logger], settings: Mapping[str, Any]) -> None:
+    """Give every logger the settings as parameters of its run; TensorBoard would make a page of its own of them."""
+    for logger in loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(settings))

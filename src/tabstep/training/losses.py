@@ -124,6 +124,35 @@ class MultilabelLoss(Loss):
         return torch.ones(len(y), device=y.device)
 
 
+class ForeignLoss(Loss):
+    """A loss of torch or of another package, ``(logits, y)`` to a value a row, ``(B,)`` or ``(B, L)``.
+
+    Binary and multilabel targets are float of the logits' shape, ``(B,)`` and ``(B, L)``; those of several classes are
+    integers. torch's own losses take ``reduction: none``.
+
+    >>> loss = ForeignLoss(nn.BCEWithLogitsLoss(reduction="none"), task="binary")
+    >>> loss(torch.zeros(2, 1), torch.tensor([0, 1]))[0]
+    tensor([0.6931, 0.6931])
+    """
+
+    def __init__(self, loss: nn.Module, *, task: Task) -> None:
+        super().__init__(None, label_smoothing=0.0, focal_gamma=0.0)
+        self.loss, self.task = loss, task
+
+    def row_losses(self, logits: Tensor, y: Tensor) -> Tensor:
+        binary = self.task == "binary"
+        z = logits.squeeze(1) if binary else logits
+        target = y if self.task == "multiclass" else y.to(z.dtype)
+        losses: Tensor = self.loss(z, target)
+        if losses.ndim == 0 or len(losses) != len(y):
+            name = type(self.loss).__name__
+            raise UserError(
+                f"loss: {name} gives {tuple(losses.shape)} for {len(y)} rows: one value a row is needed, "
+                "which torch's losses give with loss.reduction=none"
+            )
+        return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
+
+
 LOSSES: dict[Task, type[Loss]] = {"binary": BinaryLoss, "multiclass": MulticlassLoss, "multilabel": MultilabelLoss}
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adamw import adamw
 
+from tabstep import registry
 from tabstep.errors import UserError, nearest
+from tabstep.registry import PluginSettings
 
 FUSED_DEVICES = frozenset({"cpu", "cuda"})
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -193,14 +195,30 @@ def build_optimizer(name: str, module: nn.Module, *, fused: bool | None = None, 
 
     ``adamw`` takes lr, weight_decay and betas; ``sgd`` lr, weight_decay, momentum and nesterov. ``fused`` runs one
     kernel over all parameters; None takes it wherever all of them lie on one device that has it. Build the optimizer
-    after the module was moved to its device.
+    after the module was moved to its device. Any other name is one of the registry, with options of its own.
 
     >>> type(build_optimizer("adamw", nn.Linear(2, 1), lr=1e-3, weight_decay=1e-4, betas=[0.9, 0.999])).__name__
     'AdamW'
     """
+    if name not in OPTIMIZERS and registry.OPTIMIZERS.find(name) is not None:
+        return foreign_optimizer(PluginSettings(name=name, options=options), module)
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer.name: no optimizer is called {name!r}; {nearest(name, OPTIMIZERS)}")
     return OPTIMIZERS[name](module, fused=_can_fuse(module) if fused is None else fused, **options)
+
+
+def foreign_optimizer(part: PluginSettings, module: nn.Module) -> Optimizer:
+    """Build an optimizer of torch or of another package; a ``weight_decay`` that is set spares vectors here too.
+
+    >>> type(foreign_optimizer(PluginSettings(name="torch.optim:NAdam", options={"lr": 0.1}), nn.Linear(2, 1))).__name__
+    'NAdam'
+    """
+    decay = part.options.get("weight_decay")
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    built: Optimizer = registry.OPTIMIZERS.make(
+        part, parameters if decay is None else parameter_groups(module, float(decay))
+    )
+    return built
 
 
 def _can_fuse(module: nn.Module) -> bool:

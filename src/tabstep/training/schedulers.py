@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from tabstep.errors import UserError, nearest
+from tabstep.registry import SCHEDULERS, PluginSettings
 
 Factor = Callable[[int], float]
 
@@ -78,7 +79,8 @@ def build_scheduler(
 
     ``plateau`` is a ``ReduceLROnPlateau``: step it once an epoch with the monitored loss. ``steps_per_epoch`` counts
     optimizer steps; ``cosine`` and ``one_cycle`` span ``max_epochs``, which None has none of. A scheduler's state is
-    plain numbers.
+    plain numbers. Any other name is one of the registry, with options of its own: it is stepped like ours, once an
+    optimizer step, and a ``ReduceLROnPlateau`` once an epoch.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
@@ -95,6 +97,9 @@ def build_scheduler(
         "step": lambda: step_decay(steps_per_epoch, **options),
         "one_cycle": lambda: one_cycle(_total_steps(max_epochs, steps_per_epoch), **options),
     }
+    if name not in factors and SCHEDULERS.find(name) is not None:
+        built: LRScheduler = SCHEDULERS.make(PluginSettings(name=name, options=options), optimizer)
+        return built
     if name not in factors:
         raise UserError(f"scheduler.name: no scheduler is called {name!r}; {nearest(name, [*factors, 'plateau'])}")
     return LambdaLR(optimizer, factors[name]())

@@ -11,7 +11,7 @@ from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.launch.source import requirements
-from tabstep.launch.source.requirements import OF_THE_IMAGE, PACKAGES, job_packages, job_requirements
+from tabstep.launch.source.requirements import OF_THE_IMAGE, PACKAGES, job_packages, job_requirements, loose_modules
 
 
 def test_the_job_gets_what_runs_here() -> None:
@@ -50,3 +50,22 @@ def test_options_bring_their_packages() -> None:
     assert job_packages(parse(composed([], [config_dir()]))) == []
     assert job_packages(parse(composed(["logger=tensorboard"], [config_dir()]))) == ["tensorboard"]
     assert requirements.REQUIREMENTS == "requirements.txt"
+
+
+def test_loose_modules_go_along_and_packages_by_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("")
+    (tmp_path / "mine" / "watch.py").write_text("class Watch: ...\n")
+    (tmp_path / "single.py").write_text("class Log: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = composed([], [config_dir()])
+    config["callbacks"]["extra"] = [{"name": "mine.watch:Watch"}, {"name": "lightning.pytorch.callbacks:ModelSummary"}]
+    config["logger"]["extra"] = [{"name": "single:Log"}, {"name": "tensorboard.program:TensorBoard"}]
+    config["optimizer"] = {"name": "torch.optim:NAdam"}
+    settings = parse(config)
+    assert loose_modules(settings) == {
+        "src/mine/__init__.py": b"",
+        "src/mine/watch.py": b"class Watch: ...\n",
+        "src/single.py": b"class Log: ...\n",
+    }
+    assert job_packages(settings) == ["tensorboard"]

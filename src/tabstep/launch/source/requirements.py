@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Final
 
+from tabstep.config.fields import plugins
 from tabstep.config.settings import Settings
 from tabstep.errors import UserError
-from tabstep.registry import MODELS
+from tabstep.registry import find_file
 
 REQUIREMENTS: Final = "requirements.txt"
 PACKAGES: Final = ("hydra-core", "lightning", "omegaconf", "rich", "safetensors", "torchmetrics")
@@ -25,8 +26,29 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 def job_packages(settings: Settings) -> list[str]:
     """Return the distributions that this configuration needs besides those that every job does."""
     names = [*(settings.baselines or []), *(["tensorboard"] if settings.logger.tensorboard else [])]
-    package = MODELS.distribution(settings.model.name)
-    return names if package is None else [*names, package.name]
+    found = [registry.distribution(part.name) for _, registry, part in plugins(settings)]
+    own = [package.name for package in found if package is not None]
+    return list(
+        dict.fromkeys([*names, *(name for name in own if not (OF_THE_IMAGE.fullmatch(name) or name in PACKAGES))])
+    )
+
+
+def loose_modules(settings: Settings, directory: str = "src") -> dict[str, bytes]:
+    """Return the files of chosen components that no installed package has, by their names below a directory.
+
+    A module lies there alone, a package with all of its Python files.
+    """
+    files: dict[str, bytes] = {}
+    for _, registry, part in plugins(settings):
+        target = registry.find(part.name)
+        if target is None or registry.distribution(part.name) is not None:
+            continue
+        top = find_file(target.partition(":")[0].partition(".")[0])
+        if top is not None:
+            own = sorted(top.parent.rglob("*.py")) if top.name == "__init__.py" else [top]
+            root = top.parent.parent if top.name == "__init__.py" else top.parent
+            files |= {f"{directory}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in own}
+    return files
 
 
 def job_requirements(given: str, packages: Sequence[str]) -> str:

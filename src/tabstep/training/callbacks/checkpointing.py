@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
+from tabstep.training.callbacks.extra import check_states
 from tabstep.training.checkpoints import CheckpointStore
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import TableDataModule
@@ -137,8 +138,10 @@ class Checkpointer(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning runs this hook of a Checkpoint after the module's, so the epoch is closed.
         assert isinstance(pl_module, Classifier)
-        self._save(trainer, pl_module)
         history = pl_module.progress.history
+        if trainer.should_stop and self.stop_rule.reason(history, pl_module.progress.seconds) is None:
+            pl_module.progress.stopped = "stopped by a callback of callbacks.extra"
+        self._save(trainer, pl_module)
         if trainer.is_global_zero and selected_row(history, self.objective) is history[-1]:
             self.store.mark_best(pl_module.progress.step)
         if self._agree(trainer, self.signum is not None):
@@ -155,6 +158,7 @@ class Checkpointer(Checkpoint):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         del checkpoint["loops"]
         checkpoint["fingerprint"] = self.fingerprint
+        check_states(checkpoint.get("callbacks", {}))
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the Trainer begin at the saved epoch and the loader at the saved batch."""
@@ -164,6 +168,10 @@ class Checkpointer(Checkpoint):
         datamodule.start_batch = progress["batch"]
         counters = dict.fromkeys(("ready", "started", "processed", "completed"), progress["epoch"])
         trainer.fit_loop.epoch_progress.load_state_dict({"total": counters, "current": counters})
+        # Steps that other callbacks and their loggers count on: none begins at 0 again.
+        batches = trainer.fit_loop.epoch_loop
+        batches._batches_that_stepped = progress["step"]
+        batches.automatic_optimization.optim_progress.optimizer.step.total.completed = progress["step"]
         if trainer.is_global_zero and progress["history"]:
             # A kill may have come between the save of the best epoch and its second name.
             self.store.mark_best(int(selected_row(progress["history"], self.objective)["step"]))
