@@ -35,5 +35,7 @@ def test_forms(text: str, goal: Goal) -> None:
     ],
 )
 def test_another_form_is_refused_with_the_forms_that_there_are(text: str) -> None:
-    with pytest.raises(ValueError, match=r"(expected accuracy, f1|lies between 0 and 1|cost needs a positive number)"):
+    with pytest.raises(
+        ValueError, match=r"(is no goal: choose accuracy, f1|lies between 0 and 1|cost needs a positive number)"
+    ):
         parse_goal(text)

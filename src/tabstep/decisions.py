@@ -42,7 +42,7 @@ def parse_goal(text: str) -> Goal:
         return _with_floor(match[1], match[2], text)
     if match := _COST.fullmatch(stripped):
         return _with_costs(match[1], text)
-    raise ValueError(f"expected {_FORMS}, got {text!r}")
+    raise ValueError(f"{text!r} is no goal: choose {_FORMS}")
 
 
 def _with_floor(name: str, floor: str, text: str) -> Goal:

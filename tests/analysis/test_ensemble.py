@@ -196,7 +196,7 @@ def lose_shares(model: Path) -> None:
     [
         (damage_weights, "members/0/model.safetensors is damaged or was changed"),
         (change_shares, "golden rows come out different"),
-        (lose_member, "members/1/config.yaml is missing"),
+        (lose_member, "members/1/calibration.json is missing"),
         (lose_shares, "ensemble.json does not fit manifest.json"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_floor_counts(tiny_data: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_goal_is_refused_at_once(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ProblemsError, match=r"decision: expected accuracy, f1, precision>=0\.9"):
+    with pytest.raises(ProblemsError, match=r"decision: 'best' is no goal: choose accuracy, f1, precision>=0\.9"):
         report_of(tiny_data, tmp_path / "run", "decision=best")
     with pytest.raises(UserError, match=r"decision: several classes have no threshold"):
         report_of(tiny_data, tmp_path / "run", "decision=f1", "schema.label=city")
