@@ -30,12 +30,12 @@ THINGS = {
 JOURNEYS = {
     "faults/test_commands": "damaged files and failing storage, through the commands alone",
     "faults/test_requests": "hostile requests, through the handler alone",
+    "run/test_shown_once": "what a run says, from the command line to its last line",
     "run/test_resume": "runs that are killed anywhere",
     "serving/test_container": "an artifact as a container has it, without this package",
     "serving/test_sagemaker": "an artifact behind the SDK's own server and model",
     "sweep/test_kills": "sweeps that are killed anywhere",
     "sweep/test_other_launchers": "launchers that others made for Hydra",
-    "sweep/test_pruning": "trials that are stopped, with real runs",
     "sweep/test_ranks_in_trials": "several processes in each trial",
     "test_bad_input": "hostile tables, full disks and signals, through the commands alone",
 }
@@ -50,6 +50,7 @@ COVERED = {
     "analysis/sampled_rows": "analysis/test_explain",
     "analysis/stored_predictions": "analysis/test_ensemble",
     "analysis/sweep_report": "sweep/test_plots",
+    "artifact/load": "artifact/test_save",
     "artifact/predictor": "artifact/test_save",
     "checks/checks": "checks/test_check_splits",
     "checks/columns": "checks/test_check_splits",

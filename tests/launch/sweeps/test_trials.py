@@ -253,6 +253,7 @@ def test_job_without_capacity_is_sent_again(service: Service, sweep: Sweep) -> N
     assert [row["state"] for row in board()] == ["complete"] * 4
 
 
+@pytest.mark.slow
 def test_quota_is_waited_for(service: Service, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     from botocore.exceptions import ClientError
 
@@ -348,6 +349,7 @@ def test_mistakes(sweep: Sweep, capsys: pytest.CaptureFixture[str], override: st
     assert capsys.readouterr().err.splitlines() == [line]
 
 
+@pytest.mark.slow
 def test_jobs_choose_their_launcher(service: Service, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["-m", "launch=sagemaker", "hydra.sweep.dir=s", f"launch.role={ROLE}", f"launch.bucket={BUCKET}"]
     argv += ["launch.instance_type=ml.m5.xlarge", f"data.path={tiny_data}", "model.width=8,16", "seed=3"]
