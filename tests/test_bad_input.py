@@ -1035,9 +1035,9 @@ def test_max_time(commands: Commands, run_copy: Path) -> None:
 FULL: list[tuple[Fault, int]] = [
     (("tabstep.encoding.encoded_table:write_sealed", 1, "ENOSPC"), 75),
     (("tabstep.system.atomic_write:write_durably", 0, "ENOSPC"), 75),
-    (("tabstep.training.checkpoints:dump_state", 1, "ENOSPC"), 0),
-    (("tabstep.training.checkpoints:dump_state", 3, "ENOSPC"), 75),
-    (("tabstep.training.checkpoints:dump_state", 0, "ENOSPC"), 75),
+    (("tabstep.training.checkpoint_files:dump_state", 1, "ENOSPC"), 0),
+    (("tabstep.training.checkpoint_files:dump_state", 3, "ENOSPC"), 75),
+    (("tabstep.training.checkpoint_files:dump_state", 0, "ENOSPC"), 75),
     (("tabstep.training.loggers:write_durably", 0, "ENOSPC"), 75),
     (("tabstep.artifact.predictor:write_batches", 1, "ENOSPC"), 75),
     (("tabstep.artifact.save:save", 1, "ENOSPC"), 75),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tabstep.encoding.times import TimeColumn, TimeFit
 from tabstep.errors import UserError
-from tabstep.tables.columns import to_float64
+from tabstep.tables.column_types import to_float64
 
 START = datetime.datetime(2023, 1, 2, 3, 30)
 

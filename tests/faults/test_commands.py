@@ -17,7 +17,7 @@ import pytest
 
 from tabstep.system.atomic_write import file_digest
 from tabstep.system.locks import exclusive
-from tabstep.training.checkpoints import dump_state
+from tabstep.training.checkpoint_files import dump_state
 from tests.test_bad_input import Commands, Ended, flipped, tables, with_column
 
 Ends = Callable[[str], None]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tabstep.serving.fields import Field, to_table
 from tabstep.serving.request_error import RequestError
 from tabstep.serving.requests import read_request
-from tabstep.tables.columns import ValueKind, fits, to_float64
+from tabstep.tables.column_types import ValueKind, fits, to_float64
 
 TEXT = Field(name='a "name", hard', kind="text", dtype=pa.string(), exact=True)
 NUMBER = Field(name="n", kind="number", dtype=pa.float64(), exact=False)

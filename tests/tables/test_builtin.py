@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from tabstep.tables import builtin
 from tabstep.tables.builtin import ID, LABEL, generate, write_builtin_table
-from tabstep.tables.columns import meaning, to_float64
+from tabstep.tables.column_types import meaning, to_float64
 
 CATEGORICAL = ["plan", "region", "device", "campaign", "store"]
 

@@ -21,7 +21,7 @@ from tabstep.errors import UserError
 from tabstep.models import build_model
 from tabstep.schema import Split
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
-from tabstep.training.checkpoints import CheckpointStore
+from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batch, Batching, TableDataModule, num_batches
 from tabstep.training.epoch_order import EpochOrder, batch_seed

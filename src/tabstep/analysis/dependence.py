@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tabstep.analysis.permutation import Predict
-from tabstep.tables.columns import is_number, to_text, value_type
+from tabstep.tables.column_types import is_number, to_text, value_type
 
 GRID: Final = 20
 _CATEGORIES: Final = 12

@@ -28,7 +28,7 @@ from tabstep.artifact.predictor import Predictor
 from tabstep.checks.findings import Finding
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.tables.columns import to_text
+from tabstep.tables.column_types import to_text
 from tabstep.tables.source import ParquetSource
 
 FORMAT: Final = 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tabstep.analysis.dependence import decoded
 from tabstep.analysis.weighted_scores import Interval, Z
 from tabstep.schema import Schema
-from tabstep.tables.columns import to_float64, to_text
+from tabstep.tables.column_types import to_float64, to_text
 
 BINS: Final = 5
 LEAST_ROWS: Final = 30

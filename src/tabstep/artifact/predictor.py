@@ -23,7 +23,7 @@ from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled, probabilities
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
-from tabstep.tables.columns import value_type
+from tabstep.tables.column_types import value_type
 from tabstep.tables.frames import is_location, like, to_table
 from tabstep.tables.locations import PARQUET_SUFFIXES
 from tabstep.tables.readers import Rows, open_rows

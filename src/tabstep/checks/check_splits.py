@@ -9,7 +9,7 @@ from tabstep.checks.findings import Finding, about_columns
 from tabstep.checks.profile import Profile, profile
 from tabstep.errors import nearest
 from tabstep.schema import Schema, Split
-from tabstep.tables.columns import fits, value_kind
+from tabstep.tables.column_types import fits, value_kind
 from tabstep.tables.source import ParquetSource
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tabstep.checks.row_hash import hash_categories, hash_ids, hash_numbers, mix
 from tabstep.schema import Schema
-from tabstep.tables.columns import is_number, to_float64, to_text, value_type
+from tabstep.tables.column_types import is_number, to_float64, to_text, value_type
 from tabstep.tables.source import ParquetSource
 
 _CELL_LIMIT: Final = 500_000_000  # of the rows that are looked at, in very wide tables

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from tabstep.tables.columns import to_float64, to_text
+from tabstep.tables.column_types import to_float64, to_text
 
 _MISSING: Final = np.uint64(0x9E3779B97F4A7C15)
 _BASE: Final = np.uint64(0xD1342543DE82EF95)  # odd: a polynomial of the bytes modulo 2**64

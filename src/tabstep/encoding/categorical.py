@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tabstep.encoding.sketch import Counted, ValueCounts
 from tabstep.errors import UserError
-from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.record_batch import get_column, texts
 
 MISSING: Final = 0

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tabstep.encoding.encoder import Encoder
 from tabstep.system.cache import publish, read_sealed, write_sealed
-from tabstep.tables.columns import value_type
+from tabstep.tables.column_types import value_type
 from tabstep.tables.source import ParquetSource
 
 _TABLE_FORMAT: Final = 2

@@ -22,7 +22,7 @@ from tabstep.encoding.times import TimeColumn, TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.system.cache import cached_text
-from tabstep.tables.columns import ValueKind
+from tabstep.tables.column_types import ValueKind
 from tabstep.tables.parse_text import parsed_batch
 from tabstep.tables.record_batch import numbers, texts
 from tabstep.tables.source import ParquetSource

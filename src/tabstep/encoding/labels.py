@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tabstep.errors import UserError, nearest
 from tabstep.schema import Task
-from tabstep.tables.columns import value_kind
+from tabstep.tables.column_types import value_kind
 from tabstep.tables.record_batch import get_column, numbers, texts
 
 Label = str | int | bool

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tabstep.encoding.folds import centred, row_folds
 from tabstep.encoding.repeated_values import SpikeColumn, fit_spikes
 from tabstep.encoding.sketch import Moments, RowSample
-from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.record_batch import get_column, numbers
 
 Scaling = Literal["quantile", "robust", "standard"]

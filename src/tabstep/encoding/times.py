@@ -20,7 +20,7 @@ from pyarrow import types
 
 from tabstep.encoding.categorical import MISSING, NUM_SPECIAL, UNSEEN
 from tabstep.errors import UserError
-from tabstep.tables.columns import ValueKind, value_kind, value_type
+from tabstep.tables.column_types import ValueKind, value_kind, value_type
 from tabstep.tables.record_batch import numbers
 
 Code = Literal["hour", "weekday", "month"]

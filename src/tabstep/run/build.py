@@ -25,7 +25,7 @@ from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
 from tabstep.training.callbacks.extra import build_callbacks
-from tabstep.training.checkpoints import CheckpointStore
+from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.loggers import log_row, log_settings, write_history

@@ -16,7 +16,7 @@ from tabstep.encoding.encoder import Encoder, EncoderOptions, fit_cached
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
-from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of

@@ -18,7 +18,7 @@ from pyarrow import types
 from tabstep.encoding.encoder import Encoder
 from tabstep.serving.request_error import RequestError, missing_column, shown
 from tabstep.serving.requests import Request
-from tabstep.tables.columns import PER_SECOND, ValueKind, value_type
+from tabstep.tables.column_types import PER_SECOND, ValueKind, value_type
 
 _NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _ZONE: Final = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"

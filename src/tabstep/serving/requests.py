@@ -21,7 +21,7 @@ from pyarrow import csv
 
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import UNSUPPORTED, RequestError, shown
-from tabstep.tables.columns import is_text
+from tabstep.tables.column_types import is_text
 
 T = TypeVar("T")
 

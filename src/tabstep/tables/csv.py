@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from tabstep.errors import ProblemsError, UserError, nearest
-from tabstep.tables.columns import ValueKind, value_kind
+from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, first_line
 
 _DELIMITERS: Final = ",;\t|"

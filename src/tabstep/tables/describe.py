@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tabstep.tables.columns import is_text, to_text, value_type
+from tabstep.tables.column_types import is_text, to_text, value_type
 from tabstep.tables.parse_text import proposed_format
 from tabstep.tables.source import TypedTable
 

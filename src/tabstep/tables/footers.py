@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tabstep.errors import ProblemsError, RetryError, UserError
 from tabstep.system.exits import of_the_machine
-from tabstep.tables.columns import unify, value_type
+from tabstep.tables.column_types import unify, value_type
 from tabstep.tables.locations import FileState, Location, first_line
 
 _MAGIC: Final = b"PAR1"

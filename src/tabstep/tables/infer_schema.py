@@ -16,7 +16,7 @@ from tabstep.config.grammar import quoted
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import Schema, Task
 from tabstep.system.sanitize import printable
-from tabstep.tables.columns import is_text, meaning, value_type
+from tabstep.tables.column_types import is_text, meaning, value_type
 from tabstep.tables.describe import ColumnFacts
 from tabstep.tables.source import TypedTable
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tabstep.errors import UserError
-from tabstep.tables.columns import is_text, to_text, value_type
+from tabstep.tables.column_types import is_text, to_text, value_type
 
 NULLS: Final = pa.array(["", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])
 

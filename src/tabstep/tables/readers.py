@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from tabstep.system.cache import publish
-from tabstep.tables.columns import ValueKind
+from tabstep.tables.column_types import ValueKind
 from tabstep.tables.contents import Contents
 from tabstep.tables.csv import CsvTable
 from tabstep.tables.lakes import LakeTable, lake_of

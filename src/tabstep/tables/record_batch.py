@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tabstep.errors import UserError, nearest
-from tabstep.tables.columns import ValueKind, fits, to_float64, to_text
+from tabstep.tables.column_types import ValueKind, fits, to_float64, to_text
 
 _CELLS: Final = 2**22
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
-from tabstep.tables.columns import meaning
+from tabstep.tables.column_types import meaning
 from tabstep.tables.describe import ColumnFacts, describe
 from tabstep.tables.infer_schema import Declared, Row, infer_schema
 from tabstep.tables.readers import open_rows

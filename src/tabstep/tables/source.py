@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS
-from tabstep.tables.columns import is_text, value_type
+from tabstep.tables.column_types import is_text, value_type
 from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.tables.locations import Location, find_files, read_error

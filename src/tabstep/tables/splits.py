@@ -11,7 +11,7 @@ from pyarrow import fs
 
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS, Split
-from tabstep.tables.columns import to_float64, to_text
+from tabstep.tables.column_types import to_float64, to_text
 from tabstep.tables.locations import CSV_SUFFIXES, PARQUET_SUFFIXES, entries, is_directory
 from tabstep.tables.source import ParquetSource, TypedTable
 

@@ -19,7 +19,7 @@ from tabstep.registry import CALLBACKS, PluginSettings
 from tabstep.run.run import run
 from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
 from tabstep.training.callbacks.extra import build_callbacks, check_states
-from tabstep.training.checkpoints import CheckpointStore, load_state
+from tabstep.training.checkpoint_files import CheckpointStore, load_state
 from tabstep.training.classifier import Classifier
 
 STOCK = "lightning.pytorch.callbacks:"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.errors import UserError
-from tabstep.tables.columns import fits, meaning, to_float64, to_text, unify, value_kind, value_type
+from tabstep.tables.column_types import fits, meaning, to_float64, to_text, unify, value_kind, value_type
 
 NAN = float("nan")
 DAY = dt.date(2020, 1, 1)
