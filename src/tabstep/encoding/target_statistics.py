@@ -1,9 +1,10 @@
 """What the target was where train had the same category, or the same two or three of them: rates and counts as numbers.
 
 An embedding learns a category of many rows by itself, and so do the layers above with a combination of many rows: on
-adult, whose combinations share 700 rows and more, rates cost twice the time and 0.001 of AUROC. Of rarer combinations
-they form few, and a category of few rows gets a vector of noise; a smoothed rate says both at once. Rows of train get
-the rates of the other folds, since a rate that holds the row's own label tells it; all other rows get those of train.
+adult, where 700 rows and more share a combination, rates took 1.5 times the time and changed nothing. Of rarer
+combinations they form few, and a category of few rows gets a vector of noise; a smoothed rate says both at once. Rows
+of train get the rates of the other folds, since a rate that holds the row's own label tells it; all other rows get
+those of the whole of train.
 
 Measured on nine categorical columns of up to 7,500 values (33,000 rows, test AUROC): 0.859 from embeddings alone, 0.866
 with rates of single columns, 0.906 with those of pairs.
