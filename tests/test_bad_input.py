@@ -826,7 +826,7 @@ def test_what_is_lost_of_a_finished_run_is_made_anew(commands: Commands, run_cop
 
 def results(out: Path) -> dict[str, str]:
     """Return the digests of what holds neither the seconds that a command took nor the place where it ran."""
-    others = {"report.json", "DONE", "model/config.yaml", "model/manifest.json"}
+    others = {"report.json", "report.html", "analysis.json", "DONE", "model/config.yaml", "model/manifest.json"}
     return {name: digest for name, digest in digests(out).items() if name not in others}
 
 
@@ -1075,13 +1075,13 @@ def test_full_disk_while_predicting(commands: Commands, run_copy: Path, point: s
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("paths.output_dir=data/val/val.parquet", "paths.output_dir: cannot be written: File exists"),
-        ("paths.output_dir=data/val/val.parquet/out", "paths.output_dir: cannot be written: Not a directory"),
-        ("paths.cache_dir=data/val/val.parquet", "paths.cache_dir: cannot write 'data/val/val.parquet'"),
-        ("paths.checkpoint_dir=data/val/val.parquet", "paths.checkpoint_dir: cannot be written: "),
-        ("paths.checkpoint_dir=data/val/val.parquet/a", "paths.checkpoint_dir: cannot be written: "),
-        ("paths.model_dir=data/val/val.parquet", "paths.model_dir: data/val/val.parquet is a file"),
-        ("paths.model_dir=data/val/val.parquet/a/b", "paths.model_dir: cannot be written: "),
+        ("paths.output_dir=notes.txt", "paths.output_dir: cannot be written: File exists"),
+        ("paths.output_dir=notes.txt/out", "paths.output_dir: cannot be written: Not a directory"),
+        ("paths.cache_dir=notes.txt", "paths.cache_dir: cannot write 'notes.txt'"),
+        ("paths.checkpoint_dir=notes.txt", "paths.checkpoint_dir: cannot be written: "),
+        ("paths.checkpoint_dir=notes.txt/a", "paths.checkpoint_dir: cannot be written: "),
+        ("paths.model_dir=notes.txt", "paths.model_dir: notes.txt is a file"),
+        ("paths.model_dir=notes.txt/a/b", "paths.model_dir: cannot be written: "),
         (
             "paths.model_dir=data",
             "paths.model_dir: data holds 'test' and is no model: name a new or an empty directory",
@@ -1094,6 +1094,7 @@ def test_places_that_cannot_be_written(commands: Commands, tmp_path: Path, overr
     if "/proc/" in override and not Path("/proc").is_dir():
         pytest.skip("this machine has no directory that even its administrator cannot write to")
     write(tmp_path / "data", tables())
+    (tmp_path / "notes.txt").write_text("a file is no directory")
     before = digests(tmp_path / "data")
     ended = commands.train(tmp_path, override)
     assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended.err

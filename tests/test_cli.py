@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from tabstep import cli, entry
-from tabstep.artifact import save as saving
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_predict_says_where_the_rows_are(monkeypatch: pytest.MonkeyPatch, capsys
             assert (table, out, batch_rows) == ("t.parquet", "o.parquet", 5)
             return 7
 
-    monkeypatch.setattr(saving, "load", lambda model_dir: Predictor())
+    monkeypatch.setattr(loading, "load", lambda model_dir: Predictor())
     assert cli.main(["predict", "model", "t.parquet", "-o", "o.parquet", "--batch-rows", "5"]) == 0
     assert capsys.readouterr().out == "7 rows: o.parquet\n"
 

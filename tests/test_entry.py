@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tabstep import entry
+from tabstep.config import overrides
 from tabstep.config.settings import Settings
 from tabstep.errors import RetryError, StoppedError, UserError
 
@@ -259,9 +260,9 @@ def test_hostile_text_cannot_drive_the_terminal(runs: Runs, capsys: pytest.Captu
 
 
 def test_installed_package_falls_back_on_its_own_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    checkout = entry.config_dir()
-    monkeypatch.setattr(entry, "__file__", str(tmp_path / "lib" / "tabstep" / "entry.py"))
-    assert entry.config_dir() == tmp_path / "lib" / "tabstep" / "conf"
+    checkout = overrides.config_dir()
+    monkeypatch.setattr(overrides, "__file__", str(tmp_path / "lib" / "tabstep" / "config" / "overrides.py"))
+    assert overrides.config_dir() == tmp_path / "lib" / "tabstep" / "conf"
     assert (checkout / "train.yaml").is_file()
     assert checkout.name == "conf"
 

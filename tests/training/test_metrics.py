@@ -175,10 +175,10 @@ def test_what_does_not_fit_is_refused(task: Task, probs: Tensor, y: Tensor) -> N
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_members_are_averaged_before_the_link(task: Task) -> None:
+def test_probabilities_of_members_are_averaged(task: Task) -> None:
     logits = torch.randn(6, 5, CLASSES[task])
-    torch.testing.assert_close(probabilities(logits, task), probabilities(logits.mean(1), task))
-    assert probabilities(logits.bfloat16(), task).dtype == torch.float32
+    members = torch.stack([probabilities(logits[:, member], task) for member in range(5)])
+    torch.testing.assert_close(probabilities(logits, task), members.mean(0))
 
 
 def _rank(rank: int, address: str, out: str, rows: list[int], thresholds: int | None) -> None:

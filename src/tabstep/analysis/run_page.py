@@ -248,7 +248,7 @@ def _confidence(
 def uncalibrated(probs: NDArray[np.float32], temperature: Sequence[float], task: Task) -> NDArray[np.float32] | None:
     """Return the probabilities before logits were divided by a temperature; None where it changes nothing.
 
-    >>> uncalibrated(np.float32([[0.2, 0.8]]), [2.0], "binary").round(4).tolist()
+    >>> uncalibrated(np.float32([[0.2, 0.8]]), [2.0], "binary").astype(float).round(4).tolist()
     [[0.0588, 0.9412]]
     """
     if all(value == 1.0 for value in temperature):

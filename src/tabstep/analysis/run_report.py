@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import yaml
 
 from tabstep.analysis.run_analysis import Limits, analyse
@@ -43,8 +44,9 @@ def report_run(
 ) -> None:
     """Analyse a run that has just ended and write its page; whatever goes wrong is a line and no more."""
     try:
-        _write_analysis(directory, _analysed(read_run(directory), model, sources, findings, limits))
-        write_page(directory, model)
+        with np.errstate(over="ignore", invalid="ignore"):  # a column may hold the largest floats there are
+            _write_analysis(directory, _analysed(read_run(directory), model, sources, findings, limits))
+            write_page(directory, model)
     except (StoppedError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - the run is complete: its page is an extra

@@ -161,7 +161,7 @@ def _manifest(directory: Path) -> dict[str, str]:
         below = directory / "model"
         hint = f": did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else ""
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
-    with _reading(directory, "manifest.json"):
+    with _reading(directory, MANIFEST):
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
         number, files = manifest["format"], {str(name): digest for name, digest in manifest["files"].items()}
     if number not in (FORMAT, ENSEMBLE_FORMAT):

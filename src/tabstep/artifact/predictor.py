@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled, probabilities
-from tabstep.system.atomic_write import publishing
+from tabstep.system.atomic_write import check_replaceable, publishing
 from tabstep.system.exits import writing
 from tabstep.tables.column_types import value_type
 from tabstep.tables.frames import is_location, like, to_table
@@ -149,7 +149,7 @@ class Predictor:
             RetryError: the disk is full.
         """
         target = Path(out)
-        write = prediction_writer(target)
+        check_replaceable(target)
         source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
             raise UserError(f"{target}: is read and cannot be written at once: give the output another name")
@@ -157,6 +157,7 @@ class Predictor:
             raise UserError(f"{target}: is a directory: name a file in it")
         if not target.parent.is_dir():
             raise UserError(f"{target}: there is no directory {target.parent}: make it first")
+        write = prediction_writer(target)
         with writing(f"{target}: cannot be written"), publishing(target) as temporary:
             return write(temporary, map(self._predict, self._source_batches(source, batch_rows)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from tabstep.config.grammar import written
 from tabstep.config.secrets import hidden, redacted
@@ -32,9 +33,10 @@ def command_line(trial: Trial, composer: Composer) -> str:
 
 def command_to_go_on(composer: Composer) -> str:
     """Return the command that goes on with a sweep: the one that began it, with its directory by name, no secrets."""
-    given = composer.master.hydra.overrides
+    # An interpolation stays as it was written: what it stands for may be a secret.
+    given: Any = OmegaConf.to_container(composer.master.hydra.overrides, resolve=False)
     places = ("paths.output_dir=", "hydra.sweep.dir=", "hydra.mode=")
-    kept = [text for text in [*given.hydra, *given.task] if not text.startswith(places)]
+    kept = [text for text in [*given["hydra"], *given["task"]] if not text.startswith(places)]
     below = os.path.relpath(composer.sweep_dir)
     place = str(composer.sweep_dir) if below.startswith("..") else below
     directory = written(place) if set(place) & set("= ,'\"{}[]()") else place

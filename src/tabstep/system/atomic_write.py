@@ -31,7 +31,7 @@ def publishing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: ``path`` is a device, a pipe or a socket.
     """
-    _check_replaceable(path)
+    check_replaceable(path)
     with temporary_beside(path) as (temporary, descriptor):
         yield temporary
         os.fsync(descriptor)
@@ -103,7 +103,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _check_replaceable(path: Path) -> None:
+def check_replaceable(path: Path) -> None:
     try:
         mode = path.stat().st_mode
         inherited = path.is_symlink() and os.readlink(path).startswith("/proc/")  # /dev/stdout and the like

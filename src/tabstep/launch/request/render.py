@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -114,8 +115,9 @@ def _rendered(spec: JobSpec, name: str, make: Callable[[Any], Any]) -> dict[str,
     session = sdk.session(sdk.offline_session(spec.region), bucket)
     rendered: dict[str, Any] = {}
     session._intercept_create_request = lambda request, *_: rendered.update(copy.deepcopy(request))
-    with sdk.quiet():
-        make(session).fit(inputs=inputs(spec), wait=False, job_name=name)
+    built, channels = make(session), inputs(spec)
+    with sdk.quiet(logging.CRITICAL):  # it misses the job that was never sent
+        built.fit(inputs=channels, wait=False, job_name=name)
     return rendered
 
 

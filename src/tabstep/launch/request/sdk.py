@@ -49,8 +49,8 @@ def aws_configuration() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the SDK's prints off stdout, its warnings and its hook for exceptions out, and its log at warnings.
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Keep the SDK's prints off stdout, its warnings and its hook for exceptions out, and its log at ``level``.
 
     Raises:
         UserError: the SDK, which makes clients of its own wherever it likes, cannot read this machine's configuration.
@@ -58,7 +58,7 @@ def quiet() -> Iterator[None]:
     hook = sys.excepthook
     os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
     for name in ("sagemaker", "sagemaker.config", "botocore", "botocore.credentials"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(level)
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(), _unchecked(), aws_configuration():
             warnings.simplefilter("ignore")  # of its own age, and of what is meant
