@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tabstep import cli, entry
+from tabstep.artifact import load as loading
 
 
 @pytest.fixture
