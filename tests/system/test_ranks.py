@@ -167,7 +167,7 @@ def test_two_ranks_give_the_numbers_of_one(tiny_data: Path, on_two: Path, tmp_pa
     one = train(tiny_data, tmp_path)
     two = json.loads((on_two / "report.json").read_text())
     scores = [key for key in one if key.startswith(("train_", "val_", "test_"))]
-    assert len(scores) == 18
+    assert len(scores) == 24
     assert {key: two[key] for key in scores} == pytest.approx({key: one[key] for key in scores}, abs=1e-4)
     alone = weights(tmp_path)
     for name, tensor in weights(on_two).items():
