@@ -900,7 +900,7 @@ def test_two_runs_with_one_directory_of_checkpoints(commands: Commands, run_copy
     ended = commands.train(run_copy, *overrides, "resume=never")
     assert (ended.code, ended.err) == (0, "")
     assert {path.name for path in (run_copy / "other" / "previous-1").iterdir()} == {
-        *["DONE", "checkpoints", "metrics.csv", "model", "predictions", "report.json"]
+        *["DONE", "checkpoints", "metrics.csv", "model", "predictions", "report.json", "report.html", "analysis.json"]
     }
     assert (run_copy / "kept" / "last-00000012.ckpt").exists()
 
