@@ -29,6 +29,10 @@ def options_of(name: str) -> dict[str, Any]:
     return {key: SMALL.get(key, value) for key, value in config.items()}
 
 
+def without_dropout(name: str) -> dict[str, float]:
+    return {"dropout": 0.0} if "dropout" in options_of(name) else {}
+
+
 def build(name: str, num_outputs: int = 3, **changes: Any) -> nn.Module:
     torch.manual_seed(0)
     facts: dict[str, Any] = {"num_numeric": 4, "cardinalities": CARDINALITIES, "num_outputs": num_outputs}
@@ -91,7 +95,7 @@ def test_every_parameter_learns(name: str) -> None:
 def test_a_rule_of_both_kinds_of_columns_is_learned(name: str) -> None:
     x_num, x_cat = rows(512)
     y = ((x_num[:, 0].abs() > 0.7) ^ (x_cat[:, 1] % 2 == 0)).float()
-    model = build(name, 1, width=64, dropout=0.0, num_bins=16)
+    model = build(name, 1, width=64, **without_dropout(name), num_bins=16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         optimizer.zero_grad()
