@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -41,6 +42,25 @@ def test_many_writers_of_one_file_leave_one_whole_file(tmp_path: Path) -> None:
         thread.join()
     assert path.read_bytes() in contents
     assert names(tmp_path) == ["out"]
+
+
+def test_a_file_that_another_writer_takes_for_a_dead_ones_before_it_is_locked_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    lock = fcntl.flock
+
+    def look_first(descriptor: int, operation: int) -> None:
+        if not looked:  # the other's descriptor holds the lock, and its unlink is still to come
+            other = os.open(next(tmp_path.glob(".out.*.tmp")), os.O_RDONLY)
+            looked.append(other)
+            lock(other, fcntl.LOCK_EX)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", look_first)
+    with temporary_beside(tmp_path / "out") as (temporary, _):
+        assert not os.path.samestat(os.fstat(looked[0]), temporary.stat())
+    os.close(looked[0])
 
 
 @pytest.mark.parametrize("name", [".out.tmp", ".out.0123456789abcdef.tmp"])

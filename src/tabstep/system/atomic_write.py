@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from tabstep.errors import UserError
 from tabstep.system.exits import write_failure
@@ -70,26 +70,28 @@ def _create(path: Path, *, directory: bool) -> tuple[Path, int]:
             descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
         else:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        _lock(descriptor)
-        if temporary.exists():  # else it was taken for a dead process's before it was locked
+        # Another writer that looks for what dead ones left may lock and remove it before it is locked here.
+        if _lock(descriptor) != "held" and temporary.exists():
             return temporary, descriptor
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file and tell whether that could be done: another process may hold it, or nothing can be locked."""
+def _lock(descriptor: int) -> Literal["locked", "held", "impossible"]:
+    """Lock an open file: another descriptor may hold the lock, and some file systems have none."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "held"
     except OSError:
-        return False
-    return True
+        return "impossible"
+    return "locked"
 
 
 def _remove_unused(stale: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(stale, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            if _lock(descriptor):
+            if _lock(descriptor) == "locked":
                 _remove(stale)
         finally:
             os.close(descriptor)
