@@ -18,8 +18,6 @@ from tabstep.sweep.leaderboard import best_trial
 from tabstep.sweep.ledger import HEADER, Ledger, Trial, read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
-BANK = ROOT.parent / "shared" / "data" / "bank"
-TABLE = [f"data.path={BANK}", "schema.label=deposit"] if BANK.is_dir() else ["data.builtin_rows=8000"]
 SEARCH = (
     "hparams_search=optuna",
     "hydra.sweeper.n_trials=20",
@@ -30,6 +28,7 @@ SEARCH = (
     "trainer.max_epochs=6",
     "trainer.log_interval=0",
     "callbacks.checkpoint.every_n_steps=10",
+    "report=none",
 )
 TWO = ("hydra/launcher=process", "hydra.launcher.n_jobs=2")
 
@@ -40,7 +39,7 @@ def start(directory: Path, *overrides: str) -> subprocess.Popen[bytes]:
     with open(directory.with_suffix(".log"), "ab") as log:
         return subprocess.Popen(
             [
-                *(sys.executable, str(ROOT / "train.py"), "-m", *TABLE, f"paths.cache_dir={cache}"),
+                *(sys.executable, str(ROOT / "train.py"), "-m", "data.builtin_rows=8000", f"paths.cache_dir={cache}"),
                 *(*SEARCH, *overrides, f"hydra.sweep.dir={directory}"),
             ],
             env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sweep.test_kills import ROOT, TABLE
+from tests.sweep.test_kills import ROOT
 from tests.sweep.test_ledger import HEADER
 
 from tabstep.sweep.leaderboard import best_trial
@@ -64,13 +64,14 @@ SEARCH = (
     "trainer=cpu",
     "trainer.max_epochs=20",
     "trainer.log_interval=0",
+    "report=none",
 )
 
 
 def start(directory: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            *(sys.executable, str(ROOT / "train.py"), "-m", *TABLE, *SEARCH, *overrides),
+            *(sys.executable, str(ROOT / "train.py"), "-m", "data.builtin_rows=8000", *SEARCH, *overrides),
             *(f"paths.cache_dir={directory.parent}/cache", f"hydra.sweep.dir={directory}"),
         ],
         stdout=subprocess.PIPE,

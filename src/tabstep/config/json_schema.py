@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from tabstep.config import fields
 from tabstep.config.settings import Settings
-from tabstep.registry import PluginSettings
+from tabstep.registry import PluginSettings, Registry
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 _KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
@@ -18,7 +18,7 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tabstep",
-        **_object(Settings, ()),
+        **_object(Settings, (), None),
     }
 
 
@@ -40,9 +40,11 @@ def _require_nothing(node: Any) -> None:
         _require_nothing(child)
 
 
-def _object(cls: type, other_names: tuple[str, ...]) -> dict[str, Any]:
+def _object(cls: type, other_names: tuple[str, ...], registry: Registry | None) -> dict[str, Any]:
     if cls is PluginSettings:
-        name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}}
+        installed = [] if registry is None else sorted(registry.plugins())
+        forms = [{"pattern": ":"}, *({"const": entry_point} for entry_point in installed)]
+        name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}, "anyOf": forms}
         about = {"type": "object", "description": inspect.getdoc(cls)}
         return {**about, "properties": {"name": name}, "required": ["name"]}
     hints = fields.hints(cls)
@@ -64,12 +66,13 @@ def _value(annotation: Any) -> dict[str, Any]:
     members = fields.members(annotation)
     if len(members) > 1:
         names = tuple(name for group in fields.groups(annotation) for name in fields.names_of(group))
-        return {"anyOf": [_object(m, names) if fields.groups(m) else _value(m) for m in members]}
+        known = fields.registry(annotation)
+        return {"anyOf": [_object(m, names, known) if fields.groups(m) else _value(m) for m in members]}
     base = fields.bare(annotation)
     if base is Any:
         return {}
     if fields.groups(annotation):
-        return _object(fields.groups(annotation)[0], ())
+        return _object(fields.groups(annotation)[0], (), fields.registry(annotation))
     if get_origin(base) is Literal:
         return {"enum": list(get_args(base))}
     if fields.is_list(annotation):
