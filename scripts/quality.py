@@ -27,6 +27,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
+
+from tabstep.baselines.trees import fit_trees
+from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.schema import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("tabstep", "linear", "lightgbm", "xgboost", "catboost")
 METRICS = ("auroc", "accuracy", "f1", "log_loss", "ece")
 LOWER = ("log_loss", "ece", "cpu_seconds")
-BINS, ROUNDS, PATIENCE, FOLDS = 15, 2_000, 50, 8
+BINS, FOLDS = 15, 8
 
 Split = tuple[np.ndarray, list[np.ndarray], np.ndarray]
 """Numbers (n, columns), a column of text a category, and the codes of the labels."""
@@ -112,7 +118,7 @@ def run_cell(splits: Path, file: Path, model: str, seed: str) -> None:
     """Fit a competitor and write its scores of test."""
     train, val, test = (read_split(splits, name) for name in ("train", "val", "test"))
     classes = int(max(part[2].max() for part in (train, val, test))) + 1
-    fit = {"linear": linear, "lightgbm": lightgbm, "xgboost": xgboost, "catboost": catboost}[model]
+    fit = linear if model == "linear" else partial(trees, model)
     probabilities = fit(train, val, classes, int(seed))(test)
     file.write_text(json.dumps(scores(probabilities, test[2])))
 
@@ -165,79 +171,27 @@ def linear(train: Split, val: Split, classes: int, seed: int) -> Callable[[Split
     return lambda split: np.asarray(model.predict_proba(matrix(split)))
 
 
-def codes_of(train: Split) -> Callable[[Split], np.ndarray]:
-    """Return what joins numbers and codes of categories; a value that train does not have is missing."""
+def trees(name: str, train: Split, val: Split, classes: int, seed: int) -> Callable[[Split], np.ndarray]:
+    """Fit a boosting library's defaults, as a run's own baselines do, but on the columns as they are."""
     places = [{value: code for code, value in enumerate(np.unique(column))} for column in train[1]]
+    encode = partial(encoded, places)
+    task: Task = "binary" if classes == 2 else "multiclass"
+    outputs = 1 if classes == 2 else classes
+    logits = fit_trees(name, encode(train), encode(val), task, num_outputs=outputs, seed=seed)  # type: ignore[arg-type]
 
-    def matrix(split: Split) -> np.ndarray:
-        columns = [
-            np.array([place.get(value, np.nan) for value in column])
-            for place, column in zip(places, split[1], strict=True)
-        ]
-        return np.column_stack([split[0], *columns]) if columns else split[0]
+    def predict(split: Split) -> np.ndarray:
+        found = logits(encode(split).x_num, encode(split).x_cat)
+        return np.hstack([expit(-found), expit(found)]) if classes == 2 else np.asarray(softmax(found, axis=1))
 
-    return matrix
-
-
-def lightgbm(train: Split, val: Split, classes: int, seed: int) -> Callable[[Split], np.ndarray]:
-    """Fit LightGBM's defaults."""
-    import lightgbm as library
-
-    matrix, first = codes_of(train), train[0].shape[1]
-    options: dict[str, Any] = {"verbose": -1, "seed": seed, "bagging_seed": seed}
-    options |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
-    categories = list(range(first, first + len(train[1])))
-    data = library.Dataset(matrix(train), train[2], categorical_feature=categories, params=options)
-    held_out = library.Dataset(matrix(val), val[2], reference=data)
-    stop = library.early_stopping(PATIENCE, verbose=False)
-    model = library.train(options, data, ROUNDS, valid_sets=[held_out], callbacks=[stop])
-    return lambda split: both(np.asarray(model.predict(matrix(split))))
+    return predict
 
 
-def xgboost(train: Split, val: Split, classes: int, seed: int) -> Callable[[Split], np.ndarray]:
-    """Fit XGBoost's defaults."""
-    import xgboost as library
-
-    matrix = codes_of(train)
-    kinds = ["q"] * train[0].shape[1] + ["c"] * len(train[1])
-
-    def data(split: Split) -> Any:
-        return library.DMatrix(matrix(split), split[2], feature_types=kinds, enable_categorical=True)
-
-    options: dict[str, Any] = {"seed": seed, "tree_method": "hist"}
-    binary = {"objective": "binary:logistic", "eval_metric": "logloss"}
-    options |= (
-        binary if classes == 2 else {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": classes}
-    )
-    model = library.train(
-        options, data(train), ROUNDS, [(data(val), "val")], early_stopping_rounds=PATIENCE, verbose_eval=False
-    )
-    return lambda split: both(model.predict(data(split), iteration_range=(0, model.best_iteration + 1)))
-
-
-def catboost(train: Split, val: Split, classes: int, seed: int) -> Callable[[Split], np.ndarray]:
-    """Fit CatBoost's defaults."""
-    import catboost as library
-
-    def pool(split: Split) -> Any:
-        numbers = split[0].astype(np.float32) if split[0].shape[1] else None
-        texts = np.char.encode(np.column_stack(split[1]).astype(str)).astype(object) if split[1] else None
-        return library.Pool(library.FeaturesData(num_feature_data=numbers, cat_feature_data=texts), split[2])
-
-    model = library.CatBoostClassifier(
-        loss_function="Logloss" if classes == 2 else "MultiClass",
-        early_stopping_rounds=PATIENCE,
-        allow_writing_files=False,
-        verbose=False,
-        random_seed=seed,
-    )
-    model.fit(pool(train), eval_set=pool(val))
-    return lambda split: np.asarray(model.predict_proba(pool(split)))
-
-
-def both(found: np.ndarray) -> np.ndarray:
-    """Return a column for each of two classes where there is one of the positive alone."""
-    return np.column_stack([1.0 - found, found]) if found.ndim == 1 else found
+def encoded(places: Sequence[dict[str, int]], split: Split) -> EncodedTable:
+    """Return a split as arrays; every value of a category that train lacks has the same code of its own."""
+    codes = [[place.get(value, len(place)) for value in column] for place, column in zip(places, split[1], strict=True)]
+    x_cat = np.array(codes, dtype=np.int32).reshape(len(codes), len(split[2])).T
+    x_num = split[0].astype(np.float32)
+    return EncodedTable(split="", fingerprint="", x_num=x_num, x_cat=x_cat, y=split[2], rows_file=Path())
 
 
 def fields_of(splits: Path) -> dict[str, Any]:

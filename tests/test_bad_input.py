@@ -64,8 +64,8 @@ class Ended:
 class Commands:
     """Commands in the forks of one process."""
 
-    def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONWARNINGS": "", "COLUMNS": "200"}
+    def __init__(self, **environ: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONWARNINGS": "", "COLUMNS": "200", **environ}
         self._process = subprocess.Popen(
             [sys.executable, str(FORKS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -84,8 +84,10 @@ class Commands:
     def train(self, cwd: Path, *overrides: str, fault: Fault | None = None, **environ: str) -> Ended:
         return self.run(cwd, "train", [*SMALL, *overrides], fault, environ)
 
-    def predict(self, cwd: Path, table: str, out: str = "p.parquet", *, fault: Fault | None = None) -> Ended:
-        return self.run(cwd, "tabstep", ["predict", "out/model", table, "-o", out], fault)
+    def predict(
+        self, cwd: Path, table: str, out: str = "p.parquet", *, fault: Fault | None = None, **environ: str
+    ) -> Ended:
+        return self.run(cwd, "tabstep", ["predict", "out/model", table, "-o", out], fault, environ)
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -32,6 +32,9 @@ THINGS = {
 JOURNEYS = {
     "faults/test_commands": "damaged files and failing storage, through the commands alone",
     "faults/test_requests": "hostile requests, through the handler alone",
+    "faults/test_s3": "a bucket that fails, through what reads and writes there",
+    "faults/test_storage": "storage that fails beneath every system call, through the commands alone",
+    "run/test_own_step": "a step and metrics of one's own, from the configuration to a resumed run",
     "run/test_shown_once": "what a run says, from the command line to its last line",
     "run/test_resume": "runs that are killed anywhere",
     "serving/test_container": "an artifact as a container has it, without this package",
@@ -53,7 +56,6 @@ COVERED = {
     "analysis/stored_predictions": "analysis/test_ensemble",
     "analysis/sweep_report": "sweep/test_plots",
     "artifact/load": "artifact/test_save",
-    "artifact/predictor": "artifact/test_save",
     "checks/checks": "checks/test_check_splits",
     "checks/columns": "checks/test_check_splits",
     "checks/labels": "checks/test_check_splits",

@@ -39,6 +39,7 @@ REASONS = {
     "needs a cluster": 1,
     "needs a package index": 1,
     "needs the price list": 1,
+    "serves until it is stopped": 1,  # tests/serving/test_service.py runs it
 }
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 FIRST, AFTER = ROOT / "README.md", "<!-- after README.md -->\n"

@@ -77,6 +77,29 @@ def _predict(options: Namespace) -> None:
     print(f"{rows} rows: {options.out}")
 
 
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", help="the directory model/ of a run")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 answers other machines (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+
+
+def _serve(options: Namespace) -> None:
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from tabstep.run_files import MANIFEST
+
+    # What can be wrong is looked at before torch is imported.
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise UserError(f'serve: needs the packages {" and ".join(missing)}: pip install "tabstep[serve]"')
+    if not (Path(options.model_dir) / MANIFEST).is_file():
+        raise UserError(f"{options.model_dir}: is no model directory: name the directory model/ of a finished run")
+    from tabstep.serving.service import serve
+
+    serve(Path(options.model_dir), host=options.host, port=options.port)
+
+
 def _schema_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob")
     parser.add_argument("--name", required=True, help="of the option: schema=NAME selects the file")
@@ -292,6 +315,7 @@ def _count(text: str) -> int:
 
 COMMANDS = {
     "predict": Command("predict the rows of a table with a trained model", _predict_arguments, _predict),
+    "serve": Command("answer requests over HTTP with a trained model", _serve_arguments, _serve),
     "schema": Command("propose a schema file from a table", _schema_arguments, _schema),
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),

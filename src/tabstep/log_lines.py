@@ -14,7 +14,7 @@ from typing import Final
 
 # Python's `%.4f` and `%.4g` with nan and inf; plain constructs only, since other engines read these regexes too.
 NUMBER: Final = r"([-+]?(?:[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|nan|inf))"
-DURATION: Final = r"([0-9]+:[0-9]{2}:[0-9]{2}|\?)"
+DURATION: Final = r"([0-9]+:[0-9]{2}:[0-9]{2})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,13 @@ FIELDS: Final = (
     Field(key="val_f1", label="F1", metric="Validation F1 Score"),
     Field(key="val_auroc", label="AUROC", metric="Validation AUC ROC"),
 )
+SCORES: Final = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_loss")
+"""What every split is scored by."""
+CALIBRATED: Final = "calibrated_log_loss"
+"""What an epoch is told from others by; it is scored on val alone, in every epoch."""
 EPOCH_REGEX: Final = r"Epoch: ([0-9]+)(?: \||\s*$)"
 ROWS_REGEX: Final = r"\| ([0-9]+|inf) rows/s"
-SPEED_REGEX: Final = rf"Speed {ROWS_REGEX} \| ETA {DURATION}"
+SPEED_REGEX: Final = rf"Speed {ROWS_REGEX}(?: \| ETA {DURATION})?"
 BATCH_REGEX: Final = rf"Batch +[0-9]+/ *[0-9]+ \| Loss: {NUMBER}"
 
 METRIC_NAMES: Final = {field.key: field.metric for field in FIELDS}
@@ -72,13 +76,40 @@ def epoch_line(values: Mapping[str, float]) -> str:
     return " | ".join([f"Epoch: {int(values['epoch'])}", *fields])
 
 
+def is_extra(key: str) -> bool:
+    """Tell whether a key of a row is a score of val that ``metrics.extra`` has added.
+
+    >>> is_extra("val_recall"), is_extra("val_auroc"), is_extra("train_recall")
+    (True, False, False)
+    """
+    return key.startswith("val_") and key.removeprefix("val_") not in (*SCORES, CALIBRATED)
+
+
+def extra_line(values: Mapping[str, float | None]) -> str:
+    """Return the line of scores that ``metrics.extra`` adds, without a newline; empty where there are none.
+
+    >>> extra_line({"epoch": 1, "val_auroc": 0.9, "val_recall": 0.71234567})
+    'Scores | val_recall: 0.7123457'
+    """
+    found = {key: math.nan if value is None else float(value) for key, value in values.items() if is_extra(key)}
+    return " | ".join(["Scores", *(f"{key}: {value:.7g}" for key, value in found.items())]) if found else ""
+
+
+def extra_regex(key: str) -> str:
+    """Return what finds a score in ``extra_line``."""
+    return rf"\| {re.escape(key)}: {NUMBER}"
+
+
 def speed_line(rows_per_s: float, eta_s: float) -> str:
     """Return the line below an epoch's in a log, without a newline: how fast it goes, and how long it will take.
+
+    A run without a limit ends when it has stopped learning, which nobody knows beforehand: it has no ETA.
 
     >>> speed_line(51234.2, 83)
     'Speed | 51234 rows/s | ETA 0:01:23'
     """
-    return f"Speed | {max(0.0, rows_per_s):.0f} rows/s | ETA {duration(eta_s)}"
+    known = math.isfinite(eta_s) and eta_s >= 0
+    return f"Speed | {max(0.0, rows_per_s):.0f} rows/s" + (f" | ETA {duration(eta_s)}" if known else "")
 
 
 def best_line(report: Mapping[str, float | None]) -> str:
@@ -108,8 +139,9 @@ def batch_line(batch: int, total: int, loss: float) -> str:
 def parse_line(line: str) -> dict[str, float]:
     """Read an epoch line, a speed line or a batch line back; anything else gives an empty dict.
 
-    An epoch line gives the keys of its row, a speed line ``rows_per_s`` and ``eta_s``; a batch line gives ``batch``,
-    ``batches`` and ``loss``. Text before the line, such as the rank that a launcher puts there, is allowed.
+    An epoch line gives the keys of its row, a speed line ``rows_per_s`` and, where it is known, ``eta_s``; a batch
+    line gives ``batch``, ``batches`` and ``loss``. Text before the line, such as the rank that a launcher puts there,
+    is allowed.
 
     >>> parse_line("Epoch: 1 | Train Loss: 0.2458 | Accuracy: 89.52")
     {'epoch': 1, 'train_loss': 0.2458, 'train_accuracy': 0.8952}
@@ -120,7 +152,7 @@ def parse_line(line: str) -> dict[str, float]:
         done, total = (int(digits) for digits in re.findall(r"[0-9]+", batch[0])[:2])
         return {"batch": done, "batches": total, "loss": float(batch[1])}
     if speed := re.search(SPEED_REGEX, line):
-        return {"rows_per_s": float(speed[1]), "eta_s": _seconds(speed[2])}
+        return {"rows_per_s": float(speed[1])} | ({"eta_s": _seconds(speed[2])} if speed[2] else {})
     epoch = re.search(EPOCH_REGEX, line)
     if epoch is None:
         return {}
@@ -159,7 +191,5 @@ def _fixed(value: float, decimals: int) -> str:
 
 
 def _seconds(text: str) -> float:
-    if text == "?":
-        return math.nan
     hours, minutes, seconds = (int(part) for part in text.split(":"))
     return 3600 * hours + 60 * minutes + seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 Scalar = str | int | float | bool | None
 
@@ -32,3 +32,4 @@ OpenFraction = Annotated[float, Range(gt=0, lt=1)]
 Ratio = Annotated[float, Range(gt=0, le=1)]
 Count = Annotated[int, Range(ge=1)]
 Index = Annotated[int, Range(ge=0)]
+Switch = bool | Literal["auto"]

@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from importlib import metadata
@@ -79,12 +80,20 @@ class Registry:
             there may be none. The entry points of the group with that name are those of other packages.
         given: the first arguments of each, which a run fills in.
         kind: ``module:Name`` of the class that each is a subclass of, or that a function returns; None is not checked.
+        library: a module whose public classes are known by their names in snake case.
+        filled: arguments that a run fills in by name, where a component has them and the options do not.
+        passed: options that the ``**`` of a constructor may take; None is any.
+        converted: options that a run turns into an argument, the first of some that a component has.
     """
 
     key: str
     package: str
     given: tuple[str, ...]
     kind: str | None = None
+    library: str | None = None
+    filled: tuple[str, ...] = ()
+    passed: tuple[str, ...] | None = None
+    converted: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def noun(self) -> str:
@@ -114,7 +123,15 @@ class Registry:
             return self.ours()[name]
         if ":" in name:
             return name
-        return self.plugins()[name].value if name in self.plugins() else None
+        return self.plugins()[name].value if name in self.plugins() else self.of_library().get(name)
+
+    def of_library(self) -> Mapping[str, str]:
+        """Return ``module:Name`` of each public class of ``library`` by its name.
+
+        >>> METRICS.of_library()["cohen_kappa"]
+        'torchmetrics.classification:CohenKappa'
+        """
+        return {} if self.library is None else _public_classes(self.library)
 
     def load(self, name: str) -> Any:
         """Import a component.
@@ -124,7 +141,7 @@ class Registry:
         """
         target = self.find(name)
         if target is None:
-            known = nearest(name, [*self.ours(), *self.plugins()])
+            known = nearest(name, [*self.ours(), *self.plugins(), *self.of_library()])
             raise UserError(f"{self.key}.name: no {self.noun} is called {name!r}; {known}")
         try:
             return _import(target)
@@ -145,19 +162,34 @@ class Registry:
         place, found = path or self.key, self.load(name)
         if self.kind is not None and isinstance(found, type) and not issubclass(found, _import(self.kind)):
             raise UserError(f"{place}.name: {name!r} is not a {self.kind.replace(':', '.')} class")
-        declared = inspect.signature(found).parameters.values()
-        own = {each.name: each for each in list(declared)[len(self.given) :] if each.kind != each.VAR_POSITIONAL}
+        own = self.arguments(found)
+        allowed = {*own, *(key for key, targets in self.converted.items() if any(each in own for each in targets))}
         if any(each.kind == each.VAR_KEYWORD for each in own.values()):
-            return
+            if self.passed is None:
+                return
+            allowed |= set(self.passed)
+        fixed = {key: each for key, each in own.items() if each.kind != each.VAR_KEYWORD}
+        allowed -= own.keys() - fixed.keys()
         given = list(options)
         raise_problems(
-            [f"{place}.{key}: {name} has no such option; {nearest(key, own)}" for key in given if key not in own]
+            [
+                f"{place}.{key}: {name} has no such option; {nearest(key, allowed)}"
+                for key in given
+                if key not in allowed
+            ]
             + [
                 f"{place}.{key}: is missing: {name} needs it"
-                for key, each in own.items()
-                if each.default is each.empty and key not in given
+                for key, each in fixed.items()
+                if each.default is each.empty and key not in (*given, *self.filled)
             ]
         )
+
+    def arguments(self, found: Any) -> dict[str, inspect.Parameter]:
+        """Return what a component takes besides what a run gives it by position."""
+        declared = [each for each in inspect.signature(found).parameters.values() if each.kind != each.VAR_POSITIONAL]
+        behind = [each for each in declared if each.name not in self.given] if self.passed == () else declared
+        start = 0 if self.passed == () else len(self.given)
+        return {each.name: each for each in behind[start:]}
 
     def make(self, part: PluginSettings, *given: Any, path: str | None = None) -> Any:
         """Build a component of another package.
@@ -185,7 +217,8 @@ class Registry:
             return None
         if name in self.plugins():
             return self.plugins()[name].dist
-        owners = metadata.packages_distributions().get(name.partition(".")[0].partition(":")[0])
+        target = self.of_library().get(name, name)
+        owners = metadata.packages_distributions().get(target.partition(".")[0].partition(":")[0])
         return metadata.distribution(owners[0]) if owners else None
 
     def settings(self) -> tuple[type[ComponentSettings], ...]:
@@ -201,11 +234,36 @@ class Registry:
         return _settings_class(name, self.ours()[name], len(self.given))(name=name)
 
 
+FACTS: Final = frozenset({"flags"})
+"""Arguments that a run fills in where a component has them, and which are no options: see ``tabstep.models``."""
+
 MODELS: Final = Registry(key="model", package="tabstep.models", given=("num_numeric", "cardinalities", "num_outputs"))
 CALLBACKS: Final = Registry(
     key="callbacks.extra", package="tabstep.callbacks", given=(), kind="lightning.pytorch:Callback"
 )
-LOSSES: Final = Registry(key="loss", package="tabstep.losses", given=(), kind="torch.nn:Module")
+CLASSIFIERS: Final = Registry(
+    key="classifier",
+    package="tabstep.classifiers",
+    given=("model", "loss", "scores", "target", "options", "make_optimizer", "make_schedule"),
+    kind="tabstep.training.classifier:Classifier",
+    passed=(),
+)
+METRICS: Final = Registry(
+    key="metrics.extra",
+    package="tabstep.metrics",
+    given=(),
+    kind="torchmetrics:Metric",
+    library="torchmetrics.classification",
+    filled=("task", "num_classes", "num_labels"),
+    passed=("compute_on_cpu", "compute_with_cache"),
+)
+LOSSES: Final = Registry(
+    key="loss",
+    package="tabstep.losses",
+    given=(),
+    kind="torch.nn:Module",
+    converted={"class_weights": ("weight", "pos_weight")},
+)
 OPTIMIZERS: Final = Registry(
     key="optimizer", package="tabstep.optimizers", given=("params",), kind="torch.optim:Optimizer"
 )
@@ -245,6 +303,38 @@ def _top_spec(name: str) -> ModuleSpec | None:
         return importlib.util.find_spec(name)
     except ValueError:  # a module without a spec, such as __main__
         return None
+
+
+@functools.cache
+def _public_classes(module: str) -> Mapping[str, str]:
+    """Return the classes that ``__all__`` of a module lists, by their names in snake case, without importing it."""
+    file = find_file(module)
+    if file is None:
+        return {}
+    lists = [
+        node.value
+        for node in _parse(file).body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+    ]
+    return {snake_case(name): f"{module}:{name}" for each in lists for name in ast.literal_eval(each)}
+
+
+def metric_key(name: str) -> str:
+    """Return what the scores of a metric are called: its name, or that of its class.
+
+    >>> metric_key("recall"), metric_key("torchmetrics.classification:MulticlassCohenKappa")
+    ('recall', 'multiclass_cohen_kappa')
+    """
+    return snake_case(name.rpartition(":")[2].rpartition(".")[2]) if ":" in name else name
+
+
+def snake_case(name: str) -> str:
+    """Return the name of a class as a key has it.
+
+    >>> snake_case("CohenKappa"), snake_case("AUROC"), snake_case("BinaryF1Score"), snake_case("F1Score")
+    ('cohen_kappa', 'auroc', 'binary_f1_score', 'f1_score')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-zA-Z0-9])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 @functools.cache
@@ -288,7 +378,8 @@ def _options(target: str, num_given: int) -> Mapping[str, Option] | None:
     if function is None or function.args.kwarg is not None or function.args.vararg is not None:
         return None
     own = 1 if function.name == "__init__" else 0
-    return dict(list(_arguments(function.args))[own + num_given :])
+    declared = list(_arguments(function.args))[own + num_given :]
+    return {key: option for key, option in declared if key not in FACTS}
 
 
 def _definition(module: str, name: str, hops: int = 8) -> ast.FunctionDef | None:

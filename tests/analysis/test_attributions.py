@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tabstep.analysis.attributions import attribute, column_shares, input_of_output, log_odds, mean_of, replaced
+from tabstep.analysis.attributions import Embedded, attribute, column_shares, log_odds, mean_of
 from tabstep.artifact.predictor import Member
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.models import build_model
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.models.linear import LinearModel
 from tabstep.models.mlp import MLP
 from tabstep.models.resnet import ResNet
 from tabstep.schema import Schema
@@ -28,18 +29,25 @@ SCHEMA = Schema(id="row_id", label=("label",), numeric=("age", "income", "joined
 
 
 class Additive(nn.Module):
-    """A sum of functions of single columns, and a little of the product of the first two."""
+    """A sum of functions of single columns, a linear part, and a little of the product of the first two."""
 
     def __init__(self, encoder: Encoder, *, product: float) -> None:
         super().__init__()
         self.features = FeatureEmbedding(encoder.num_numeric, encoder.cardinalities, num_bins=4, embedding_dim=3)
         self.weight = nn.Parameter(torch.randn(self.features.output_dim))
+        self.linear = drawn(LinearModel(encoder.num_numeric, encoder.cardinalities, 1))
         self.product = product
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         x = self.features(x_num, x_cat)
         parts = torch.tanh(x * self.weight)
-        return (parts.sum(dim=1) + self.product * x[:, 0] * x[:, 4]).unsqueeze(1)
+        return (parts.sum(dim=1) + self.product * x[:, 0] * x[:, 4]).unsqueeze(1) + self.linear(x_num, x_cat)
+
+
+def drawn(linear: LinearModel) -> LinearModel:
+    for parameter in linear.parameters():
+        nn.init.normal_(parameter)
+    return linear
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +64,17 @@ def rows(tiny_data: Any) -> pa.RecordBatch:
 
 def shapley(member: Member, rows: pa.RecordBatch, reference: pa.RecordBatch) -> np.ndarray[Any, Any]:
     """Count the mean gain of each column over all orders, with what is not in a set at the mean embedding."""
-    embedding = member.model.features
-    assert isinstance(embedding, FeatureEmbedding)
-    owners = column_shares(member.encoder, reference, rows).argmax(axis=1)[input_of_output(embedding).numpy()]
+    embedded = Embedded(member.model)
+    owners = column_shares(member.encoder, reference, rows).argmax(axis=1)[embedded.owners.numpy()]
     inputs = [torch.from_numpy(part) for part in member.encoder.transform(rows)]
     with torch.no_grad():
-        start = embedding(*map(torch.from_numpy, member.encoder.transform(reference))).mean(dim=0)
-        x = embedding(*inputs)
+        start = embedded(*map(torch.from_numpy, member.encoder.transform(reference))).mean(dim=0)
+        x = embedded(*inputs)
         count = len(SCHEMA.features)
         worth = {}
         for members in itertools.product((False, True), repeat=count):
             inside = torch.from_numpy(np.array(members)[owners])
-            with replaced(embedding, torch.where(inside, x, start)):
+            with embedded.replaced(torch.where(inside, x, start)):
                 worth[members] = member.model(*inputs).squeeze(1).double().numpy()
     values = np.zeros((rows.num_rows, count))
     for column, members in itertools.product(range(count), worth):
@@ -105,7 +112,9 @@ def test_attributions_add_up_to_the_log_odds(encoder: Encoder, rows: pa.RecordBa
             "tabm", num_numeric=facts[0], cardinalities=facts[1], num_outputs=1, **options, num_bins=4, members=3
         ),
     }
-    member = Member(encoder=encoder, model=models[kind]().eval(), temperature=(1.7,))
+    model = models[kind]()
+    drawn(model.linear)
+    member = Member(encoder=encoder, model=model.eval(), temperature=(1.7,))
     found = attribute(member, rows, rows, np.zeros(rows.num_rows, dtype=np.int64), steps=256)
     np.testing.assert_allclose(found.baseline + found.values.sum(axis=1), found.log_odds, atol=3e-3)
     probs = member.probabilities_of(rows)[:, 0].astype(np.float64)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from tabstep.baselines import linear
-from tabstep.baselines.linear import LinearModel, fit_logistic_regression, fit_majority
+from tabstep.baselines.linear import fit_logistic_regression, fit_majority, fit_start
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.models.linear import LinearModel
 from tabstep.models.probabilities import probabilities
 from tabstep.schema import Task
 
@@ -80,3 +82,15 @@ def test_a_long_table_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit_logistic_regression(table, "binary", cardinalities=CARDINALITIES, num_outputs=1)
     difference = np.abs(predicted(part, table, "binary") - predicted(whole, table, "binary")).max()
     assert 1e-3 < difference < 0.3
+
+
+def test_val_chooses_the_penalty_of_a_start() -> None:
+    table, shape = make_table("binary"), {"cardinalities": CARDINALITIES, "num_outputs": 1}
+    alone = fit_logistic_regression(table, "binary", **shape)
+    # Of its own rows the weakest penalty is the best; of labels that nothing tells, the strongest.
+    weak = fit_start(table, table, "binary", **shape)
+    assert weak.numeric.detach().numpy() == pytest.approx(alone.numeric.detach().numpy(), abs=2e-3)
+    chance = replace(table, y=np.random.default_rng(1).integers(0, 2, table.num_rows))
+    strong = fit_start(chance, replace(chance, y=chance.y[::-1].copy()), "binary", **shape)
+    free = fit_logistic_regression(chance, "binary", **shape)
+    assert strong.numeric.norm() < 0.9 * free.numeric.norm()

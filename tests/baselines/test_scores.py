@@ -51,6 +51,8 @@ def test_each_split_is_scored_with_what_was_fitted_on_train() -> None:
         ("train_loss", {"val_log_loss": 0.6}, {"val_log_loss": 0.4}, True),
         ("val_auroc", {"val_auroc": float("nan")}, {"val_auroc": 1.0}, False),
         ("val_auroc", {"val_auroc": None}, {"val_auroc": 1.0}, False),
+        ("val_auroc", {"val_auroc": 0.9, "val_log_loss": 0.5}, {"val_auroc": 0.9, "val_log_loss": 0.4}, True),
+        ("val_auroc", {"val_auroc": 0.9, "val_log_loss": 0.4}, {"val_auroc": 0.9, "val_log_loss": 0.5}, False),
     ],
 )
 def test_a_model_below_logistic_regression_is_warned_of(

@@ -82,7 +82,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
         "robust",
         "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, got 'robust'",
     ),
-    ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, got null"),
+    ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, linear, got null"),
     ("data.path", Unresolved("no NOPE"), "data.path: no NOPE"),
     ("data.path", "", "data.path: is an empty text"),
     ("paths.output_dir", "", "paths.output_dir: is an empty text"),

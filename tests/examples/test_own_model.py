@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -21,7 +22,15 @@ OWN = ROOT / "examples" / "own_model"
 
 def test_a_model_of_ones_own_trains_and_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, str(ROOT / "train.py"), f"--config-dir={OWN / 'conf'}", "model=additive", "debug=fast"]
-    overrides = ["model.width=3", "trainer=cpu", "data.builtin_rows=1000", f"paths.cache_dir={tmp_path / 'cache'}"]
+    metric = "metrics.extra=[{name: 'decision_cost:DecisionCost', options: {missed: 10}}]"
+    overrides = [
+        metric,
+        "objective=val_decision_cost_loss",
+        "model.width=3",
+        "trainer=cpu",
+        "data.builtin_rows=1000",
+        f"paths.cache_dir={tmp_path / 'cache'}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(OWN), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, *overrides, f"paths.output_dir={tmp_path / 'run'}"],
@@ -32,6 +41,12 @@ def test_a_model_of_ones_own_trains_and_is_loaded(tmp_path: Path, monkeypatch: p
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["extra_metrics"] == ["decision_cost_loss"]
+    predictions = pq.read_table(tmp_path / "run" / "predictions" / "val.parquet")
+    probs, y = predictions["prob_yes"].to_numpy(), predictions["churned"].to_numpy() == "yes"
+    cost = (10 * (y & (probs <= 0.5)) + (~y & (probs > 0.5))).mean()
+    assert report["val_decision_cost_loss"] == pytest.approx(cost)
     architecture = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert (architecture["name"], architecture["options"]) == ("additive_model:Additive", {"width": 3, "dropout": 0.1})
     assert (tmp_path / "run" / "model" / "code" / "additive_model.py").is_file()

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabstep.models.embeddings import MAX_INPUTS, SPAN, CategoricalEmbedding, FeatureEmbedding, NumericEmbedding
+from tabstep.models.embeddings import (
+    MAX_INPUTS,
+    PIECE_ROWS,
+    SPAN,
+    CategoricalEmbedding,
+    FeatureEmbedding,
+    NumericEmbedding,
+)
 from tabstep.training.optimizers import build_optimizer
 
 
@@ -29,6 +36,38 @@ def test_numbers_equal_a_loop_over_columns(num_bins: int) -> None:
     x = 2.0 * torch.randn(11, 3)
     columns = [piecewise(x[:, j], num_bins) @ module.weight[j] + module.bias[j] for j in range(3)]
     torch.testing.assert_close(module(x), torch.cat(columns, dim=1).relu(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [PIECE_ROWS + 1, 3 * PIECE_ROWS])
+def test_rows_in_pieces_give_the_same_values_and_gradients(rows: int) -> None:
+    """A batch whose numbers need a gradient takes the plain expression."""
+    torch.manual_seed(0)
+    module = NumericEmbedding(3, num_bins=7, dim=5)
+    torch.nn.init.normal_(module.bias)
+    x, upstream = 2.0 * torch.randn(rows, 3), torch.randn(rows, 15)
+    made = []
+    for numbers in (x, x.clone().requires_grad_()):
+        module.zero_grad()
+        out = module(numbers)
+        out.backward(upstream)
+        made.append((out.detach(), module.weight.grad, module.bias.grad))
+    for fast, plain in zip(*made, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), made[1][0], rtol=1e-5, atol=1e-5)
+
+
+def test_flags_are_passed_on_beside_what_is_embedded() -> None:
+    torch.manual_seed(0)
+    module = FeatureEmbedding(4, [5], num_bins=4, embedding_dim=3, flags=[1, 2])
+    x_num, x_cat = torch.randn(6, 4), torch.randint(0, 5, (6, 1))
+    assert module.numeric is not None
+    assert module.categorical is not None
+    expected = [module.numeric(x_num[:, [0, 3]]), x_num[:, [1, 2]], module.categorical(x_cat)]
+    assert torch.equal(module(x_num, x_cat), torch.cat(expected, dim=1))
+    assert (module.sections, module.inputs) == ([3, 3, 1, 1, 3], [0, 3, 1, 2, 4])
+    plain = FeatureEmbedding(4, [5], num_bins=0, embedding_dim=3, flags=[1, 2])
+    assert torch.equal(plain(x_num, x_cat)[:, :4], x_num)
 
 
 def test_categories_equal_a_loop_over_columns() -> None:

@@ -15,7 +15,8 @@ from tabstep.config.parse import check_value
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.models import build_model, find_model
-from tabstep.registry import MODELS
+from tabstep.models.linear import LinearModel
+from tabstep.registry import FACTS, MODELS
 
 SMALL = {"width": 16, "depth": 2, "num_bins": 4, "embedding_dim": 6, "members": 3}
 """Sizes that are enough here, for the options of these names; the others are as conf/ has them."""
@@ -118,14 +119,22 @@ def test_weights_are_all_that_is_stored(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_has_an_effect(name: str) -> None:
-    before = build(name)
+    before = begun(build(name))
     for option, value in options_of(name).items():
         annotation = fields.hints(settings_of(name))[option]
-        after = build(name, **{option: another(annotation, value)})
+        after = begun(build(name, **{option: another(annotation, value)}))
         torch.manual_seed(0)
         expected = before(*rows(9))
         torch.manual_seed(0)
         assert not torch.equal(after(*rows(9)), expected), option
+
+
+def begun(model: nn.Module) -> nn.Module:
+    """Give the linear part weights, where there is one: it is at zero before it is fitted."""
+    if isinstance(model.linear, LinearModel):
+        for parameter in model.linear.parameters():
+            nn.init.ones_(parameter)
+    return model
 
 
 def settings_of(name: str) -> type:
@@ -134,7 +143,7 @@ def settings_of(name: str) -> type:
 
 def another(annotation: Any, value: Any) -> Any:
     """Another value that the annotation allows."""
-    candidates = [not value] if isinstance(value, bool) else [*fields.choices(annotation), None, 0.7]
+    candidates = [not value] if isinstance(value, bool) else [*fields.choices(annotation), None, 0.7, False]
     candidates = [2 * value, *candidates] if isinstance(value, int | float) else candidates
     return next(each for each in candidates if each != value and not check_value("", annotation, each))
 
@@ -165,8 +174,9 @@ def test_options_in_the_source_are_those_of_the_class(name: str) -> None:
     assert tuple(parameters[:3]) == MODELS.given
     declared = MODELS.options(name)
     assert declared is not None
-    assert {key: option.annotation for key, option in declared.items()} == {key: hints[key] for key in parameters[3:]}
-    defaults = {key: inspect.signature(model).parameters[key].default for key in parameters[3:]}
+    own = [key for key in parameters[3:] if key not in FACTS]
+    assert {key: option.annotation for key, option in declared.items()} == {key: hints[key] for key in own}
+    defaults = {key: inspect.signature(model).parameters[key].default for key in own}
     assert {key: option.default for key, option in declared.items()} == defaults
 
 

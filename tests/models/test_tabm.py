@@ -40,7 +40,8 @@ def test_each_member_equals_the_papers_formula() -> None:
             r, s, b = layer.input_scale[i], layer.output_scale[i], layer.bias[i]
             hidden = (((hidden * r) @ layer.shared.weight.T) * s + b).relu()
         expected = hidden @ model.head.weight[i] + model.head.bias[i]
-        torch.testing.assert_close(logits[:, i], expected)
+        assert model.linear is not None
+        torch.testing.assert_close(logits[:, i], expected + model.linear(x_num, x_cat))
 
 
 def test_members_begin_apart_by_one_number_a_column_and_by_their_heads() -> None:

@@ -87,3 +87,23 @@ def test_a_mistake_is_one_line(tiny_data: Path, tmp_path: Path, group: str, part
 def test_a_loss_of_the_whole_batch_is_refused(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"loss: MSELoss gives \(\) for 100 rows: .* loss\.reduction=none$"):
         train(tiny_data, tmp_path / "run", loss={"name": "torch.nn:MSELoss"})
+
+
+def test_class_weights_reach_a_loss_of_torch(tiny_data: Path, tmp_path: Path) -> None:
+    """Equal weights change nothing, a heavier positive class does."""
+    loss = {"name": "torch.nn:BCEWithLogitsLoss", "options": {"reduction": "none"}}
+    plain = train(tiny_data, tmp_path / "plain", loss=loss)
+    neutral = {**loss, "options": {**loss["options"], "class_weights": [2.0, 2.0]}}  # type: ignore[dict-item]
+    even = train(tiny_data, tmp_path / "even", loss=neutral)
+    assert all(
+        torch.equal(value, even["state_dict"][key]) for key, value in plain["state_dict"].items() if "loss" not in key
+    )
+    heavy = train(
+        tiny_data, tmp_path / "heavy", loss={**loss, "options": {"reduction": "none", "class_weights": [1, 9]}}
+    )
+    first = [state["progress"]["history"][0]["train_loss"] for state in (plain, heavy)]
+    assert first[1] > first[0]
+    with pytest.raises(UserError, match="3 weights for 2 classes"):
+        train(
+            tiny_data, tmp_path / "wrong", loss={**loss, "options": {"reduction": "none", "class_weights": [1, 2, 3]}}
+        )

@@ -24,7 +24,7 @@ def report_of(tiny_data: Path, output: Path, *overrides: str) -> dict[str, Any]:
 
 
 def test_baselines_stand_beside_the_model(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = report_of(tiny_data, tmp_path / "first", "optimizer=adamw", "optimizer.lr=1e-6")
+    first = report_of(tiny_data, tmp_path / "first", "optimizer=adamw", "optimizer.lr=1e-6", "model.linear=false")
     assert list(first["baselines"]) == ["majority", "logistic_regression"]
     linear = first["baselines"]["logistic_regression"]
     assert linear["test_auroc"] > 0.8 > first["baselines"]["majority"]["test_auroc"] == 0.5

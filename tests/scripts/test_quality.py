@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -71,6 +72,7 @@ def test_a_task_becomes_three_splits_that_competitors_read(quality: ModuleType, 
     assert sizes[2] == 100
     assert sizes[1] in (37, 38)
     train, val, test = (quality.read_split(splits, name) for name in ("train", "val", "test"))
-    found = quality.scores(quality.linear(train, val, 2, 0)(test), test[2])
-    assert found["auroc"] > 0.99
-    assert set(found) == set(quality.METRICS)
+    for fit in (quality.linear, partial(quality.trees, "lightgbm")):
+        found = quality.scores(fit(train, val, 2, 0)(test), test[2])
+        assert found["auroc"] > 0.99
+        assert set(found) == set(quality.METRICS)

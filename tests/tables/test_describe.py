@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tabstep.tables import describe as module
-from tabstep.tables.describe import describe
+from tabstep.tables.describe import describe, written_formats
 from tabstep.tables.source import open_source
 
 
@@ -37,3 +37,18 @@ def test_many_values_are_not_all_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_DISTINCT", (10, 10))
     facts = describe(open_source(str(tmp_path), split="a"), ["id"])["id"]
     assert (facts.distinct, facts.more, facts.unique) == (10, True, True)
+
+
+def test_formats_of_the_first_rows(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "price": pa.array(["$1,200.50", "12 %"]).dictionary_encode(),
+            "day": ["31.12.2025", "13.01.2026"],
+            "code": ["0815", "4711"],
+            "number": [1.5, 2.5],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = open_source(str(tmp_path), split="a")
+    assert written_formats(source, table.column_names) == {"price": "number", "day": "%d.%m.%Y"}
+    assert written_formats(source, []) == {}

@@ -243,3 +243,21 @@ def test_an_encrypted_file_is_told_so(tmp_path: Path) -> None:
     path.write_bytes(b"PARE" + path.read_bytes()[4:-4] + b"PARE")
     with pytest.raises(UserError, match=r"a\.parquet: is encrypted, and no key can be given: write it again without"):
         open_source(str(tmp_path / "data"), split="train")
+
+
+@pytest.mark.parametrize("codes", [None, pa.int8(), pa.int32()])
+def test_batches_of_small_files_are_joined(codes: pa.DataType | None, tmp_path: Path) -> None:
+    """Each file has a dictionary of its own, 200 values in all: more than codes of eight bits count."""
+    expected = []
+    for number in range(40):
+        values = [f"{number}_{value}" for value in range(5)]
+        column = (
+            pa.array(values)
+            if codes is None
+            else pa.array(values).dictionary_encode().cast(pa.dictionary(codes, pa.string()))
+        )
+        pq.write_table(pa.table({"c": column, "n": range(5)}), tmp_path / f"{number:02d}.parquet")
+        expected += values
+    batches = list(open_source(str(tmp_path), split="train").batches(["c"], rows=60))
+    assert [value for batch in batches for value in batch["c"].to_pylist()] == expected
+    assert {batch.num_rows for batch in batches[:-1]} == ({5} if codes == pa.int8() else {60})

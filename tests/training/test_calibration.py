@@ -9,8 +9,9 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 from torch import Tensor
 
+from tabstep.models.probabilities import probabilities
 from tabstep.schema import Task
-from tabstep.training.calibration import SPREAD, CalibrationScores, fit_temperature
+from tabstep.training.calibration import SPREAD, CalibratedLogLoss, CalibrationScores, fit_temperature
 
 
 def overconfident(rows: int, outputs: int, *, by: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -93,3 +94,31 @@ def test_nan_and_no_row_are_nan() -> None:
     assert math.isnan(scores.compute()["ece"])
     scores.update(torch.tensor([0.5, math.nan]), torch.tensor([0, 1]))
     assert math.isnan(scores.compute()["ece"])
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_an_epoch_is_judged_by_the_log_loss_after_its_temperature(task: Task) -> None:
+    logits, y = overconfident(600, 2, by=2.5)
+    if task != "multiclass":
+        logits = logits[:, 1:] - logits[:, :1]
+    if task == "multilabel":
+        logits, y = torch.cat([logits, 0.2 * logits], dim=1), torch.stack([y, y], dim=1).float()
+    temperatures = torch.tensor(fit_temperature(logits, y, task), dtype=torch.float64)
+    scores, expected = CalibratedLogLoss(task, logits.shape[1]), CalibrationScores(task)
+    probs = probabilities(logits, task)
+    for part in (slice(250), slice(250, 600)):
+        scores.update(probs[part], y[part])
+    expected.update(probabilities(logits / temperatures, task), y)
+    plain = CalibrationScores(task)
+    plain.update(probs, y)
+    found, best = scores.compute()["calibrated_log_loss"].item(), expected.compute()["log_loss"].item()
+    assert found == pytest.approx(best, abs=1e-3)  # the temperatures it tries lie 13 % apart
+    assert plain.compute()["log_loss"].item() > best + 0.02
+
+
+def test_without_rows_or_with_a_nan_an_epoch_has_no_figure() -> None:
+    scores = CalibratedLogLoss("binary", 1)
+    scores.update(torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert scores.compute()["calibrated_log_loss"].isnan()
+    scores.update(torch.tensor([0.5, math.nan]), torch.tensor([0, 1]))
+    assert scores.compute()["calibrated_log_loss"].isnan()

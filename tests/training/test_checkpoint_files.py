@@ -76,6 +76,25 @@ def test_a_damaged_newest_file_is_passed_over_by_name(tmp_path: Path) -> None:
     assert (found[0].name, found[1]["step"]) == ("last-00000010.ckpt", 10)
 
 
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_the_best_epoch_comes_along_from_another_directory(kind: str, tmp_path: Path) -> None:
+    other, store = CheckpointStore(tmp_path / "other"), CheckpointStore(tmp_path / "own" / "checkpoints")
+    other.save_checkpoint(STATE, other.path(kind, 10))
+    store.adopt_best(other.directory, 10)
+    assert load_state(store.path("best", 10))["step"] == STATE["step"]
+    store.path("best", 10).write_bytes(b"its own")
+    store.adopt_best(other.directory, 10)
+    assert store.path("best", 10).read_bytes() == b"its own"
+
+
+def test_no_best_epoch_comes_along_where_there_is_none(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save_checkpoint(STATE, store.path("last", 10))
+    store.adopt_best(tmp_path, 10)
+    store.adopt_best(tmp_path / "missing", 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["last-00000010.ckpt"]
+
+
 def test_prune_keeps_the_newest_of_each_kind(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=2)
     for step in (9, 10, 100_000_000, 99_999_999):

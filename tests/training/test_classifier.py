@@ -101,7 +101,7 @@ def fit(
         CheckpointStore(tmp_path / "checkpoints"),
         save_rule=SaveRule(),
         stop_rule=StopRule(max_epochs=EPOCHS),
-        objective="val_loss",
+        monitor="val_loss",
         fingerprint={},
     )
     trainer = L.Trainer(

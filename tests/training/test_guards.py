@@ -127,3 +127,9 @@ def test_out_of_memory_suggests_a_batch_size(error: RuntimeError) -> None:
 def test_other_errors_pass_the_memory_guard_unchanged() -> None:
     with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"), guards.memory_guard(512):
         raise RuntimeError("mat1 and mat2")
+
+
+def test_one_loss_and_one_weight_a_row() -> None:
+    guards.check_losses(torch.zeros(3), torch.ones(3), 3)
+    with pytest.raises(UserError, match=r"losses \(\) and weights \(3,\) for 3 rows"):
+        guards.check_losses(torch.zeros(()), torch.ones(3), 3)

@@ -1,7 +1,8 @@
 """Why a row is predicted as it is: integrated gradients over the embedded columns, one figure a column.
 
 Between the mean embedding of some reference rows and the embedding of a row lies a straight way; the gradient along it,
-times the way, shares the difference of the model's output out among the embedded inputs (Sundararajan et al. 2017,
+times the way, shares the difference of the model's output out among the embedded inputs (and the terms of its linear
+part) (Sundararajan et al. 2017,
 arXiv:1703.01365). The shares add up to the difference, and where the output is a sum of functions of single columns
 they are the Shapley values.
 """
@@ -9,7 +10,7 @@ they are the Shapley values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from tabstep.artifact.predictor import Member
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.models.linear import LinearModel
 from tabstep.models.probabilities import pooled
 from tabstep.schema import Task
 
@@ -65,19 +67,16 @@ def attribute(
     Raises:
         UserError: the model does not embed its columns with ``FeatureEmbedding``.
     """
-    embedding = find_embedding(member.model)
+    embedded = Embedded(member.model)
     inputs = [torch.from_numpy(part) for part in member.encoder.transform(rows)]
-    owners = input_of_output(embedding)
     with torch.no_grad():
-        start = embedding(*(torch.from_numpy(part) for part in member.encoder.transform(reference))).mean(dim=0)
+        start = embedded(*(torch.from_numpy(part) for part in member.encoder.transform(reference))).mean(dim=0)
     found = []
-    size = max(1, min(_POINTS, _CELLS // max(1, embedding.output_dim)) // steps)
+    size = max(1, min(_POINTS, _CELLS // len(embedded.owners)) // steps)
     for place in range(0, rows.num_rows, size):
         part = slice(place, place + size)
         target = torch.from_numpy(explained[part])
-        found.append(
-            _integrate(member, embedding, inputs[0][part], inputs[1][part], start, target, owners, steps=steps)
-        )
+        found.append(_integrate(member, embedded, inputs[0][part], inputs[1][part], start, target, steps=steps))
     by_input, log_odds_, baseline = (np.concatenate(parts) for parts in zip(*found, strict=True))
     shares = column_shares(member.encoder, reference, rows)
     return Attributions(
@@ -106,6 +105,39 @@ def mean_of(parts: Sequence[Attributions], weights: Sequence[float]) -> Attribut
     )
 
 
+class Embedded:
+    """What the output of a model is a function of: its embedded columns, then the terms of its linear part, if any.
+
+    ``owners`` is the input that each number is of, ``(dims,)``: x_num first, then x_cat.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._embedding = find_embedding(model)
+        self._linear = next((module for module in model.modules() if isinstance(module, LinearModel)), None)
+        owners = input_of_output(self._embedding)
+        if self._linear is not None:
+            inputs = torch.arange(int(owners.max()) + 1)
+            owners = torch.cat([owners, inputs.repeat_interleave(len(self._linear.bias))])
+        self.owners = owners
+
+    def __call__(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
+        """Return the numbers of each row, ``(B, dims)``."""
+        embedded: Tensor = self._embedding(x_num, x_cat)
+        if self._linear is None:
+            return embedded
+        return torch.cat([embedded, self._linear.terms(x_num, x_cat).flatten(1)], dim=1)
+
+    @contextmanager
+    def replaced(self, points: Tensor) -> Iterator[None]:
+        """Let the model go on from ``points`` whatever rows it is given."""
+        with ExitStack() as stack:
+            stack.enter_context(replaced(self._embedding, points[:, : self._embedding.output_dim]))
+            if self._linear is not None:
+                terms = points[:, self._embedding.output_dim :].reshape(len(points), -1, len(self._linear.bias))
+                stack.enter_context(replaced(self._linear, terms.sum(dim=1) + self._linear.bias.detach()))
+            yield
+
+
 def find_embedding(model: nn.Module) -> FeatureEmbedding:
     """Return the module of a model that embeds its columns."""
     found = next((module for module in model.modules() if isinstance(module, FeatureEmbedding)), None)
@@ -117,7 +149,7 @@ def find_embedding(model: nn.Module) -> FeatureEmbedding:
 def input_of_output(embedding: FeatureEmbedding) -> Tensor:
     """Return the input that each number of an embedded row is of, ``(output_dim,)``: x_num first, then x_cat."""
     sections = torch.tensor(embedding.sections)
-    return torch.arange(len(sections)).repeat_interleave(sections)
+    return torch.tensor(embedding.inputs).repeat_interleave(sections)
 
 
 def log_odds(logits: Tensor, task: Task, target: Tensor) -> Tensor:
@@ -133,29 +165,28 @@ def log_odds(logits: Tensor, task: Task, target: Tensor) -> Tensor:
 
 def _integrate(
     member: Member,
-    embedding: FeatureEmbedding,
+    embedded: Embedded,
     x_num: Tensor,
     x_cat: Tensor,
     start: Tensor,
     target: Tensor,
-    owners: Tensor,
     *,
     steps: int,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the shares of the inputs ``(n, inputs)``, the log-odds at the end and at the start of the way."""
     count = len(x_num)
     with torch.no_grad():
-        way = embedding(x_num, x_cat) - start
+        way = embedded(x_num, x_cat) - start
     places = ((torch.arange(steps) + 0.5) / steps).repeat_interleave(count)  # the middle of each step
     points = (start + places.unsqueeze(1) * way.repeat(steps, 1)).requires_grad_()
-    with replaced(embedding, points):
+    with embedded.replaced(points):
         outputs = _outputs(member, x_num.repeat(steps, 1), x_cat.repeat(steps, 1), target.repeat(steps))
     (gradient,) = torch.autograd.grad(outputs.sum(), points)
     shares = gradient.view(steps, count, -1).mean(dim=0) * way
-    by_input = torch.zeros(count, int(owners.max()) + 1).index_add_(1, owners, shares)
+    by_input = torch.zeros(count, int(embedded.owners.max()) + 1).index_add_(1, embedded.owners, shares)
     with torch.no_grad():
         end = _outputs(member, x_num, x_cat, target)
-        with replaced(embedding, start.expand(count, -1)):
+        with embedded.replaced(start.expand(count, -1)):
             begin = _outputs(member, x_num, x_cat, target)
     return by_input.double().numpy(), end.double().numpy(), begin.double().numpy()
 

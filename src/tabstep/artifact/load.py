@@ -25,7 +25,7 @@ from tabstep.errors import UserError
 from tabstep.models import build_model
 from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
 from tabstep.system.atomic_write import file_digest
-from tabstep.system.exits import of_the_machine
+from tabstep.system.exits import of_the_storage, reading
 from tabstep.tables.locations import first_line
 
 FORMAT = 1
@@ -52,13 +52,17 @@ _MALFORMED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What rebuilds a model: its registered name, the fitted widths and its options."""
+    """What rebuilds a model: its registered name, the fitted widths and its options.
+
+    ``flags`` is absent from artifacts of versions whose models knew of none, and is empty there.
+    """
 
     name: str
     num_numeric: int
     cardinalities: tuple[int, ...]
     num_outputs: int
     options: Mapping[str, Any]
+    flags: tuple[int, ...] = ()
 
     def build(self) -> nn.Module:
         """Build the model with fresh weights."""
@@ -67,6 +71,7 @@ class Architecture:
             num_numeric=self.num_numeric,
             cardinalities=self.cardinalities,
             num_outputs=self.num_outputs,
+            flags=self.flags,
             **self.options,
         )
 
@@ -87,10 +92,12 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
 
     Raises:
         UserError: not an artifact, damaged, of another format, or its golden rows come out different.
+        RetryError: the storage failed.
     """
     directory = Path(model_dir)
-    _check_files(directory)
-    predictor = build(directory)
+    with reading(str(directory)):
+        _check_files(directory)
+        predictor = build(directory)
     _check_golden(predictor, directory)
     return predictor.to(device)
 
@@ -113,7 +120,9 @@ def member_weights(directory: Path) -> dict[Path, float]:
 def read_architecture(directory: Path) -> Architecture:
     with _reading(directory, "model.json"):
         data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-        return Architecture(**{**data, "cardinalities": tuple(data["cardinalities"])})
+        return Architecture(
+            **{**data, "cardinalities": tuple(data["cardinalities"]), "flags": tuple(data.get("flags", ()))}
+        )
 
 
 def _calibration(directory: Path) -> Calibration:
@@ -181,7 +190,7 @@ def _reading(directory: Path, name: str) -> Iterator[None]:
     try:
         yield
     except _MALFORMED as error:
-        if isinstance(error, UserError) or of_the_machine(error):
+        if isinstance(error, UserError) or of_the_storage(error):
             raise
         cause = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{directory}: {name} is damaged: {cause}: copy the directory again") from error

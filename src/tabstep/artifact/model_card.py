@@ -94,7 +94,7 @@ def _training(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         for text, value in (
             ("best epoch", metrics.get("best_epoch")),
             ("epochs", metrics.get("epochs")),
-            ("chosen by", metrics.get("objective")),
+            ("chosen by", metrics.get("monitor", metrics.get("objective"))),
             ("temperature of the probabilities", metrics.get("temperature")),
             ("decision", (metrics.get("decision") or {}).get("goal")),
             ("seed", config.get("seed")),

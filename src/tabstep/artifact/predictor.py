@@ -23,9 +23,9 @@ from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled, probabilities
 from tabstep.system.atomic_write import check_replaceable, publishing
 from tabstep.system.exits import writing
-from tabstep.tables.column_types import value_type
+from tabstep.tables.column_types import is_text, value_type, without_views
 from tabstep.tables.frames import is_location, like, to_table
-from tabstep.tables.locations import PARQUET_SUFFIXES
+from tabstep.tables.locations import PARQUET_SUFFIXES, first_line
 from tabstep.tables.readers import Rows, open_rows
 from tabstep.tables.record_batch import bounded_rows
 from tabstep.tables.source import ParquetSource, open_source
@@ -129,12 +129,12 @@ class Predictor:
         Raises:
             UserError: a feature column is missing or of a type that cannot be read as in training.
         """
-        predicted = pa.Table.from_batches([self._predict(batch) for batch in self._batches(table)])
-        return like(predicted, table)
+        given, batches = self._rows(table)
+        return like(pa.Table.from_batches([self._predict(batch, given) for batch in batches]), table)
 
     def predict_proba(self, table: Any) -> NDArray[np.float32]:
         """Return the probabilities ``(n, classes)`` of raw rows, in the order of ``class_names``."""
-        return np.concatenate([self.probabilities_of(batch) for batch in self._batches(table)])
+        return np.concatenate([self.probabilities_of(batch) for batch in self._rows(table)[1]])
 
     def predict_file(
         self, table: str | os.PathLike[str], out: str | os.PathLike[str], *, batch_rows: int = 65_536
@@ -159,15 +159,18 @@ class Predictor:
             raise UserError(f"{target}: there is no directory {target.parent}: make it first")
         write = prediction_writer(target)
         with writing(f"{target}: cannot be written"), publishing(target) as temporary:
-            return write(temporary, map(self._predict, self._source_batches(source, batch_rows)))
+            given = _given_schema(source)
+            return write(temporary, (self._predict(batch, given) for batch in self._source_batches(source, batch_rows)))
 
-    def _batches(self, table: Any, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+    def _rows(self, table: Any, batch_rows: int = 65_536) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Return the types in which the columns were given, and the rows in those that Arrow computes on."""
         if is_location(table):
-            yield from self._source_batches(self.open_table(table), batch_rows)
-            return
+            source = self.open_table(table)
+            return _given_schema(source), self._source_batches(source, batch_rows)
         rows = to_table(table, where="table")
+        given = table.schema if isinstance(table, pa.Table | pa.RecordBatch) else rows.schema
         # A table of no rows has no batches, but its prediction has a schema.
-        yield from rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
+        return given, iter(rows.to_batches(batch_rows) or [pa.RecordBatch.from_pylist([], schema=rows.schema)])
 
     def open_table(self, location: str | os.PathLike[str]) -> Rows:
         """Open files or a table of Delta or Iceberg; columns of CSV are read as what they were in training."""
@@ -185,11 +188,12 @@ class Predictor:
         missing = [name for name in schema.features if name not in present]
         yield from source.batches(present + missing, batch_rows)
 
-    def _predict(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _predict(self, batch: pa.RecordBatch, given: pa.Schema) -> pa.RecordBatch:
         schema = self.encoder.schema
         keep = [name for name in (schema.id, *schema.label) if name is not None and name in batch.schema.names]
         probs = self.probabilities_of(batch)
-        return self.result(pa.Table.from_batches([batch]).select(keep), probs)
+        rows = pa.Table.from_batches([batch]).select(keep)
+        return self.result(rows.cast(pa.schema([_as_given(field, given) for field in rows.schema])), probs)
 
     def result(self, rows: pa.Table, probs: NDArray[np.float32]) -> pa.RecordBatch:
         """Put the columns of ``rows`` (id, label) and ``probs`` (n, classes) into the form of a prediction."""
@@ -218,6 +222,18 @@ class Predictor:
                 encoded[key] = member.encoder.transform(batch)
             parts.append(member.spread(member.logits(*encoded[key])))
         return weighted_mean(parts, [member.weight for member in self.members])
+
+
+def _given_schema(source: Rows) -> pa.Schema:
+    return source.given_schema if isinstance(source, ParquetSource) else source.arrow_schema
+
+
+def _as_given(field: pa.Field, given: pa.Schema) -> pa.Field:
+    """Return a column of text in the layout that it was given in, so that predictions join with their table."""
+    index = given.get_field_index(field.name)
+    if index < 0 or not (is_text(value_type(field.type)) and is_text(value_type(given.field(index).type))):
+        return field
+    return field.with_type(given.field(index).type)
 
 
 def weighted_mean(parts: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
@@ -267,8 +283,11 @@ def write_csv(path: Path, batches: Iterable[pa.RecordBatch], *, packing: str | N
         file = stack.enter_context(pa.output_stream(path, compression=packing))
         writer: csv.CSVWriter | None = None
         for batch in batches:
-            plain = pa.schema([(field.name, value_type(field.type)) for field in batch.schema])
-            writer = writer or stack.enter_context(csv.CSVWriter(file, plain))
+            plain = pa.schema([(field.name, without_views(value_type(field.type))) for field in batch.schema])
+            try:
+                writer = writer or stack.enter_context(csv.CSVWriter(file, plain))
+            except pa.ArrowException as error:
+                raise UserError(f"table: cannot be written as CSV ({first_line(error)}): write .parquet") from error
             writer.write_batch(batch.cast(plain))
             rows += batch.num_rows
     return rows

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.models.linear import LinearModel
 from tabstep.schema import Task
 
 MAX_ROWS = 200_000
 """Rows that are fitted on, drawn from the train split: more change the scores of so few weights by less than noise."""
 MAX_STEPS = 200
-
-
-class LinearModel(nn.Module):
-    """Logits that are linear in the numbers and in the indicators of the categories' codes.
-
-    **Shape** ``x_num`` (B, num_numeric) and ``x_cat`` (B, len(cardinalities)) to logits (B, num_outputs).
-
-    >>> LinearModel(num_numeric=2, cardinalities=(3,), num_outputs=1)(torch.zeros(4, 2), torch.zeros(4, 1).int()).shape
-    torch.Size([4, 1])
-    """
-
-    offsets: Tensor
-
-    def __init__(self, *, num_numeric: int, cardinalities: Sequence[int], num_outputs: int) -> None:
-        super().__init__()
-        self.numeric = nn.Parameter(torch.zeros(num_numeric, num_outputs))
-        self.codes = nn.Parameter(torch.zeros(sum(cardinalities), num_outputs))
-        self.bias = nn.Parameter(torch.zeros(num_outputs))
-        starts = np.cumsum([0, *cardinalities])[:-1].astype(np.int64)
-        self.register_buffer("offsets", torch.from_numpy(starts), persistent=False)
-
-    def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
-        logits = x_num.to(self.numeric.dtype) @ self.numeric + self.bias
-        if x_cat.shape[1]:
-            logits = logits + F.embedding_bag(x_cat.long() + self.offsets, self.codes, mode="sum")
-        return logits
+START_ROWS = 20_000
+START_PENALTIES = (100.0, 10.0, 1.0)
 
 
 def fit_majority(table: EncodedTable, task: Task, *, cardinalities: Sequence[int], num_outputs: int) -> LinearModel:
@@ -64,10 +44,40 @@ def fit_logistic_regression(
 
     That is half the sum of the squared weights beside the sum of the rows' losses; the bias goes free.
     """
-    model = _new_model(table, cardinalities, num_outputs).double()
-    rows = _sample(table.num_rows)
-    x_num, x_cat = torch.from_numpy(table.x_num[rows]).double(), torch.from_numpy(table.x_cat[rows])
-    y = torch.from_numpy(table.y[rows])
+    model = _new_model(table, cardinalities, num_outputs)
+    return _fit(model, _sample(table, cardinalities, MAX_ROWS), task, penalty=1.0).float()
+
+
+def fit_start(
+    train: EncodedTable, val: EncodedTable, task: Task, *, cardinalities: Sequence[int], num_outputs: int
+) -> LinearModel:
+    """Return the linear model that a network begins as: of some penalties, that with the lowest log-loss on val.
+
+    It is fitted on at most ``START_ROWS`` rows: of many, the network finds what is linear by itself.
+    """
+    model = _new_model(train, cardinalities, num_outputs)
+    rows, held_out = _sample(train, cardinalities, START_ROWS), _sample(val, cardinalities, START_ROWS)
+    best, lowest = model, math.inf
+    for penalty in START_PENALTIES:  # from strong to weak: each fit begins where the last one ended
+        model = _fit(model, rows, task, penalty=penalty)
+        with torch.no_grad():
+            cost = float(_loss_sum(_logits(model, held_out), held_out.y, task))
+        if cost < lowest:
+            best, lowest = copy.deepcopy(model), cost
+    return best.float()
+
+
+class _Rows(NamedTuple):
+    """``x_num`` (N, n) float64, ``codes`` (c, N) among those of all columns, ``y`` as in the table."""
+
+    x_num: Tensor
+    codes: Tensor
+    y: Tensor
+
+
+def _fit(model: LinearModel, rows: _Rows, task: Task, *, penalty: float) -> LinearModel:
+    """Fit ``model`` in float64, from the weights that it has."""
+    model, count = model.double(), len(rows.y)
     optimizer = torch.optim.LBFGS(
         model.parameters(),
         max_iter=MAX_STEPS,
@@ -75,27 +85,55 @@ def fit_logistic_regression(
         tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
     )
+    expected = _expected(rows.y, len(model.bias), task)
 
+    @torch.no_grad()
     def closure() -> float:
-        optimizer.zero_grad()
-        penalty = 0.5 * (model.numeric.square().sum() + model.codes.square().sum())
-        loss = (_loss_sum(model(x_num, x_cat), y, task) + penalty) / len(y)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
+        """Return the loss a row and set the gradients; by hand, a fifth of the time that autograd takes for codes."""
+        logits = _logits(model, rows)
+        errors = ((logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()) - expected) / count
+        model.numeric.grad = rows.x_num.T @ errors + penalty / count * model.numeric
+        model.codes.grad = _sums_by_code(rows.codes, errors, len(model.codes)) + penalty / count * model.codes
+        model.bias.grad = errors.sum(dim=0)
+        squares = model.numeric.square().sum() + model.codes.square().sum()
+        return float((_loss_sum(logits, rows.y, task) + 0.5 * penalty * squares) / count)
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return model.float()
+    return model
+
+
+def _logits(model: LinearModel, rows: _Rows) -> Tensor:
+    logits = torch.addmm(model.bias, rows.x_num, model.numeric)
+    for codes in rows.codes:  # not at once: that would be rows x columns x outputs
+        logits += model.codes[codes]
+    return logits
+
+
+def _expected(y: Tensor, num_outputs: int, task: Task) -> Tensor:
+    """Return the probabilities that would be right, ``(N, num_outputs)``."""
+    return F.one_hot(y.long(), num_outputs).double() if task == "multiclass" else y.double().view(-1, num_outputs)
+
+
+def _sums_by_code(codes: Tensor, errors: Tensor, size: int) -> Tensor:
+    """Return the sum of the errors of the rows that have a code, ``(size, num_outputs)``."""
+    flat, columns = codes.flatten(), len(codes)
+    by_output = [torch.bincount(flat, error.repeat(columns), minlength=size) for error in errors.T]
+    return torch.stack(by_output, dim=1)
 
 
 def _new_model(table: EncodedTable, cardinalities: Sequence[int], num_outputs: int) -> LinearModel:
-    return LinearModel(num_numeric=table.x_num.shape[1], cardinalities=cardinalities, num_outputs=num_outputs)
+    return LinearModel(table.x_num.shape[1], cardinalities, num_outputs)
 
 
-def _sample(num_rows: int) -> np.ndarray | slice:
-    if num_rows <= MAX_ROWS:
-        return slice(None)
-    drawn = np.random.Generator(np.random.PCG64(0)).choice(num_rows, MAX_ROWS, replace=False, shuffle=False)
-    return np.sort(drawn)  # in the order of the file: pages are read once
+def _sample(table: EncodedTable, cardinalities: Sequence[int], limit: int) -> _Rows:
+    rows: np.ndarray | slice = slice(None)
+    if table.num_rows > limit:
+        drawn = np.random.Generator(np.random.PCG64(0)).choice(table.num_rows, limit, replace=False, shuffle=False)
+        rows = np.sort(drawn)  # in the order of the file: pages are read once
+    starts = np.cumsum([0, *cardinalities])[:-1]
+    codes = table.x_cat[rows].T.astype(np.int64) + starts[:, None]
+    x_num = torch.from_numpy(table.x_num[rows]).double()
+    return _Rows(x_num, torch.from_numpy(codes), torch.from_numpy(table.y[rows]))
 
 
 def _loss_sum(logits: Tensor, y: Tensor, task: Task) -> Tensor:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tabstep.baselines.linear import LinearModel, fit_logistic_regression, fit_majority
+from tabstep.baselines.linear import fit_logistic_regression, fit_majority
 from tabstep.baselines.trees import Forward, TreeName, fit_trees
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.models.linear import LinearModel
 from tabstep.schema import Split, Task
 
 MAJORITY, LINEAR = "majority", "logistic_regression"
+LOG_LOSS = "val_log_loss"
+LEVEL = 5e-4
+"""A difference that four digits do not show is none."""
 Score = Callable[[Callable[[Tensor, Tensor], Tensor], EncodedTable], Mapping[str, float]]
 """Scores of a function ``(x_num, x_cat) -> logits`` on one split."""
 
@@ -50,22 +53,24 @@ def baseline_scores(
 def below_linear(
     report: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], objective: str
 ) -> str | None:
-    """Return a warning where a run's model is worse on val than logistic regression by its objective, else None.
+    """Return a warning where a run's model is worse on val than logistic regression, else None.
 
-    Losses are better when lower; a difference that four digits do not show is none.
+    By its objective or by the log-loss: a model may rank as well and still state worse probabilities.
     """
-    key = objective if objective.startswith("val_") and objective != "val_loss" else "val_log_loss"
-    ours, linear = report.get(key), baselines.get(LINEAR, {}).get(key)
-    if ours is None or linear is None:
-        return None
-    gain = linear - ours if key.endswith("loss") else ours - linear
-    if gain >= -5e-4 or not np.isfinite(gain):
-        return None
-    return (
-        f"warning: this model is worse than logistic regression on the same columns: {key} {ours:.4f} against "
-        f"{linear:.4f}. It has not learned what it could: train longer (callbacks.early_stopping.patience), "
-        "lower optimizer.lr, or take a smaller model"
-    )
+    linear = baselines.get(LINEAR, {})
+    for key in dict.fromkeys([objective, LOG_LOSS]):
+        ours, theirs = report.get(key), linear.get(key)
+        if ours is not None and theirs is not None and _gain(key, ours, theirs) < -LEVEL:
+            return (
+                f"warning: this model is worse than logistic regression on the same columns: {key} {ours:.4f} against "
+                f"{theirs:.4f}. Where val_loss still fell at the end, train longer (callbacks.early_stopping.patience, "
+                "trainer.max_epochs); where it rose early, lower optimizer.lr or take a smaller model"
+            )
+    return None
+
+
+def _gain(key: str, ours: float, theirs: float) -> float:
+    return theirs - ours if key.endswith("loss") else ours - theirs
 
 
 def _eager(model: LinearModel) -> Callable[[Tensor, Tensor], Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tabstep.checks import columns, labels, rows
 from tabstep.checks.findings import Finding, about_columns
@@ -10,22 +10,29 @@ from tabstep.checks.profile import Profile, profile
 from tabstep.errors import nearest
 from tabstep.schema import Schema, Split
 from tabstep.tables.column_types import fits, value_kind
+from tabstep.tables.scan import Collector
 from tabstep.tables.source import ParquetSource
 
 
 def check_splits(
-    sources: Mapping[Split, ParquetSource], schema: Schema, *, row_limit: int = 5_000_000
+    sources: Mapping[Split, ParquetSource],
+    schema: Schema,
+    *,
+    row_limit: int = 5_000_000,
+    beside_train: Sequence[Collector] = (),
 ) -> list[Finding]:
     """Check every split by itself and against train; ``sources`` has train, and val and test where they are.
 
     Of a split with more than ``row_limit`` rows, the first ones are looked at. When columns are missing or of another
-    type the findings are those alone: nothing else can be compared.
+    type the findings are those alone: nothing else can be compared. ``beside_train`` take the rows of train in the same
+    pass.
     """
     findings = list(_schema_findings(sources, schema))
     if findings:
         return findings
     profiles: dict[str, Profile] = {
-        split: profile(source, schema, row_limit=row_limit) for split, source in sources.items()
+        split: profile(source, schema, row_limit=row_limit, beside=beside_train if split == "train" else ())
+        for split, source in sources.items()
     }
     made = {
         "files": rows.shared_files(sources),

@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from tabstep.checks.row_hash import hash_categories, hash_ids, hash_numbers, mix
+from tabstep.checks.row_hash import hash_categories, hash_encoded, hash_ids, hash_numbers, mix
 from tabstep.schema import Schema
 from tabstep.tables.column_types import is_number, to_float64, to_text, value_type
+from tabstep.tables.scan import Collector, scan
 from tabstep.tables.source import ParquetSource
 
 _CELL_LIMIT: Final = 500_000_000  # of the rows that are looked at, in very wide tables
@@ -31,14 +32,22 @@ class Numeric:
     minimum: float = np.inf
     maximum: float = -np.inf
 
-    def add(self, values: np.ndarray) -> None:
-        missing, infinite = np.isnan(values), np.isinf(values)
-        self.missing += int(np.count_nonzero(missing))
-        self.infinite += int(np.count_nonzero(infinite))
-        finite = values[~(missing | infinite)]
-        if len(finite):
-            self.minimum = min(self.minimum, float(finite.min()))
-            self.maximum = max(self.maximum, float(finite.max()))
+    @classmethod
+    def of(cls, values: np.ndarray) -> Numeric:
+        """Count ``(n,)`` float64."""
+        missing, infinite = int(np.count_nonzero(np.isnan(values))), 0
+        low, high = float(np.fmin.reduce(values, initial=np.inf)), float(np.fmax.reduce(values, initial=-np.inf))
+        if low == -np.inf or high == np.inf:
+            finite = values[np.isfinite(values)]
+            infinite = len(values) - len(finite) - missing
+            low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+        return cls(missing=missing, infinite=infinite, minimum=low, maximum=high)
+
+    def add(self, other: Numeric) -> None:
+        self.missing += other.missing
+        self.infinite += other.infinite
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
 
 
 @dataclass(kw_only=True)
@@ -85,13 +94,12 @@ class Label:
     missing: int = 0
     fraction: str | None = None  # the first value of a numeric column that is no integer
 
-    def add(self, array: pa.Array, start: int) -> None:
-        """Count a batch that begins at row ``start``."""
-        encoded = to_text(array).dictionary_encode()
+    def add(self, encoded: pa.DictionaryArray, start: int, *, numeric: bool) -> None:
+        """Count a batch that begins at row ``start``, as dictionary of its texts; ``numeric``: they were numbers."""
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         distinct, first, counts = np.unique(codes, return_index=True, return_counts=True)
         texts: list[str | None] = [*encoded.dictionary.to_pylist(), None]
-        if self.fraction is None and is_number(value_type(array.type)):
+        if self.fraction is None and numeric:
             self.fraction = next((text for text in texts[:-1] if text and not text.lstrip("-").isdecimal()), None)
         for code, row, count in zip(distinct.tolist(), first.tolist(), counts.tolist(), strict=True):
             text = texts[code]
@@ -130,23 +138,39 @@ class Profile:
     sample: Sample
 
 
-def profile(source: ParquetSource, schema: Schema, *, row_limit: int = 5_000_000) -> Profile:
-    """Look at the first ``row_limit`` rows of a split once (fewer in a table of thousands of columns)."""
+def profile(
+    source: ParquetSource, schema: Schema, *, row_limit: int = 5_000_000, beside: Sequence[Collector] = ()
+) -> Profile:
+    """Look at the first ``row_limit`` rows of a split once (fewer in a table of thousands of columns).
+
+    ``beside`` are collectors that take the rows in the same pass.
+    """
     limit = min(source.num_rows, row_limit, max(10_000, _CELL_LIMIT // len(schema.columns)))
     wanted = max(500, min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(schema.features)))
-    walk = _Walk(schema, step=max(1, -(-limit // wanted)))
-    for batch in source.batches(schema.columns):
-        walk.add(batch.slice(0, limit - walk.rows))
-        if walk.rows >= limit:
-            break
+    walk = _Walk(schema, rows_wanted=limit, step=max(1, -(-limit // wanted)))
+    scan(source, schema.columns, [walk, *beside])
     return walk.profile(source.num_rows)
 
 
-class _Walk:
-    """The state of a pass."""
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Of one batch."""
 
-    def __init__(self, schema: Schema, *, step: int) -> None:
-        self.rows = 0
+    first_row: int
+    labels: list[tuple[pa.DictionaryArray, bool]]
+    numeric: list[Numeric]
+    categorical: list[tuple[int, np.ndarray, np.ndarray]]
+    row_hashes: np.ndarray
+    id_hashes: np.ndarray | None
+    sample: Sample
+
+
+class _Walk:
+    """The state of a pass: a ``Collector``."""
+
+    def __init__(self, schema: Schema, *, rows_wanted: int, step: int) -> None:
+        self.rows_wanted = rows_wanted
+        self._rows = 0
         self._schema = schema
         self._step = step
         self._numeric = {name: Numeric() for name in schema.numeric}
@@ -156,39 +180,65 @@ class _Walk:
         self._id_hashes: list[np.ndarray] = []
         self._samples: list[Sample] = []
 
-    def add(self, batch: pa.RecordBatch) -> None:
+    def part(self, batch: pa.RecordBatch, first_row: int) -> _Part | None:
+        batch = batch.slice(0, max(0, self.rows_wanted - first_row))
+        if not batch.num_rows:
+            return None
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        chosen = np.arange(-self.rows % self._step, batch.num_rows, self._step)
+        chosen = np.arange(-first_row % self._step, batch.num_rows, self._step)
         hashes = np.zeros(batch.num_rows, dtype=np.uint64)
-        numeric = np.empty((len(chosen), len(self._numeric)))
-        categorical = np.empty((len(chosen), len(self._categorical)), dtype=np.uint64)
-        labels = []
-        for name, label in self._labels.items():
-            label.add(columns[name], self.rows)
-            hashes = mix(hashes + hash_categories(columns[name])[0])
-            labels.append(_texts(columns[name], chosen))
-        for position, (name, number) in enumerate(self._numeric.items()):
+        sampled_numbers = np.empty((len(chosen), len(self._numeric)))
+        sampled_cells = np.empty((len(chosen), len(self._categorical)), dtype=np.uint64)
+        labels, numeric, categorical = [], [], []
+        for name in self._labels:
+            encoded = to_text(columns[name]).dictionary_encode()
+            labels.append((encoded, is_number(value_type(columns[name].type))))
+            hashes = mix(hashes + hash_encoded(encoded)[0])
+        for position, name in enumerate(self._numeric):
             values = to_float64(columns[name])
-            number.add(values)
+            numeric.append(Numeric.of(values))
             hashes = mix(hashes + hash_numbers(values))
-            numeric[:, position] = values[chosen]
-        for position, (name, category) in enumerate(self._categorical.items()):
+            sampled_numbers[:, position] = values[chosen]
+        for position, name in enumerate(self._categorical):
             cells, distinct, counts = hash_categories(columns[name])
-            category.add(batch.num_rows - int(counts.sum()), distinct, counts)
+            categorical.append((batch.num_rows - int(counts.sum()), distinct, counts))
             hashes = mix(hashes + cells)
-            categorical[:, position] = cells[chosen]
-        if self._schema.id is not None:
-            self._id_hashes.append(hash_ids(columns[self._schema.id]))
-        self._row_hashes.append(hashes)
-        self._samples.append(Sample(numeric=numeric, categorical=categorical, labels=labels))
-        self.rows += batch.num_rows
+            sampled_cells[:, position] = cells[chosen]
+        return _Part(
+            first_row=first_row,
+            labels=labels,
+            numeric=numeric,
+            categorical=categorical,
+            row_hashes=hashes,
+            id_hashes=None if self._schema.id is None else hash_ids(columns[self._schema.id]),
+            sample=Sample(
+                numeric=sampled_numbers,
+                categorical=sampled_cells,
+                labels=[_texts(label, chosen) for label, _ in labels],
+            ),
+        )
+
+    def merge(self, part: _Part | None) -> None:
+        if part is None:
+            return
+        for label, (texts, numeric) in zip(self._labels.values(), part.labels, strict=True):
+            label.add(texts, part.first_row, numeric=numeric)
+        for number, found in zip(self._numeric.values(), part.numeric, strict=True):
+            number.add(found)
+        for category, cells in zip(self._categorical.values(), part.categorical, strict=True):
+            category.add(*cells)
+        if part.id_hashes is not None:
+            self._id_hashes.append(part.id_hashes)
+        self._row_hashes.append(part.row_hashes)
+        self._samples.append(part.sample)
+        self._rows += len(part.row_hashes)
 
     def profile(self, num_rows: int) -> Profile:
         for column in self._categorical.values():
             column.merge()
         return Profile(
             num_rows=num_rows,
-            scanned=self.rows,
+            scanned=self._rows,
             numeric=self._numeric,
             categorical=self._categorical,
             labels=self._labels,
@@ -198,8 +248,10 @@ class _Walk:
         )
 
 
-def _texts(array: pa.Array, chosen: np.ndarray) -> np.ndarray:
-    return np.asarray(to_text(array).take(pa.array(chosen)).fill_null("").to_pylist(), dtype=np.str_)
+def _texts(label: pa.DictionaryArray, chosen: np.ndarray) -> np.ndarray:
+    texts = np.array([text or "" for text in label.dictionary.to_pylist()] + [""], dtype=np.str_)
+    taken: np.ndarray = texts[label.indices.fill_null(-1).to_numpy(zero_copy_only=False)[chosen]]
+    return taken
 
 
 def _joined(samples: Sequence[Sample]) -> Sample:

@@ -30,6 +30,17 @@ def distinct(hashes: np.ndarray) -> np.ndarray:
     return kept
 
 
+def contained(hashes: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Return ``(n,)`` bool: which of ``hashes`` are in ``ordered``, which is ascending and not empty.
+
+    >>> contained(np.array([3, 9], dtype=np.uint64), np.array([1, 3], dtype=np.uint64)).tolist()
+    [True, False]
+    """
+    place = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
+    found: np.ndarray = ordered[place] == hashes
+    return found
+
+
 def hash_numbers(values: np.ndarray) -> np.ndarray:
     """Return ``(n,)`` uint64 of float64 ``values``; every NaN hashes alike, and -0.0 as 0.0."""
     hashes = mix((values + 0.0).view(np.uint64))
@@ -69,7 +80,11 @@ def hash_categories(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
     A missing value hashes as ``hash_text`` does a null; the distinct values leave it out.
     """
-    encoded = to_text(array).dictionary_encode()
+    return hash_encoded(to_text(array).dictionary_encode())
+
+
+def hash_encoded(encoded: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what ``hash_categories`` does of a dictionary of texts, in which each stands once."""
     values = hash_text(encoded.dictionary)
     codes = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
     counts = np.bincount(codes, minlength=len(values) + 1)[:-1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tabstep.checks.findings import Finding
 from tabstep.checks.profile import Profile
-from tabstep.checks.row_hash import distinct
+from tabstep.checks.row_hash import contained, distinct
 from tabstep.schema import Schema, Split
 from tabstep.tables.source import ParquetSource
 
@@ -67,7 +67,7 @@ def duplicates(profiles: Mapping[str, Profile]) -> Iterator[Finding]:
     train = distinct(profiles["train"].row_hashes)
     for split, found in profiles.items():
         repeated = found.scanned - len(train if split == "train" else distinct(found.row_hashes))
-        shared = 0 if split == "train" else int(np.count_nonzero(np.isin(found.row_hashes, train)))
+        shared = 0 if split == "train" else int(np.count_nonzero(contained(found.row_hashes, train)))
         for count, what in ((repeated, "repeat another row"), (shared, "are in train too")):
             if count > MANY_EQUAL_ROWS * found.scanned:
                 message = f"{count:,} of {found.scanned:,} rows {what} (all features and the label are equal)"

@@ -225,6 +225,8 @@ def _number_hint(bases: list[Any], value: float) -> str:
 
 def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     classes, registry = fields.groups(annotation), fields.registry(annotation)
+    if isinstance(value, str) and registry is not None and classes == (PluginSettings,):
+        value = {"name": value}  # an item of a list that has no options
     if not isinstance(value, Mapping):
         keys = ", ".join(fields.hints(classes[0]))
         problems.append(f"{path}: expected the keys {keys}, got {shown(value)}")
@@ -262,15 +264,21 @@ def _plugin(registry: Registry, value: Mapping[str, Any], path: str, problems: l
                 else _convert(PLAIN, inner, f"{path}.{key}", problems)
             )
     if declared is not None:
-        problems += _undeclared(name, options, declared, path)
+        problems += _undeclared(name, options, declared, path, registry.converted)
     return PluginSettings(name=name, options=options)
 
 
-def _undeclared(name: str, given: Mapping[str, Any], declared: Mapping[str, Option], path: str) -> list[str]:
+def _undeclared(
+    name: str,
+    given: Mapping[str, Any],
+    declared: Mapping[str, Option],
+    path: str,
+    converted: Mapping[str, tuple[str, ...]],
+) -> list[str]:
     unknown = [
         f"{path}.{key}: {name} has no such key (got {shown(inner)}): {nearest(key, declared)}"
         for key, inner in given.items()
-        if key not in declared
+        if key not in declared and not any(each in declared for each in converted.get(key, ()))
     ]
     missing = [key for key, option in declared.items() if option.required and key not in given]
     return unknown + [f"{path}.{key}: is missing: {name} needs it" for key in missing]
@@ -288,7 +296,10 @@ def _variant(
     if registry is not None and isinstance(name, str) and registry.find(name) is not None:
         return PluginSettings
     known = (*by_name, *plugins)
-    if not known:
+    if registry is not None and registry.library is not None and isinstance(name, str) and name != MISSING:
+        near = nearest(name, [*plugins, *registry.of_library()])
+        problems.append(f"{path}.name: no {registry.noun} is called {shown(name)}: {near}")
+    elif not known:
         problems.append(f"{path}.name: expected package.module:Name, got {shown(name)}")
     elif name == MISSING:
         problems.append(f"{path}.name: is missing: set it to one of {', '.join(known)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from tabstep.config.settings import (
     AdamWSettings,
@@ -14,6 +14,9 @@ from tabstep.config.settings import (
     DataSettings,
     LaunchSettings,
     LossSettings,
+    Metric,
+    MetricSettings,
+    Monitor,
     MuonSettings,
     OneCycleSettings,
     OptimizerSettings,
@@ -26,7 +29,7 @@ from tabstep.config.settings import (
 )
 from tabstep.decisions import parse_goal
 from tabstep.errors import nearest
-from tabstep.registry import PluginSettings
+from tabstep.registry import PluginSettings, metric_key
 
 RESUME_WORDS = ("auto", "must", "never")
 
@@ -187,6 +190,23 @@ def _split(data: DataSettings) -> Iterator[str]:
         yield "data.split: says how val is held out of train, but data.val is set: set one of the two back"
 
 
+def _watched(objective: str, callbacks: CallbackSettings, metrics: MetricSettings) -> Iterator[str]:
+    """Check names of scores; those of classes are known with the data alone, and go on behind that of their metric."""
+    added = [f"val_{metric_key(part.name)}" for part in metrics.extra if part is not None]
+    named = {
+        "objective": (objective, get_args(Metric)),
+        "callbacks.early_stopping.monitor": (callbacks.early_stopping.monitor, get_args(Monitor)),
+        "callbacks.checkpoint.monitor": (callbacks.checkpoint.monitor, get_args(Monitor)),
+    }
+    for key, (name, scores) in named.items():
+        known = [*scores, *added]
+        if name in scores or any(name == each or name.startswith(f"{each}_") for each in added):
+            continue
+        near = nearest(name, known)
+        hint = f": {near}" if near.startswith("did") else ""
+        yield f"{key}: expected one of {', '.join(known)}, got {name!r}{hint}"
+
+
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema",), _columns),
     (("schema",), _task),
@@ -198,6 +218,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
     (("decision",), _decision),
+    (("objective", "callbacks", "metrics"), _watched),
     (("paths",), _paths),
     (("data", "paths"), _outside),
     (("launch",), _launch),

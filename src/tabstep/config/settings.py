@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal
 from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenFraction, Positive, Range, Ratio
 from tabstep.registry import (
     CALLBACKS,
+    CLASSIFIERS,
     LOGGERS,
     LOSSES,
+    METRICS,
     MODELS,
     OPTIMIZERS,
     SCHEDULERS,
@@ -35,6 +37,7 @@ Metric = Literal[
     "val_average_precision",
     "val_log_loss",
 ]
+Monitor = Literal[Metric, "val_calibrated_log_loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +231,7 @@ class TrainerSettings:
 class EarlyStoppingSettings:
     """Ends the training when the monitor no longer improves."""
 
-    monitor: Metric = "val_auroc"
+    monitor: Monitor | str = "val_calibrated_log_loss"
     patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")] = 10
     patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, or there are more")] = 300
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")] = 0.0
@@ -236,8 +239,9 @@ class EarlyStoppingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """When the resumable state is saved, besides the end of each epoch."""
+    """Which epoch is exported, and when the resumable state is saved, besides the end of each epoch."""
 
+    monitor: Annotated[Monitor | str, Doc("score by which the exported epoch is the best")] = "val_calibrated_log_loss"
     every_n_steps: Count | None = None
     every_seconds: Positive | None = 300
     keep: Annotated[Count, Doc("newest checkpoints that are kept")] = 2
@@ -271,10 +275,27 @@ class LoggerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassifierSettings:
+    """What takes a training step: ours, or a subclass of it."""
+
+    name: Literal["default"] = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """What is measured besides loss, accuracy, F1, AUROC, average precision and log-loss."""
+
+    extra: Annotated[
+        list[Annotated[PluginSettings, METRICS]], Doc("metrics of torchmetrics or other packages: name and options")
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportSettings:
     """The page that a run ends with, and what it may cost."""
 
     page: Annotated[bool, Doc("writes report.html at the end of the run")] = True
+    trials: Annotated[bool, Doc("writes it for each trial of a sweep too; tabstep report makes one later")] = False
     rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 1000
     seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")] = 60
 
@@ -386,6 +407,8 @@ class Settings:
     loss: Annotated[LossSettings | PluginSettings, LOSSES] = field(default_factory=LossSettings)
     optimizer: Annotated[OptimizerSettings | PluginSettings, OPTIMIZERS] = field(default_factory=MuonSettings)
     scheduler: Annotated[SchedulerSettings | PluginSettings, SCHEDULERS] = field(default_factory=ConstantSettings)
+    classifier: Annotated[ClassifierSettings | PluginSettings, CLASSIFIERS] = field(default_factory=ClassifierSettings)
+    metrics: MetricSettings = field(default_factory=MetricSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     callbacks: CallbackSettings = field(default_factory=CallbackSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
@@ -394,7 +417,7 @@ class Settings:
     launch: LaunchSettings = field(default_factory=LocalSettings)
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")] = 42
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")] = "auto"
-    objective: Annotated[Metric, Doc("selects the best checkpoint, and is what a sweep optimizes")] = "val_auroc"
+    objective: Annotated[Metric | str, Doc("what a sweep optimizes, of the exported epoch")] = "val_auroc"
     baselines: Annotated[
         list[Literal["lightgbm", "xgboost", "catboost"]] | None,
         Doc("trees to score beside majority and logistic regression; null scores none of them"),

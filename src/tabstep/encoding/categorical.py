@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tabstep.encoding.sketch import Counted, ValueCounts
+from tabstep.encoding.sketch import Counted, ValueCounts, value_counts
 from tabstep.errors import UserError
 from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.record_batch import get_column, texts
@@ -25,6 +25,8 @@ _CAPACITY: Final = 200_000
 _ALL_CAPACITY: Final = 4_000_000  # over all columns
 _ALL_BYTES: Final = 512 * 2**20
 _REMEMBERED: Final = 50_000
+_FEW: Final = 64
+"""Rows for which Arrow's table of all known values, made anew at each call, is not worth its making."""
 _ALL_REMEMBERED: Final = 1_000_000
 
 
@@ -54,12 +56,25 @@ class CategoricalColumn:
 
     def codes(self, text: pa.Array) -> np.ndarray:
         """Return ``(n,)`` int32 codes of a string array."""
+        if len(text) <= _FEW:
+            return np.array([self._code_of.get(value, self._other) for value in text.to_pylist()], dtype=np.int32)
         found = pc.index_in(text, value_set=self._known)
         codes: np.ndarray = pc.fill_null(found, -1).to_numpy(zero_copy_only=False) + np.int32(NUM_SPECIAL)
-        codes[codes < NUM_SPECIAL] = RARE if self.open_ended else UNSEEN
+        codes[codes < NUM_SPECIAL] = self._other
         codes[codes >= self.cardinality] = RARE
         if text.null_count:
             codes[text.is_null().to_numpy(zero_copy_only=False)] = MISSING
+        return codes
+
+    @property
+    def _other(self) -> int:
+        return RARE if self.open_ended else UNSEEN
+
+    @cached_property
+    def _code_of(self) -> dict[str | None, int]:
+        codes: dict[str | None, int] = dict.fromkeys(self.rare, RARE)
+        codes.update({value: code for code, value in enumerate(self.values, NUM_SPECIAL)})
+        codes[None] = MISSING
         return codes
 
     @cached_property
@@ -74,6 +89,9 @@ class CategoricalColumn:
     def from_dict(cls, data: Mapping[str, Any]) -> CategoricalColumn:
         """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
         return cls(**{**data, "values": tuple(data["values"]), "rare": tuple(data["rare"])})
+
+
+CategoricalPart = list[tuple[pa.Table, ValueKind]]
 
 
 class CategoricalFit:
@@ -97,9 +115,17 @@ class CategoricalFit:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count the values of ``batch``."""
-        for name, counts in self._counts.items():
-            counts.add(texts(batch, name))
-            self._kinds[name] = value_kind(get_column(batch, name).type)
+        self.merge(self.part(batch))
+
+    def part(self, batch: pa.RecordBatch) -> CategoricalPart:
+        """Return what ``merge`` takes of ``batch``; changes nothing, so that threads may call it."""
+        return [(value_counts(texts(batch, name)), value_kind(get_column(batch, name).type)) for name in self._counts]
+
+    def merge(self, part: CategoricalPart) -> None:
+        """Count the values of the next batch."""
+        for (name, counts), (counted, kind) in zip(self._counts.items(), part, strict=True):
+            counts.merge(counted)
+            self._kinds[name] = kind
 
     def finish(self) -> tuple[CategoricalColumn, ...]:
         """Return the fitted columns."""

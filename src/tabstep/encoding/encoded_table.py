@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from tabstep.encoding.encoder import Encoder
 from tabstep.system.cache import publish, read_sealed, write_sealed
+from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import value_type
+from tabstep.tables.scan import numbered
 from tabstep.tables.source import ParquetSource
 
 _TABLE_FORMAT: Final = 2
@@ -98,13 +100,19 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
         # the file format cannot replace a dictionary between batches, and parquet files have one a row group
         fields = pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in kept])
         writer = stack.enter_context(pa.ipc.new_file(rows, fields))
-        for batch in source.batches(schema.columns):
-            num, cat = encoder.transform(batch, first_row=row, fold_sums=fold_sums)
+
+        def encoded(piece: tuple[pa.RecordBatch, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.RecordBatch]:
+            batch, first_row = piece
+            num, cat = encoder.transform(batch, first_row=first_row, fold_sums=fold_sums)
+            labels = encoder.encode_labels(batch, first_row=first_row, where=source.where)
+            return num, cat, labels, batch.select(kept).cast(fields)
+
+        for num, cat, labels, others in ordered_map(encoded, numbered(source.batches(schema.columns))):
             x_num.write(num.data)
             x_cat.write(cat.data)
-            y.write(encoder.encode_labels(batch, first_row=row, where=source.where).data)
-            writer.write_batch(batch.select(kept).cast(fields))
-            row += batch.num_rows
+            y.write(labels.data)
+            writer.write_batch(others)
+            row += len(labels)
     widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.cardinalities)}
     if encoder.task == "multilabel":
         widths["y"] = encoder.num_classes

@@ -13,35 +13,24 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from tabstep.encoding.categorical import CategoricalColumn, CategoricalFit
-from tabstep.encoding.labels import Label, LabelFit, class_codes, flags
-from tabstep.encoding.numeric import NumericColumn, NumericFit, Scaling
+from tabstep.encoding.categorical import CategoricalColumn
+from tabstep.encoding.column_fits import ColumnFits, EncoderOptions
+from tabstep.encoding.labels import Label, class_codes, flags
+from tabstep.encoding.numeric import NumericColumn
 from tabstep.encoding.repeated_values import SpikeColumn
 from tabstep.encoding.target_statistics import MAX_OUTPUTS, CodeSample, FoldSums, TargetStatistic
-from tabstep.encoding.times import TimeColumn, TimeFit
+from tabstep.encoding.times import TimeColumn
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.system.cache import cached_text
+from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import ValueKind
 from tabstep.tables.parse_text import parsed_batch
 from tabstep.tables.record_batch import numbers, texts
+from tabstep.tables.scan import numbered, scan
 from tabstep.tables.source import ParquetSource
 
 FORMAT: Final = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderOptions:
-    """How an encoder is fitted.
-
-    ``max_categories`` values of a column keep a code, of those that ``min_frequency`` rows have. ``statistics`` lets
-    rates of the target stand beside the categories where that helps.
-    """
-
-    scaling: Scaling
-    max_categories: int
-    min_frequency: int
-    statistics: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,33 +84,15 @@ class Encoder:
         Raises:
             UserError: a column is missing or of a type without meaning, or the labels make no task.
         """
-        labels = LabelFit(source.arrow_schema, schema.label, task=task, declared=classes, where=source.where)
-        numeric = NumericFit(
-            schema.numeric, scaling=options.scaling, num_rows=source.num_rows, num_labels=labels.width, seed=seed
-        )
-        categorical = CategoricalFit(
-            schema.categorical, max_categories=options.max_categories, min_frequency=options.min_frequency
-        )
-        times = TimeFit(source.arrow_schema, schema.numeric)
-        row = 0
-        for batch in source.batches(schema.label + schema.features):
-            numeric.add(batch, labels.add(batch, row), row)
-            categorical.add(batch)
-            times.add(batch)
-            row += batch.num_rows
-        found_task, found_classes = labels.finish()
-        found_times = times.finish()
-        encoder = cls(
-            schema=schema,
-            task=found_task,
-            classes=found_classes,
-            label_type=", ".join(str(source.arrow_schema.field(name).type) for name in schema.label),
-            numeric=numeric.finish(),
-            categorical=categorical.finish(),
-            spikes=numeric.spikes(labels.targets),
-            times=found_times,
-            statistics=(),
-        )
+        fits = ColumnFits(source, schema, options=options, task=task, classes=classes, seed=seed)
+        return cls.of(fits, source, options)
+
+    @classmethod
+    def of(cls, fits: ColumnFits, source: ParquetSource, options: EncoderOptions) -> Encoder:
+        """Return what ``fit`` does, from ``fits`` that may have taken the rows of ``source`` already."""
+        if not fits.complete:
+            scan(source, fits.columns, [fits])
+        encoder = cls(**fits.finish())
         return replace(encoder, statistics=encoder._fit_statistics(source)) if options.statistics else encoder
 
     def _fit_statistics(self, source: ParquetSource) -> tuple[TargetStatistic, ...]:
@@ -136,11 +107,19 @@ class Encoder:
         return CodeSample(num_columns=len(self.cardinalities), num_outputs=self.num_outputs, num_rows=source.num_rows)
 
     def _coded(self, source: ParquetSource) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Yield ``x_cat``, the targets ``(n, num_outputs)`` and the number of the first row, batch by batch."""
-        row = 0
-        for batch in source.batches(self.schema.label + self.schema.features):
-            yield self._codes(batch, self._numbers(batch)), self._targets(batch, row, source.where), row
-            row += batch.num_rows
+        """Yield ``x_cat``, the targets ``(n, num_outputs)`` and the number of the first row, batch by batch.
+
+        Only the columns that have codes are read: most of a table may be numbers.
+        """
+        numeric = {column.name for column in self.spikes} | {column.name for column in self.times}
+        read = [name for name in self.schema.features if name in numeric or name in self.schema.categorical]
+
+        def coded(piece: tuple[pa.RecordBatch, int]) -> tuple[np.ndarray, np.ndarray, int]:
+            batch, row = piece
+            values = {name: numbers(batch, name, self.kinds[name]) for name in numeric}
+            return self._codes(batch, values), self._targets(batch, row, source.where), row
+
+        return ordered_map(coded, numbered(source.batches((*self.schema.label, *read))))
 
     def _targets(self, batch: pa.RecordBatch, first_row: int, where: str) -> np.ndarray:
         y = self.encode_labels(batch, first_row=first_row, where=where)
@@ -179,6 +158,12 @@ class Encoder:
             + tuple(name for statistic in self.statistics for name in self._statistic_names(statistic))
         )
 
+    @property
+    def flags(self) -> tuple[int, ...]:
+        """The columns of ``x_num`` that are 0 or 1: those that say whether a value is missing."""
+        first = len(self.numeric)
+        return tuple(range(first, first + sum(column.indicator for column in self.numeric)))
+
     def _statistic_names(self, statistic: TargetStatistic) -> list[str]:
         columns = self._columns_of(statistic)
         outputs = self.classes[1:] if self.task == "binary" else self.classes
@@ -210,7 +195,7 @@ class Encoder:
         ]
         return codes + parts + rates
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, ValueKind]:
         """What the values of each feature column are, in the order of ``schema.features``."""
         numeric = {column.name: column.kind for column in self.numeric}
@@ -349,13 +334,17 @@ def fit_cached(
     classes: Sequence[Label] | None,
     seed: int,
     cache_dir: Path,
+    fits: ColumnFits | None = None,
 ) -> Encoder:
-    """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data."""
+    """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data.
+
+    ``fits`` of the same arguments spares a pass where it has taken the rows already.
+    """
     facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
-    return Encoder.from_json(
-        cached_text(
-            cache_dir,
-            "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
-            lambda: Encoder.fit(source, schema, options=options, task=task, classes=classes, seed=seed).to_json(),
-        )
-    )
+
+    def fit() -> str:
+        taken = fits or ColumnFits(source, schema, options=options, task=task, classes=classes, seed=seed)
+        return Encoder.of(taken, source, options).to_json()
+
+    key = "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return Encoder.from_json(cached_text(cache_dir, key, fit))

@@ -41,8 +41,9 @@ def sums_by_fold(place: np.ndarray, size: int, targets: np.ndarray, folds: np.nd
 
 def of_other_folds(by_fold: np.ndarray, place: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return ``(1 + outputs, n)``: what ``sums_by_fold`` found for each row's group, without the row's own fold."""
-    others: np.ndarray = by_fold.sum(axis=2)[:, place] - by_fold[:, place, folds]
-    return others
+    others = by_fold.sum(axis=2, keepdims=True) - by_fold
+    index = place * FOLDS + folds
+    return np.stack([part.take(index) for part in others.reshape(len(others), -1)])
 
 
 def held_out_rates(place: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +58,10 @@ def class_value(text: str, kind: LabelKind) -> Label:
     return text.lower() == "true"
 
 
+LabelPart: TypeAlias = pa.Array | np.ndarray
+"""The labels of one batch: text, or the flags of a multilabel task."""
+
+
 class LabelFit:
     """Collects the distinct labels, batch by batch, and decides on task and classes.
 
@@ -102,9 +106,19 @@ class LabelFit:
         Return ``(n, width)``: the number of each label in the order of first appearance, or the flags of a multilabel
         task.
         """
+        return self.merge(self.part(batch, first_row), first_row)
+
+    def part(self, batch: pa.RecordBatch, first_row: int) -> LabelPart:
+        """Return what ``merge`` takes of ``batch``; changes nothing, so that threads may call it."""
         if self._task == "multilabel":
             return flags(batch, self._names, first_row=first_row, where=self._where)
-        text = label_texts(batch, self._names[0], first_row=first_row, where=self._where)
+        return label_texts(batch, self._names[0], first_row=first_row, where=self._where)
+
+    def merge(self, text: LabelPart, first_row: int) -> np.ndarray:
+        """Take the labels of the next batch, as ``add`` does."""
+        if isinstance(text, np.ndarray):
+            flagged: np.ndarray = text
+            return flagged
         for value in pc.unique(text).to_pylist():
             if value not in self._seen:
                 self._check(value, first_row + pc.index(text, value).as_py())

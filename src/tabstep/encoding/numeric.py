@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from tabstep.encoding.curve import Curve
 from tabstep.encoding.folds import centred, row_folds
 from tabstep.encoding.repeated_values import SpikeColumn, fit_spikes
-from tabstep.encoding.sketch import Moments, RowSample
+from tabstep.encoding.sketch import BlockMoments, Moments, RowSample, runs
 from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.record_batch import get_column, numbers
 
@@ -66,8 +67,7 @@ class NumericColumn:
         if self.scaling == "constant":
             return np.zeros_like(values)
         if self.scaling == "quantile":
-            knots, scores = self._curve
-            scaled: np.ndarray = np.interp(values, knots, scores).clip(scores[0], scores[-1])
+            scaled = self._curve.apply(values)
         else:
             with np.errstate(over="ignore"):
                 scaled = (values - self.center) / self.scale
@@ -77,8 +77,8 @@ class NumericColumn:
         return np.where(np.isnan(scaled), 0.0, scaled)
 
     @cached_property
-    def _curve(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(self.knots), np.array(self.scores)
+    def _curve(self) -> Curve:
+        return Curve(np.array(self.knots), np.array(self.scores))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, ready for JSON."""
@@ -88,6 +88,17 @@ class NumericColumn:
     def from_dict(cls, data: Mapping[str, Any]) -> NumericColumn:
         """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
         return cls(**{**data, "knots": tuple(data["knots"]), "scores": tuple(data["scores"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericPart:
+    """One batch: its moments, and of the rows that are sampled (``rows``, ``(n,)`` bool) the values and the folds."""
+
+    kinds: list[ValueKind]
+    moments: BlockMoments
+    rows: np.ndarray
+    sampled: np.ndarray
+    folds: np.ndarray
 
 
 class NumericFit:
@@ -105,16 +116,31 @@ class NumericFit:
 
     def add(self, batch: pa.RecordBatch, labels: np.ndarray, first_row: int) -> None:
         """Take the rows of ``batch`` and their labels ``(n, k)``; the first one is row ``first_row`` of the table."""
+        self.merge(self.part(batch, first_row), labels)
+
+    def part(self, batch: pa.RecordBatch, first_row: int) -> NumericPart | None:
+        """Return what ``merge`` takes of ``batch``; changes nothing, so that threads may call it."""
         if not self._names:
-            return
-        block = np.empty((len(self._names) + labels.shape[1] + 1, batch.num_rows))
+            return None
+        block = np.empty((len(self._names), batch.num_rows))
         for index, name in enumerate(self._names):
             block[index] = numbers(batch, name)
-            self._kinds[index] = value_kind(get_column(batch, name).type)
-        block[len(self._names) : -1] = labels.T
-        block[-1] = row_folds(first_row, batch.num_rows)
-        self._moments.add(block[: len(self._names)])
-        self._sample.add(block, first_row)
+        rows = self._sample.mask(first_row, batch.num_rows)
+        return NumericPart(
+            kinds=[value_kind(get_column(batch, name).type) for name in self._names],
+            moments=BlockMoments.of(block),
+            rows=rows,
+            sampled=block if rows.all() else block[:, rows],
+            folds=row_folds(first_row, batch.num_rows)[rows],
+        )
+
+    def merge(self, part: NumericPart | None, labels: np.ndarray) -> None:
+        """Take the next batch and its labels ``(n, k)``."""
+        if part is None:
+            return
+        self._kinds = part.kinds
+        self._moments.merge(part.moments)
+        self._sample.append(np.concatenate([part.sampled, labels[part.rows].T, part.folds[None]]))
 
     def spikes(self, targets: Callable[[np.ndarray], np.ndarray]) -> tuple[SpikeColumn, ...]:
         """Return the columns whose values become codes as well; ``targets`` turns labels ``(n, k)`` into outputs."""
@@ -169,9 +195,9 @@ def normal_scores(sample: np.ndarray, facts: NumericColumn, max_knots: int) -> t
     extremes; six decimals of it are kept. Where ``sample`` is a part of the column, the column's extremes are added.
     """
     size = sample.size
-    knots = np.unique(sample)
+    knots, _ = runs(sample)
     if knots.size > max_knots:
-        knots = np.unique(sample[np.rint(np.linspace(0, size - 1, max_knots)).astype(np.int64)])
+        knots, _ = runs(sample[np.rint(np.linspace(0, size - 1, max_knots)).astype(np.int64)])
     ranks = (np.searchsorted(sample, knots, "left") + np.searchsorted(sample, knots, "right")) / 2
     shares = (ranks / max(1, size)).tolist()
     edge = 0.5 / facts.count

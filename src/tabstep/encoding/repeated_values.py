@@ -18,6 +18,7 @@ import numpy as np
 
 from tabstep.encoding.categorical import MISSING, NUM_SPECIAL, RARE
 from tabstep.encoding.folds import held_out_rates
+from tabstep.encoding.sketch import runs
 
 SHARE: Final = 0.5
 """Share of the values present that the commonest one must have."""
@@ -84,13 +85,14 @@ def fit_spikes(name: str, values: np.ndarray, targets: np.ndarray, folds: np.nda
     SpikeColumn(name='gain', values=(0.0, 7.0), why='77 % of the rows have one value')
     """
     present = ~np.isnan(values)
-    kept, place, counts = np.unique(values[present], return_inverse=True, return_counts=True)
+    kept, counts = runs(np.sort(values[present]))
     if len(kept) <= 2:
         return None
     share = counts.max() / counts.sum()
     if share >= SHARE and len(kept) <= MAX_VALUES:
         least, why = MIN_COUNT, f"{share:.0%} of the rows have one value".replace("%", " %")
     elif counts.mean() >= MIN_NAMED and (kept == np.floor(kept)).all():
+        place = np.searchsorted(kept, values[present])
         least, why = MIN_NAMED, _names(place, targets[present], folds[present])
     else:
         return None

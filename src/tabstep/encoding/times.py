@@ -142,9 +142,17 @@ class TimeFit:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take the rows of ``batch``."""
-        for name, seen in self._clocks.items():
-            seconds, missing = _clock(numbers(batch, name), seen.unit, seen.zone, name)
-            seen.add(seconds[~missing])
+        self.merge(self.part(batch))
+
+    def part(self, batch: pa.RecordBatch) -> list[np.ndarray]:
+        """Return what ``merge`` takes of ``batch``: the seconds of each column, where there are any."""
+        clocks = (_clock(numbers(batch, name), seen.unit, seen.zone, name) for name, seen in self._clocks.items())
+        return [seconds[~missing] for seconds, missing in clocks]
+
+    def merge(self, part: list[np.ndarray]) -> None:
+        """Take the rows of the next batch."""
+        for seen, seconds in zip(self._clocks.values(), part, strict=True):
+            seen.add(seconds)
 
     def finish(self) -> tuple[TimeColumn, ...]:
         """Return the columns of which train shows a part."""

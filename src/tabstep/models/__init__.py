@@ -6,6 +6,7 @@ configuration (see ``tabstep.registry``).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,9 +45,17 @@ def check_options(name: str, options: Iterable[str]) -> None:
 
 
 def build_model(
-    name: str, *, num_numeric: int, cardinalities: Sequence[int], num_outputs: int, **options: Any
+    name: str,
+    *,
+    num_numeric: int,
+    cardinalities: Sequence[int],
+    num_outputs: int,
+    flags: Sequence[int] = (),
+    **options: Any,
 ) -> nn.Module:
     """Build a model for a fitted table: ``num_numeric`` columns of ``x_num``, one cardinality a column of ``x_cat``.
+
+    ``flags`` are the columns of ``x_num`` that are 0 or 1, for a model whose constructor has an argument of that name.
 
     Raises ``UserError`` for an unknown name, or an option that the model does not take.
 
@@ -55,4 +64,6 @@ def build_model(
     Linear(in_features=8, out_features=1, bias=True)
     """
     check_options(name, options)
-    return find_model(name)(num_numeric, list(cardinalities), num_outputs, **options)
+    model = find_model(name)
+    facts = {"flags": list(flags)} if "flags" in inspect.signature(model).parameters else {}
+    return model(num_numeric, list(cardinalities), num_outputs, **facts, **options)

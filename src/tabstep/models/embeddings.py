@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.compiler import is_compiling
 
 SPAN = 3.0
 """Normal scores that the bins cover; one row of 370 lies beyond, where the embedding is linear."""
@@ -16,6 +19,10 @@ SPECIAL_CODES = 3
 """The first codes of a column: missing, unseen and rare. Train may show none of them, and never shows unseen."""
 MAX_INPUTS = 16_384
 """Inputs of the first layer, whatever the number of columns: the sizes of the embeddings shrink above it."""
+
+
+PIECE_ROWS = 256
+"""Rows whose positions in the bins are made together on a CPU: 2 MB for 60 columns, about its second cache."""
 
 
 class NumericEmbedding(nn.Module):
@@ -50,9 +57,55 @@ class NumericEmbedding(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_numeric, 1, dim))
 
     def forward(self, x_num: Tensor) -> Tensor:
-        encoded = torch.addcmul(self.shifts, x_num.t().unsqueeze(2), self.scales).clamp_(*self.bounds)
-        embedded = torch.baddbmm(self.bias, encoded, self.weight)
-        return embedded.relu().transpose(0, 1).flatten(1)
+        bins = (self.shifts, self.scales, self.bounds)
+        if len(x_num) <= PIECE_ROWS or not _can_be_cut(x_num):
+            embedded = torch.baddbmm(self.bias, _positions(x_num, *bins), self.weight)
+            return embedded.relu().transpose(0, 1).flatten(1)
+        pieces: Tensor = _InPieces.apply(x_num, self.weight, self.bias, *bins)  # type: ignore[no-untyped-call]
+        return pieces.flatten(1)
+
+
+def _positions(x_num: Tensor, shifts: Tensor, scales: Tensor, bounds: Tensor) -> Tensor:
+    """Return ``(n, B, num_bins + 1)``: each number, then its position in each bin."""
+    return torch.addcmul(shifts, x_num.t().unsqueeze(2), scales).clamp_(*bounds)
+
+
+def _can_be_cut(x_num: Tensor) -> bool:
+    """Tell whether the fast form applies: what differentiates by the numbers, casts or compiles gets the plain one."""
+    return not (x_num.requires_grad or x_num.device.type != "cpu" or torch.is_autocast_enabled("cpu") or is_compiling())
+
+
+class _InPieces(torch.autograd.Function):
+    """The numeric embedding ``(B, n, dim)`` of a CPU, ``PIECE_ROWS`` rows at a time.
+
+    The positions in the bins are twice as large as the result and nothing is done with them but one product each way.
+    Made for a few rows they stay in the cache, and making them again costs less than fetching them from memory:
+    measured at 8,192 rows of 60 columns, both ways, 84 ms become 45.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_num: Tensor, weight: Tensor, bias: Tensor, shifts: Tensor, scales: Tensor, bounds: Tensor
+    ) -> Tensor:
+        out = x_num.new_empty(len(x_num), len(weight), weight.shape[2])
+        for x, part in zip(torch.split(x_num, PIECE_ROWS), torch.split(out, PIECE_ROWS), strict=True):
+            embedded = torch.baddbmm(bias, _positions(x, shifts, scales, bounds), weight)
+            torch.clamp_min(embedded.transpose(0, 1), 0.0, out=part)
+        ctx.save_for_backward(x_num, out, shifts, scales, bounds)
+        ctx.shapes = weight.shape, bias.shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x_num, out, *bins = ctx.saved_tensors
+        weight_grad, bias_grad = (grad.new_zeros(shape) for shape in ctx.shapes)
+        pieces = (torch.split(tensor, PIECE_ROWS) for tensor in (x_num, out, grad))
+        for x, part, part_grad in zip(*pieces, strict=True):
+            before_relu = torch.ops.aten.threshold_backward(part_grad, part, 0.0)
+            weight_grad.baddbmm_(_positions(x, *bins).transpose(1, 2), before_relu.transpose(0, 1))
+            bias_grad += before_relu.sum(dim=0).unsqueeze(1)
+        return None, weight_grad, bias_grad, None, None, None
 
 
 class CategoricalEmbedding(nn.Module):
@@ -92,7 +145,9 @@ class FeatureEmbedding(nn.Module):
     """Join numeric and categorical columns into one vector a row; either kind may have no column.
 
     ``embedding_dim`` numbers a column, fewer where there are so many columns that ``MAX_INPUTS`` would be exceeded.
-    ``num_bins=0`` passes numbers on as they are. ``sections`` are the numbers of each column, in their order.
+    ``num_bins=0`` passes numbers on as they are. ``flags`` are columns of ``x_num`` that are 0 or 1: a curve over two
+    values is a line, so that these are passed on as well. ``sections`` are the numbers of each column in the order of
+    the output, ``inputs`` which column that is: of ``x_num``, then of ``x_cat``.
 
     **Shape** ``x_num (B, n)``, ``x_cat (B, c)`` to ``(B, output_dim)``.
 
@@ -101,25 +156,43 @@ class FeatureEmbedding(nn.Module):
     True
     """
 
-    def __init__(self, num_numeric: int, cardinalities: Sequence[int], *, num_bins: int, embedding_dim: int) -> None:
+    embedded: Tensor
+    passed: Tensor
+
+    def __init__(
+        self,
+        num_numeric: int,
+        cardinalities: Sequence[int],
+        *,
+        num_bins: int,
+        embedding_dim: int,
+        flags: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.num_numeric, self.num_categorical = num_numeric, len(cardinalities)
         if self.num_numeric + self.num_categorical == 0:
             raise ValueError("a model needs at least one numeric or categorical column")
         if bad := [size for size in cardinalities if size < 1]:
             raise ValueError(f"cardinalities must be at least 1, got {bad[0]}")
-        embedded = self.num_categorical + (num_numeric if num_bins else 0)
-        dim = max(1, min(embedding_dim, MAX_INPUTS // max(1, embedded)))
-        self.numeric = NumericEmbedding(num_numeric, num_bins=num_bins, dim=dim) if num_bins and num_numeric else None
+        passed = sorted({*flags}) if num_bins else list(range(num_numeric))
+        curved = [column for column in range(num_numeric) if column not in {*passed}]
+        dim = max(1, min(embedding_dim, MAX_INPUTS // max(1, self.num_categorical + len(curved))))
+        self.numeric = NumericEmbedding(len(curved), num_bins=num_bins, dim=dim) if curved else None
         self.categorical = CategoricalEmbedding(cardinalities, dim=dim) if cardinalities else None
-        self.sections = [dim if num_bins else 1] * num_numeric + [dim] * self.num_categorical
+        self.num_passed = len(passed)
+        self.sections = [dim] * len(curved) + [1] * len(passed) + [dim] * self.num_categorical
+        self.inputs = [*curved, *passed, *range(num_numeric, num_numeric + self.num_categorical)]
         self.output_dim = sum(self.sections)
+        self.register_buffer("embedded", torch.tensor(curved, dtype=torch.int64), persistent=False)
+        self.register_buffer("passed", torch.tensor(passed, dtype=torch.int64), persistent=False)
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         self._check(x_num, x_cat)
         parts = []
-        if self.num_numeric:
-            parts.append(x_num if self.numeric is None else self.numeric(x_num))
+        if self.numeric is not None:
+            parts.append(self.numeric(x_num.index_select(1, self.embedded) if self.num_passed else x_num))
+        if self.num_passed:
+            parts.append(x_num if self.numeric is None else x_num.index_select(1, self.passed))
         if self.categorical is not None:
             parts.append(self.categorical(x_cat))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -8,7 +8,8 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
-from tabstep.option_types import Count, Doc, Fraction, Index
+from tabstep.models.linear import LinearModel, begin_as
+from tabstep.option_types import Count, Doc, Fraction, Index, Switch
 
 
 class MLP(nn.Module):
@@ -23,7 +24,7 @@ class MLP(nn.Module):
     torch.Size([7, 3])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - facts of the table, then one argument for each key of conf/model/mlp.yaml
         self,
         num_numeric: int,
         cardinalities: Sequence[int],
@@ -34,15 +35,25 @@ class MLP(nn.Module):
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
+        linear: Annotated[Switch, Doc("adds a linear model of the columns; auto: where rows are few")] = "auto",
+        flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)
+        self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
+        self.features = FeatureEmbedding(
+            num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim, flags=flags
+        )
         layers: list[nn.Module] = []
         for index in range(depth):
             layers += [nn.Linear(width if index else self.features.output_dim, width), nn.ReLU(), nn.Dropout(dropout)]
         self.backbone = nn.Sequential(*layers)
         self.head = nn.Linear(width, num_outputs)
 
+    def begin_linear(self, fitted: LinearModel) -> None:
+        """Start from a linear model that was fitted on train."""
+        if self.linear is not None:
+            begin_as(fitted, linear=self.linear, output=self.head)
+
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(self.features(x_num, x_cat)))
-        return logits
+        return logits if self.linear is None else logits + self.linear(x_num, x_cat)

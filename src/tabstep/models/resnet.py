@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
-from tabstep.option_types import Count, Doc, Fraction, Index, Positive
+from tabstep.models.linear import LinearModel, begin_as
+from tabstep.option_types import Count, Doc, Fraction, Index, Positive, Switch
 
 
 class ResidualBlock(nn.Module):
@@ -47,7 +48,7 @@ class ResNet(nn.Module):
     torch.Size([7, 1])
     """
 
-    def __init__(  # noqa: PLR0913 - three facts of the table, then one argument for each key of conf/model/resnet.yaml
+    def __init__(  # noqa: PLR0913 - facts of the table, then one argument for each key of conf/model/resnet.yaml
         self,
         num_numeric: int,
         cardinalities: Sequence[int],
@@ -59,14 +60,24 @@ class ResNet(nn.Module):
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 16,
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
+        linear: Annotated[Switch, Doc("adds a linear model of the columns; auto: where rows are few")] = "auto",
+        flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)
+        self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
+        self.features = FeatureEmbedding(
+            num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim, flags=flags
+        )
         hidden = max(1, round(width * expansion))
         self.stem = nn.Linear(self.features.output_dim, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width, hidden, dropout=dropout) for _ in range(depth)))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_outputs))
 
+    def begin_linear(self, fitted: LinearModel) -> None:
+        """Start from a linear model that was fitted on train."""
+        if self.linear is not None:
+            begin_as(fitted, linear=self.linear, output=self.head[-1])
+
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         logits: Tensor = self.head(self.blocks(self.stem(self.features(x_num, x_cat))))
-        return logits
+        return logits if self.linear is None else logits + self.linear(x_num, x_cat)

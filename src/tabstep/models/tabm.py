@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
-from tabstep.option_types import Count, Doc, Fraction, Index
+from tabstep.models.linear import LinearModel, begin_as
+from tabstep.option_types import Count, Doc, Fraction, Index, Switch
 
 
 class MemberLinear(nn.Module):
@@ -66,7 +67,7 @@ class TabM(nn.Module):
     torch.Size([7, 4, 3])
     """
 
-    def __init__(  # noqa: PLR0913 - three facts of the table, then one argument for each key of conf/model/tabm.yaml
+    def __init__(  # noqa: PLR0913 - facts of the table, then one argument for each key of conf/model/tabm.yaml
         self,
         num_numeric: int,
         cardinalities: Sequence[int],
@@ -78,10 +79,15 @@ class TabM(nn.Module):
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
+        linear: Annotated[Switch, Doc("adds a linear model of the columns; auto: where rows are few")] = "auto",
+        flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
         self.members = members
-        self.features = FeatureEmbedding(num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim)
+        self.features = FeatureEmbedding(
+            num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim, flags=flags
+        )
         layers: list[nn.Module] = []
         for index in range(depth):
             inputs = width if index else self.features.output_dim
@@ -97,11 +103,16 @@ class TabM(nn.Module):
         assert isinstance(first, MemberLinear)
         sections = torch.tensor(self.features.sections)
         drawn = torch.randn(self.members, len(sections))
-        if self.features.numeric is None and self.features.num_numeric:
-            drawn = drawn.sign()
+        plain = sections == 1 if self.features.num_passed else torch.zeros_like(sections, dtype=torch.bool)
+        drawn = torch.where(plain, drawn.sign(), drawn)
         first.input_scale.copy_(drawn.repeat_interleave(sections, dim=1))
+
+    def begin_linear(self, fitted: LinearModel) -> None:
+        """Start from a linear model that was fitted on train."""
+        if self.linear is not None:
+            begin_as(fitted, linear=self.linear, output=self.head)
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         features = self.features(x_num, x_cat).unsqueeze(1).expand(-1, self.members, -1)
         logits: Tensor = self.head(self.backbone(features))
-        return logits
+        return logits if self.linear is None else logits + self.linear(x_num, x_cat).unsqueeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,24 @@ from tabstep.config.fields import plugins
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
-from tabstep.errors import UserError
+from tabstep.errors import UserError, nearest
+from tabstep.log_lines import CALIBRATED, SCORES
 from tabstep.models import check_options
-from tabstep.registry import LOGGERS, LOSSES, PluginSettings
+from tabstep.models.linear import LinearModel, has_linear
+from tabstep.registry import CALLBACKS, CLASSIFIERS, LOGGERS, LOSSES, MODELS, PluginSettings
+from tabstep.run.linear_start import linear_start
 from tabstep.run.prepare import Prepared
 from tabstep.run_files import HISTORY, TENSORBOARD
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
+from tabstep.training.calibration import CalibratedLogLoss
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
 from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
+from tabstep.training.extra_metrics import build_extra_metrics, score_names
 from tabstep.training.loggers import log_row, log_settings, write_history
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
@@ -55,7 +61,7 @@ class Assembly:
 def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ranks) -> Assembly:
     """Build model, data, callbacks and Trainer; weights are drawn from ``settings.seed``."""
     output = Path(settings.paths.output_dir)
-    architecture = build_architecture(settings, prepared.encoder)
+    architecture = build_architecture(settings, prepared.encoder, prepared.tables["train"].num_rows)
     data = TableDataModule(
         prepared.tables,
         Batching(
@@ -69,6 +75,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     classifier = build_classifier(settings, prepared, machine, architecture, steps)
     checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
     trainer = build_trainer(settings, machine, ranks, checkpointer)
+    check_monitors(settings, prepared.encoder, trainer.callbacks)  # type: ignore[attr-defined]
     if ranks.rank == 0:
         keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
         log_settings(trainer.loggers, to_dict(settings))
@@ -100,14 +107,18 @@ def named_options(part: Any) -> dict[str, Any]:
     return {"name": part.name, **part.options} if isinstance(part, PluginSettings) else asdict(part)
 
 
-def build_architecture(settings: Settings, encoder: Encoder) -> Architecture:
-    """Join the model's options with the widths that were fitted."""
+def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
+    """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
+    options = model_options(settings)
+    if settings.model.name in MODELS.ours() and "linear" in options:
+        options |= {"linear": has_linear(options["linear"], num_rows)}
     return Architecture(
         name=settings.model.name,
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
         num_outputs=encoder.num_outputs,
-        options=model_options(settings),
+        flags=encoder.flags,
+        options=options,
     )
 
 
@@ -119,18 +130,8 @@ def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
     """
     encoder, chosen = prepared.encoder, settings.loss
     if isinstance(chosen, PluginSettings):
-        return ForeignLoss(LOSSES.make(chosen), task=encoder.task)
-    wanted, weights = chosen.class_weights, None
-    if wanted == "balanced":
-        y = torch.from_numpy(prepared.tables["train"].y)
-        weights = balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
-    elif wanted is not None:
-        if len(wanted) != encoder.num_classes:
-            raise UserError(
-                f"loss.class_weights: {len(wanted)} weights for {encoder.num_classes} classes: "
-                f"give one for each of {list(encoder.classes)}"
-            )
-        weights = torch.tensor(wanted)
+        return build_foreign_loss(chosen, prepared)
+    weights = class_weights(chosen.class_weights, prepared)
     return build_loss(
         chosen.name,
         task=encoder.task,
@@ -140,11 +141,96 @@ def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
     )
 
 
-def build_scores(encoder: Encoder, num_rows: int) -> EpochScores:
-    """Build the metrics of one split: exact up to ``EXACT_ROWS`` rows."""
+def build_foreign_loss(chosen: PluginSettings, prepared: Prepared) -> Loss:
+    """Build a loss of torch or of another package, whose ``weight`` or ``pos_weight`` are the class weights.
+
+    Raises:
+        UserError: its constructor does not like its options, or it has no argument for the weights of this task.
+    """
+    task = prepared.encoder.task
+    options = {key: value for key, value in chosen.options.items() if key != "class_weights"}
+    weights = class_weights(chosen.options.get("class_weights"), prepared)
+    if weights is not None and "class_weights" not in (own := LOSSES.arguments(LOSSES.load(chosen.name))):
+        wanted = "weight" if task == "multiclass" else "pos_weight"
+        if wanted not in own:
+            raise UserError(f"loss.class_weights: {chosen.name} has no {wanted}, which those of a {task} task become")
+        # One logit has one weight: that of the positives beside the negatives.
+        options[wanted] = weights[1] / weights[0] if task == "binary" else weights
+    elif weights is not None:
+        options["class_weights"] = weights
+    return ForeignLoss(LOSSES.make(PluginSettings(name=chosen.name, options=options)), task=task)
+
+
+def class_weights(wanted: Any, prepared: Prepared) -> torch.Tensor | None:
+    """Return a weight a class, or a label, as ``loss.class_weights`` asks for.
+
+    Raises:
+        UserError: it is neither ``balanced`` nor a number for each class.
+    """
+    encoder = prepared.encoder
+    if wanted is None:
+        return None
+    if wanted == "balanced":
+        y = torch.from_numpy(prepared.tables["train"].y)
+        return balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
+    if not isinstance(wanted, list) or not all(isinstance(each, int | float) for each in wanted):
+        raise UserError(f"loss.class_weights: expected balanced, a list of numbers or null, got {wanted!r}")
+    if len(wanted) != encoder.num_classes:
+        raise UserError(
+            f"loss.class_weights: {len(wanted)} weights for {encoder.num_classes} classes: "
+            f"give one for each of {list(encoder.classes)}"
+        )
+    return torch.tensor(wanted, dtype=torch.float32)
+
+
+def build_scores(
+    encoder: Encoder, num_rows: int, extra: Sequence[PluginSettings] = (), *, calibrated: bool = False
+) -> EpochScores:
+    """Build the metrics of one split: exact up to ``EXACT_ROWS`` rows.
+
+    ``calibrated`` adds the log-loss that a temperature would leave, by which epochs are told apart.
+
+    Raises:
+        UserError: a metric of another package does not like its options or the task.
+    """
     binned = num_rows > EXACT_ROWS
     metrics = build_metrics(encoder.task, encoder.num_outputs, thresholds=BINS if binned else None)
+    metrics.add_metrics({**build_extra_metrics(extra, encoder.task, encoder.num_outputs, class_names(encoder))})
+    if calibrated:
+        metrics.add_metrics({"calibrated": CalibratedLogLoss(encoder.task, encoder.num_outputs)})
     return EpochScores(metrics, encoder.task, binned=binned)
+
+
+def class_names(encoder: Encoder) -> list[str]:
+    """Return what the scores of a class are called; a binary task has those of the positive class alone."""
+    return [] if encoder.task == "binary" else [str(name) for name in encoder.classes]
+
+
+def check_monitors(settings: Settings, encoder: Encoder, callbacks: Sequence[L.Callback]) -> None:
+    """Refuse an objective, or what a callback watches, that is no column of the history.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    extra = settings.metrics.extra
+    made = build_extra_metrics(extra, encoder.task, encoder.num_outputs, class_names(encoder))
+    scores = (*SCORES, *score_names(made, class_names(encoder)))
+    names = [*(f"{split}_{key}" for split in ("val", "train") for key in scores), f"val_{CALIBRATED}"]
+    watched = {
+        "objective": settings.objective,
+        "callbacks.early_stopping.monitor": settings.callbacks.early_stopping.monitor,
+        "callbacks.checkpoint.monitor": settings.callbacks.checkpoint.monitor,
+    }
+    # What a callback of somebody else's logs is not known here, and may be watched as well.
+    if all(type(each).__module__.partition(".")[0] in ("lightning", "tabstep") for each in callbacks):
+        watched |= {
+            f"{CALLBACKS.key}: {type(each).__name__}.monitor": monitor
+            for each in callbacks
+            if isinstance(monitor := getattr(each, "monitor", None), str)
+        }
+    for place, name in watched.items():
+        if name not in names:
+            raise UserError(f"{place}: no score is called {name!r}: {nearest(name, names)}")
 
 
 def build_classifier(
@@ -154,10 +240,21 @@ def build_classifier(
     encoder, max_epochs = prepared.encoder, settings.trainer.max_epochs
     optimizer, scheduler = named_options(settings.optimizer), named_options(settings.scheduler)
     torch.manual_seed(settings.seed)
-    return Classifier(
-        architecture.build(),
+    model = architecture.build()
+    if isinstance(getattr(model, "linear", None), LinearModel):
+        model.begin_linear(linear_start(prepared, Path(settings.paths.cache_dir)))  # type: ignore[operator]
+    chosen = settings.classifier
+    own = chosen.options if isinstance(chosen, PluginSettings) else {}
+    cls: type[Classifier] = CLASSIFIERS.load(chosen.name) if isinstance(chosen, PluginSettings) else Classifier
+    return cls(
+        model,
         build_task_loss(settings, prepared),
-        {split: build_scores(encoder, prepared.tables[split].num_rows) for split in ("train", "val")},
+        {
+            split: build_scores(
+                encoder, prepared.tables[split].num_rows, settings.metrics.extra, calibrated=split == "val"
+            )
+            for split in ("train", "val")
+        },
         target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
         options=StepOptions(
             seed=settings.seed,
@@ -174,6 +271,7 @@ def build_classifier(
         make_schedule=lambda built: build_scheduler(
             optimizer=built, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch, **scheduler
         ),
+        **own,
     )
 
 
@@ -191,7 +289,7 @@ def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) 
             patience_steps=stopping.patience_steps,
             min_delta=stopping.min_delta,
         ),
-        objective=settings.objective,
+        monitor=saving.monitor,
         fingerprint=fingerprint(settings, prepared),
     )
 
@@ -212,6 +310,8 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "data.batch_size": batch_size_of(settings, prepared),
         "data.shuffle_window": settings.data.shuffle_window,
         "model": asdict(settings.model),
+        # a checkpoint of a version whose models knew of no flags has other weights where there are some
+        **({"model.flags": list(prepared.encoder.flags)} if prepared.encoder.flags else {}),
         "loss": asdict(settings.loss),
         "optimizer": asdict(settings.optimizer),
         "scheduler": scheduler,
@@ -223,7 +323,9 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         **(
             {"callbacks.extra": [asdict(part) for part in settings.callbacks.extra]} if settings.callbacks.extra else {}
         ),
-        "objective": settings.objective,
+        "callbacks.checkpoint.monitor": settings.callbacks.checkpoint.monitor,
+        **({"metrics.extra": [asdict(part) for part in settings.metrics.extra]} if settings.metrics.extra else {}),
+        **({"classifier": asdict(settings.classifier)} if isinstance(settings.classifier, PluginSettings) else {}),
         "seed": settings.seed,
     }
 

@@ -21,7 +21,8 @@ from tabstep.baselines.scores import baseline_scores, below_linear
 from tabstep.baselines.trees import TreeName
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.encoding.encoded_table import EncodedTable
-from tabstep.log_lines import best_line, number
+from tabstep.log_lines import SCORES, best_line, extra_line, is_extra, number
+from tabstep.registry import PluginSettings
 from tabstep.run.build import Assembly, build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score
@@ -33,7 +34,6 @@ from tabstep.training.fit import best_state
 from tabstep.training.losses import build_loss
 
 _BASELINES_VERSION = 1
-_SHOWN = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_loss")
 Report = dict[str, Any]
 
 
@@ -44,13 +44,16 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     """
     output = Path(settings.paths.output_dir)
     progress, encoder = built.classifier.progress, prepared.encoder
-    row, state = best_state(built.classifier, built.checkpointer.store, settings.objective)
+    row, state = best_state(built.classifier, built.checkpointer.store, built.checkpointer.monitor)
     weights = eval_weights(state["state_dict"])
     member = calibrated_member(prepared, built, weights, settings.decision)
-    report = _evaluate(prepared, built, member, output)
+    report = _evaluate(prepared, built, member, output, settings.metrics.extra)
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
-    report |= {"best_epoch": row["epoch"], "epochs": len(progress.history), "objective": settings.objective}
+    report |= {"best_epoch": row["epoch"], "epochs": len(progress.history)}
+    report |= {"objective": settings.objective, "monitor": built.checkpointer.monitor}
     report |= {"skipped_steps": progress.skipped, "temperature": list(member.temperature)}
+    if added := [key for key in row if is_extra(key)]:
+        report["extra_metrics"] = [key.removeprefix("val_") for key in added]
     if settings.decision is not None:
         report["decision"] = decision_report(settings.decision, member, prepared.tables, output)
     if settings.baselines is not None:
@@ -87,13 +90,15 @@ def calibrated_member(
     return replace(member, thresholds=choose_thresholds(decision, member, logits, val.y[::every]))
 
 
-def _evaluate(prepared: Prepared, built: Assembly, member: Member, output: Path) -> Report:
+def _evaluate(
+    prepared: Prepared, built: Assembly, member: Member, output: Path, extra: Sequence[PluginSettings]
+) -> Report:
     """Score val and test on the device that trained, and write their predictions."""
     report: Report = {}
     for split in ("val", "test"):
         if split in prepared.tables:
             table = prepared.tables[split]
-            scores = build_scores(prepared.encoder, table.num_rows)
+            scores = build_scores(prepared.encoder, table.num_rows, extra)
             found = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
             report |= {f"{split}_{key}": value for key, value in found.items()}
     return report
@@ -129,8 +134,8 @@ def eval_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
-def _cells(scores: Mapping[str, Any], split: str) -> list[str]:
-    return [_score(scores.get(f"{split}_{name}")) for name in _SHOWN]
+def _cells(scores: Mapping[str, Any], split: str, names: Sequence[str]) -> list[str]:
+    return [_score(scores.get(f"{split}_{name}")) for name in names]
 
 
 def calibration_line(report: Mapping[str, Any]) -> str:
@@ -138,16 +143,16 @@ def calibration_line(report: Mapping[str, Any]) -> str:
 
     >>> before, after = {"test_raw_log_loss": 0.449, "test_raw_ece": 0.061}, {"test_log_loss": 0.375, "test_ece": 0.01}
     >>> calibration_line({"temperature": [1.5], **before, **after})
-    'calibration: temperature 1.50 of val; on test log-loss 0.4490 > 0.3750, calibration error 0.0610 > 0.0100'
+    'calibration: temperature 1.50, fitted on val; test log-loss 0.4490 -> 0.3750, calibration error 0.0610 -> 0.0100'
     """
     split = "test" if "test_ece" in report else "val"
     temperature = report["temperature"]
     found = f"{min(temperature):.2f}" + (f" to {max(temperature):.2f}" if len(temperature) > 1 else "")
     changes = [
-        f"{name} {_score(report[f'{split}_raw_{key}'])} > {_score(report[f'{split}_{key}'])}"
+        f"{name} {_score(report[f'{split}_raw_{key}'])} -> {_score(report[f'{split}_{key}'])}"
         for name, key in (("log-loss", "log_loss"), ("calibration error", "ece"))
     ]
-    return f"calibration: temperature {found} of val; on {split} {', '.join(changes)}"
+    return f"calibration: temperature {found}, fitted on val; {split} {', '.join(changes)}"
 
 
 def _score(value: float | None) -> str:
@@ -165,19 +170,23 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
         places["page"] = output / PAGE
     for name, place in places.items():
         show(f"{name + ':':<13}{place}")
+    added = report.get("extra_metrics", [])
+    if line := extra_line({f"val_{key}": report.get(f"val_{key}") for key in added}):
+        show(line)
     show(best_line(report))
 
 
 def _scores_table(report: Mapping[str, Any]) -> Table:
     table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
     table.add_column("split")
-    for name in _SHOWN:
+    names = [*SCORES, *report.get("extra_metrics", [])]
+    for name in names:
         table.add_column(name, justify="right")
     splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
     for split in splits:
-        table.add_row(split, *_cells(report, split))
+        table.add_row(split, *_cells(report, split, names))
     for name, scores in report.get("baselines", {}).items():
-        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1]))
+        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1], names))
     return table
 
 

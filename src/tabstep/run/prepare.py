@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
+from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table
-from tabstep.encoding.encoder import Encoder, EncoderOptions, fit_cached
-from tabstep.schema import Schema, Split
+from tabstep.encoding.encoder import Encoder, fit_cached
+from tabstep.encoding.labels import Label
+from tabstep.errors import UserError
+from tabstep.run.read_progress import ReadProgress
+from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_json
+from tabstep.system.sanitize import printable
 from tabstep.tables.builtin import write_builtin_table
 from tabstep.tables.column_types import ValueKind, value_kind
+from tabstep.tables.describe import written_formats
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
@@ -25,6 +33,7 @@ from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 Show = Callable[[Any], None]
 _CHECKS_VERSION = 1
 _LINES_SHOWN = 16
+_PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +48,18 @@ class Prepared:
     best_auroc: float | None = None
 
 
-def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir: Path, show: Show) -> Prepared:
+def prepare(
+    data: DataSettings,
+    schema: SchemaSettings,
+    *,
+    seed: int,
+    cache_dir: Path,
+    show: Show,
+    progress: Literal["auto", "bar", "lines", "none"] = "none",
+) -> Prepared:
     """Open, check and encode the splits; ``show`` gets what a person should read: lines and tables of rich.
+
+    ``progress`` says how a pass over many rows is shown while it lasts.
 
     Raises:
         UserError: a file, a column or a label is wrong, or a check found an error.
@@ -48,6 +67,9 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
     sources, schema, best_auroc = _open(data, schema, seed, cache_dir, show)
     found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
     show(schema_table(rows))
+    inferred = [row.column for row in rows if row.role == "categorical" and row.why.startswith("type ")]
+    for line in _format_hint(written_formats(sources["train"], inferred)):
+        show(line)
     if data.drop_unlabeled:
         sources = _labeled(sources, found.label, show)
     if "val" not in sources:
@@ -56,27 +78,45 @@ def prepare(data: DataSettings, schema: SchemaSettings, *, seed: int, cache_dir:
         sources["train"], sources["val"] = hold_out(sources["train"], cut, data.val_share)
     if "test" not in sources:
         show("data.test is not set: there will be no test score")
-    findings: list[Finding] = []
-    if data.checks != "off":
-        findings = _check(sources, found, cache_dir)
-        show(findings_table(findings))
-        raise_errors(findings, data.checks)
-    encoder = fit_cached(
+    with ReadProgress(progress) as watch:
+        watched = {split: source.watched(watch) for split, source in sources.items()}
+        encoder, tables, findings = _read(data, watched, found, task, schema.classes, cache_dir, show)
+    return Prepared(
+        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
+    )
+
+
+def _read(
+    data: DataSettings,
+    sources: Mapping[Split, ParquetSource],
+    schema: Schema,
+    task: Task | None,
+    classes: Sequence[Label] | None,
+    cache_dir: Path,
+    show: Show,
+) -> tuple[Encoder, dict[Split, EncodedTable], list[Finding]]:
+    """Check the rows, fit the encoder and encode all splits."""
+    fitting = partial(
+        ColumnFits,
         sources["train"],
-        found,
+        schema,
         options=EncoderOptions(**asdict(data.encoder)),
         task=task,
-        classes=schema.classes,
+        classes=classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
-        cache_dir=cache_dir,
     )
+    findings: list[Finding] = []
+    fits = None
+    if data.checks != "off":
+        findings, fits = _check(sources, schema, cache_dir, fitting)
+        show(findings_table(findings))
+        raise_errors(findings, data.checks)
+    encoder = fit_cached(*fitting.args, **fitting.keywords, cache_dir=cache_dir, fits=fits)
     _show_some(encoder.decisions(), show)
     tables = {
         split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
     }
-    return Prepared(
-        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
-    )
+    return encoder, tables, findings
 
 
 def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show: Show) -> dict[Split, ParquetSource]:
@@ -85,6 +125,23 @@ def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show:
         if dropped := source.num_rows - kept[split].num_rows:
             show(f"data.drop_unlabeled: {dropped:,} rows of {split} have no label and are left out")
     return kept
+
+
+def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
+    r"""Say which texts are numbers or dates that nobody asked to be read as such, and how to ask.
+
+    >>> next(_format_hint({"price": "number", "day": "%d.%m.%Y"})).partition(": ")[2]
+    'price (number), day (%d.%m.%Y). To read them as such: \'+schema.parse={price: number, day: "%d.%m.%Y"}\''
+    """
+    if not forms:
+        return
+    some = ", ".join(f"{printable(name)} ({form})" for name, form in list(forms.items())[:_LINES_SHOWN])
+    if len(forms) <= _LINES_SHOWN and all(map(_PLAIN.fullmatch, forms)):
+        pairs = (f"{name}: {form}" if _PLAIN.fullmatch(form) else f'{name}: "{form}"' for name, form in forms.items())
+        remedy = f"To read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
+    else:
+        remedy = "`tabstep schema` writes a schema that reads them as such"
+    yield f"text that looks like numbers or dates is taken for categories: {some}. {remedy}"
 
 
 def _show_some(lines: Sequence[str], show: Show) -> None:
@@ -127,9 +184,21 @@ def _open(
     return sources, schema, best_auroc
 
 
-def _check(sources: Mapping[Split, ParquetSource], schema: Schema, cache_dir: Path) -> list[Finding]:
-    """Run the checks once for the same files and schema; later runs read what they found."""
+def _check(
+    sources: Mapping[Split, ParquetSource], schema: Schema, cache_dir: Path, fitting: Callable[[], ColumnFits]
+) -> tuple[list[Finding], ColumnFits | None]:
+    """Run the checks once for the same files and schema; later runs read what they found.
+
+    What the encoder learns of the columns is gathered in the same pass, and returned where that was possible.
+    """
     facts = [_CHECKS_VERSION, schema.to_dict(), {split: source.fingerprint() for split, source in sources.items()}]
     key = "checks-" + sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    found = cached_json(cache_dir, key, lambda: [asdict(finding) for finding in check_splits(sources, schema)])
-    return [Finding(**finding) for finding in found]
+    try:
+        fits = fitting()
+    except UserError:  # the checks say more of it, or else the encoder does when its turn comes
+        fits = None
+    beside = [] if fits is None else [Tentative(fits)]
+    found = cached_json(
+        cache_dir, key, lambda: [asdict(finding) for finding in check_splits(sources, schema, beside_train=beside)]
+    )
+    return [Finding(**finding) for finding in found], fits if fits is not None and fits.complete else None

@@ -42,7 +42,7 @@ from tabstep.run_files import (
     TENSORBOARD,
 )
 from tabstep.schema import Split
-from tabstep.sweep.trial import attach
+from tabstep.sweep.trial import attach, is_trial
 from tabstep.system.atomic_write import check_writable
 from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
@@ -126,7 +126,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
         if ranks.rank != 0:
-            row = selected_row(built.classifier.progress.history, settings.objective)
+            row = selected_row(built.classifier.progress.history, built.checkpointer.monitor)
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)
     _write_page(settings, prepared, show)
@@ -137,7 +137,8 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
 def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show)
+    progress = settings.callbacks.progress if ranks.rank == 0 else "none"
+    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
     if settings.data.batch_size == "auto":
         rows = prepared.tables["train"].num_rows
         show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
@@ -171,8 +172,13 @@ def _finish(
 
 
 def _write_page(settings: Settings, prepared: Prepared, show: Show) -> None:
-    """Write the page where there is none; a run that is called again makes up for one that it was killed in."""
+    """Write the page where there is none; a run that is called again makes up for one that it was killed in.
+
+    A page costs seconds of a core, which a trial of a sweep is seldom worth: it has one where that is asked for.
+    """
     output = Path(settings.paths.output_dir)
+    if is_trial(output) and not settings.report.trials:
+        return
     if settings.report.page and not (output / PAGE).exists():
         limits = Limits(rows=settings.report.rows, seconds=settings.report.seconds)
         report_run(output, settings.paths.model, prepared.sources, prepared.findings, limits, show)
@@ -206,7 +212,7 @@ def _facts(settings: Settings, prepared: Prepared, built: Assembly) -> dict[str,
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
     test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
-    best = selected_row(history, settings.objective)["epoch"]
+    best = selected_row(history, built.checkpointer.monitor)["epoch"]
     asked = {"baselines": settings.baselines, "decision": settings.decision}
     limit = settings.trainer.limit_test_batches
     return {"epochs": len(history), "best_epoch": best, "data.test": test, "test_batches": limit, **asked}

@@ -192,11 +192,29 @@ def _json(text: str, limits: Limits) -> list[dict[str, Any]]:
     data = _load(text, "the body", _Objects(limits))
     if isinstance(data, dict) and isinstance(data.get("instances"), list):
         data = data["instances"]
+    elif isinstance(data, dict) and isinstance(data.get("columns"), dict):
+        data = _rows_of_columns(data["columns"], limits)
     elif isinstance(data, dict):
         data = [data]
     if not isinstance(data, list):
-        raise RequestError(f'the body is {_kind(data)}: send one object, a list of them, or {{"instances": [...]}}')
+        raise RequestError(
+            f"the body is {_kind(data)}: send one object, a list of them, "
+            'or {"instances": [...]} or {"columns": {...}}'
+        )
     return [_record(item, f"row {number}") for number, item in enumerate(data, start=1)]
+
+
+def _rows_of_columns(columns: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+    """Return the rows of ``{"age": [39, 50], "city": ["Ulm", "Bonn"]}``."""
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise RequestError(f"column {name!r} is {_kind(values)}: a list with the value of each row is due")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len({*lengths.values()}) > 1:
+        short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
+        raise RequestError(f"columns differ in length: {short!r} has {lengths[short]}, {long!r} has {lengths[long]}")
+    limits.check("max_request_rows", max(lengths.values(), default=0), "the body has more rows")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _json_lines(text: str, limits: Limits) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from csv import writer
 from dataclasses import dataclass
@@ -87,12 +88,12 @@ def _csv(table: pa.Table, *, header: bool) -> bytes:
 
 def _records(answer: Answer) -> Iterator[dict[str, Any]]:
     predictions = answer.table.select(answer.table.column_names[-_predicted(answer) :]).to_pylist()
-    for row, (probabilities, prediction) in enumerate(zip(answer.probabilities, predictions, strict=True)):
+    for row, (probabilities, prediction) in enumerate(zip(_short(answer.probabilities), predictions, strict=True)):
         record: dict[str, Any] = {} if answer.ids is None else {"id": answer.ids[row]}
         values = list(prediction.values())
         multilabel = answer.task == "multilabel"
         record["prediction"] = dict(zip(answer.classes, values, strict=True)) if multilabel else values[0]
-        record["probabilities"] = dict(zip(answer.classes, map(_short, probabilities), strict=True))
+        record["probabilities"] = dict(zip(answer.classes, probabilities, strict=True))
         yield record
 
 
@@ -101,9 +102,15 @@ def _predicted(answer: Answer) -> int:
     return len(answer.classes) if answer.task == "multilabel" else 1
 
 
-def _short(value: np.float32) -> float | None:
-    """Return a float32 with its own shortest digits, not those of the double beside it; JSON has no NaN."""
-    return float(str(value)) if np.isfinite(value) else None
+def _short(values: NDArray[np.float32]) -> list[list[float | None]]:
+    """Return float32 ``(n, classes)`` with their own shortest digits, not those of the doubles beside them.
+
+    JSON has no NaN: it becomes null.
+    """
+    rows: list[list[float | None]] = values.astype(np.str_).astype(np.float64).tolist()
+    if np.isfinite(values).all():
+        return rows
+    return [[value if value is not None and math.isfinite(value) else None for value in row] for row in rows]
 
 
 def _dump(data: Any) -> bytes:

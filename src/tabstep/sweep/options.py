@@ -9,6 +9,7 @@ from typing import Any, Final, cast, get_args
 from tabstep.config.settings import Metric
 from tabstep.errors import ProblemsError, nearest
 from tabstep.sweep.ledger import Direction
+from tabstep.training.stopping import is_minimized
 
 SAMPLERS: Final = ("tpe", "random", "grid", "cmaes", "nsgaii")
 PRUNERS: Final = ("none", "median", "hyperband")
@@ -50,17 +51,18 @@ class Options:
         return self.sampler not in ("all", "grid", "random")
 
 
-def parse_options(raw: Mapping[str, Any], *, objective: str, seed: int) -> Options:
+def parse_options(raw: Mapping[str, Any], *, objective: str, seed: int, added: Sequence[str] = ()) -> Options:
     """Check ``hydra.sweeper``.
 
     Args:
+        added: scores of val by metrics that the run adds; names that go on behind one are those of its classes.
         objective, seed: those of the run, for a sweep without its own.
 
     Raises:
         ProblemsError: one line for every problem.
     """
     objectives = list(raw.get("objectives") or [objective])
-    problems = [f"hydra.sweeper.{problem}" for problem in _problems(raw, objectives)]
+    problems = [f"hydra.sweeper.{problem}" for problem in _problems(raw, objectives, added)]
     if problems:
         raise ProblemsError(problems)
     directions = raw.get("directions") or [default_direction(name) for name in objectives]
@@ -84,10 +86,10 @@ def default_direction(objective: str) -> Direction:
     >>> default_direction("val_auroc"), default_direction("val_log_loss"), default_direction("seconds")
     ('maximize', 'minimize', 'minimize')
     """
-    return "minimize" if objective.endswith("loss") or objective in MEASURES else "maximize"
+    return "minimize" if is_minimized(objective) or objective in MEASURES else "maximize"
 
 
-def _problems(raw: Mapping[str, Any], objectives: Sequence[str]) -> Iterator[str]:
+def _problems(raw: Mapping[str, Any], objectives: Sequence[str], added: Sequence[str]) -> Iterator[str]:
     sampler, pruner = raw.get("sampler"), raw["pruner"]
     if sampler is not None and sampler not in SAMPLERS:
         yield f"sampler: no such sampler, {sampler!r}: {nearest(str(sampler), SAMPLERS)}"
@@ -98,7 +100,7 @@ def _problems(raw: Mapping[str, Any], objectives: Sequence[str]) -> Iterator[str
     elif pruner != "none" and objectives[0] in MEASURES:
         yield f"pruner: {pruner} looks at each epoch, but {objectives[0]} is known at the end: set it to none"
     yield from _numbers(raw)
-    yield from _objectives(objectives)
+    yield from _objectives(objectives, added)
     yield from _directions(raw.get("directions"), objectives)
     if len(objectives) > 1 and sampler == "cmaes":
         yield "sampler: cmaes follows one objective: use sampler=nsgaii for two"
@@ -115,12 +117,12 @@ def _numbers(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"n_trials: is missing: a search by {raw['sampler']} has no end of its own"
 
 
-def _objectives(objectives: Sequence[str]) -> Iterator[str]:
+def _objectives(objectives: Sequence[str], added: Sequence[str]) -> Iterator[str]:
     for name in objectives:
         if name.startswith("test_"):
             yield f"objectives: {name}: a choice by the test split would spoil it: use val_{name.removeprefix('test_')}"
-        elif name not in OBJECTIVES:
-            yield f"objectives: no such objective, {name!r}: {nearest(name, OBJECTIVES)}"
+        elif name not in OBJECTIVES and not any(name == each or name.startswith(f"{each}_") for each in added):
+            yield f"objectives: no such objective, {name!r}: {nearest(name, [*OBJECTIVES, *added])}"
     if len(set(objectives)) < len(objectives):
         yield f"objectives: one stands twice in {', '.join(objectives)}"
     if len(objectives) > 2:
@@ -134,7 +136,7 @@ def _directions(directions: Sequence[str] | None, objectives: Sequence[str]) -> 
         if name not in DIRECTIONS:
             yield f"directions: expected maximize or minimize, got {name!r}"
     for name, direction in zip(objectives, directions, strict=False):
-        if direction in DIRECTIONS and name in OBJECTIVES[: -len(MEASURES)] and direction != default_direction(name):
+        if direction in DIRECTIONS and name not in MEASURES and direction != default_direction(name):
             yield f"directions: {direction} {name}: the best checkpoint of a run is chosen the other way round"
     for name in objectives[len(directions) :]:
         yield f"directions: is missing for {name}: give one for each objective, or null"

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from tabstep.config.secrets import redacted
 from tabstep.config.settings import Settings
 from tabstep.errors import StoppedError, UserError
+from tabstep.registry import metric_key
 from tabstep.sweep.best import command_to_go_on, standalone
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.context import Job, Runner, SweepContext
@@ -109,7 +110,7 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
         UserError: it makes no sense, or a package is missing.
     """
     base = composer.base()
-    options = parse_options(raw, objective=str(base["objective"]), seed=int(base["seed"]))
+    options = parse_options(raw, objective=str(base["objective"]), seed=int(base["seed"]), added=_added_scores(base))
     tuned = bool(base["launch"].get("tuner"))
     if not tuned and (options.sampler != "all" or options.pruner != "none"):
         importlib.import_module("tabstep.sweep.optuna_study")  # says so where Optuna is missing
@@ -118,6 +119,12 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     space = parse_space(texts, composer.loader, seed=options.seed)
     proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
     return Plan(composer, options, space, proposer, _header(options, space, base, command_to_go_on(composer)), tuned)
+
+
+def _added_scores(base: Mapping[str, Any]) -> list[str]:
+    parts = base["metrics"]["extra"]
+    names = [part["name"] if isinstance(part, Mapping) else part for part in parts if isinstance(part, Mapping | str)]
+    return [f"val_{metric_key(str(name))}" for name in names]
 
 
 def _plain(raw: Mapping[str, Any]) -> dict[str, Any]:

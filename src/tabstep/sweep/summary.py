@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from tabstep.errors import UserError
+from tabstep.run_files import PAGE
 from tabstep.sweep.best import command_line, command_to_go_on, write_best
 from tabstep.sweep.compose_trials import Composer
 from tabstep.sweep.html_report import write_report
@@ -42,6 +45,8 @@ def conclude(ledger: Ledger, space: Space, composer: Composer) -> None:
     print(f"leaderboard: {ledger.directory / CSV}")
     print(f"report:      {write_report(ledger, space.dimensions, shares)}")
     print(f"best trial:  {ledger.path(best)}")
+    if not (ledger.path(best) / PAGE).is_file():
+        print(f"its page:    tabstep report {shlex.quote(str(ledger.path(best)))}")
     command = command_line(best, composer)
     write_best(best, composer, ledger.directory)
     write_durably(ledger.directory / COMMAND, f"{command}\n".encode())

@@ -39,6 +39,11 @@ class TrialLink:
         write_durably(directory / POINTER, json.dumps(vars(self), indent=1).encode())
 
 
+def is_trial(directory: Path) -> bool:
+    """Tell whether a run in this directory is a trial of a sweep."""
+    return (directory / POINTER).is_file()
+
+
 def attach(directory: Path, classifier: Classifier, checkpointer: Checkpointer, *, reports: bool) -> None:
     """Make a run in the directory of a trial report to its sweep; any other run is left as it is.
 

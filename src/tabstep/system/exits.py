@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from tabstep.errors import EXIT_INTERNAL, EXIT_OK, EXIT_SIGINT, RetryError, StoppedError, UserError
+from tabstep.errors import EXIT_INTERNAL, EXIT_OK, EXIT_RETRY, EXIT_SIGINT, RetryError, StoppedError, UserError
 
 FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """A write has no room, or may not take more."""
@@ -26,6 +26,13 @@ OUR_OWN: Final = frozenset(
     }
 )
 """What a person has to change: a place or its permissions. Any other error number is the machine's (EIO, ESTALE, …)."""
+_S3: Final = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during")
+_S3_AGAIN: Final = frozenset(
+    {
+        *("NETWORK_CONNECTION", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "THROTTLING"),
+        *("REQUEST_TIMEOUT", "REQUEST_EXPIRED", "REQUEST_TIME_TOO_SKEWED"),
+    }
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -49,10 +56,20 @@ def exit_code(command: Callable[[], None]) -> int:
     except Exception as error:  # noqa: BLE001 the outermost frame: nothing is hidden
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 128 + signal.SIGPIPE
+        if isinstance(error, OSError) and of_the_machine(error):  # of any file, at any time
+            return _ended_by_storage(error)
         traceback.print_exc()
         say(f"this is a fault of tabstep, not of your input: {type(error).__name__}: {error}")
         return EXIT_INTERNAL
     return EXIT_OK
+
+
+def _ended_by_storage(error: OSError) -> int:
+    """Say which file the storage failed at, where that is known, and return that the command may be tried again."""
+    if os.environ.get("TABSTEP_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    say(str(write_failure(error, "the storage or the machine failed")))
+    return EXIT_RETRY
 
 
 def _nobody_reads() -> bool:
@@ -99,9 +116,25 @@ def write_failure(error: OSError, what: str) -> Exception:
     return UserError(text)
 
 
+def of_the_storage(error: BaseException) -> bool:
+    """Tell whether a file could not be had; data that are damaged are an OSError of Arrow too, but have no number."""
+    return isinstance(error, OSError) and (error.errno is not None or _S3.search(str(error)) is not None)
+
+
 def of_the_machine(error: BaseException) -> bool:
-    """Tell whether the machine or its storage failed; damaged data is an OSError of Arrow too, but has no number."""
-    return isinstance(error, OSError) and error.errno is not None and error.errno not in OUR_OWN
+    """Tell whether the machine or its storage failed, and not a person who may change a place or its permissions.
+
+    Arrow's errors of S3 have no number, and name what S3 answered in their text alone.
+    """
+    if not isinstance(error, OSError):
+        return False
+    if error.errno is not None:
+        return error.errno not in OUR_OWN
+    answer = _S3.search(str(error))
+    if answer is None:
+        return False
+    name, status = answer[1], int(answer[2] or 0)
+    return name in _S3_AGAIN or status in (408, 429) or status >= 500 or "ExpiredToken" in str(error)
 
 
 @contextmanager
@@ -118,3 +151,22 @@ def writing(what: str) -> Iterator[None]:
         if error.errno is None or isinstance(error, BrokenPipeError):  # not the file system's
             raise
         raise write_failure(error, what) from error
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn a file that the file system does not give into one line that begins with ``what``.
+
+    Raises:
+        RetryError: the storage failed.
+        UserError: this user may not read it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not of_the_storage(error):
+            raise
+        cause = f"{what}: cannot be read: {error.strerror or error}"
+        if of_the_machine(error):
+            raise RetryError(f"{cause}: run again when the storage is back") from error
+        raise UserError(f"{cause}: let this user read it") from error

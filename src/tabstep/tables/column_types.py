@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ ValueKind = Literal[
 PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS: Final = ("s", "ms", "us", "ns")  # coarse to fine
 _MS_PER_DAY: Final = 86_400_000
+_FLOAT64: Final = pa.float64()
 
 
 def is_text(dtype: pa.DataType) -> bool:
@@ -47,6 +49,18 @@ def value_type(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
+def without_views(dtype: pa.DataType) -> pa.DataType:
+    """Return the type as which a column is read: Arrow neither filters nor sorts views of strings.
+
+    >>> without_views(pa.string_view())
+    DataType(string)
+    """
+    if types.is_dictionary(dtype):
+        return pa.dictionary(dtype.index_type, without_views(dtype.value_type), dtype.ordered)
+    return pa.string() if types.is_string_view(dtype) else dtype
+
+
+@lru_cache(maxsize=1_000)
 def value_kind(dtype: pa.DataType) -> ValueKind:
     """Return what the values of a type are, whatever their width, unit and encoding.
 
@@ -124,6 +138,9 @@ def to_float64(array: pa.Array) -> np.ndarray:
     >>> to_float64(pa.array([1, None, 3])).tolist()
     [1.0, nan, 3.0]
     """
+    if array.type == _FLOAT64:  # most columns; of thousands of them, each step here is felt
+        plain: np.ndarray = array.to_numpy(zero_copy_only=False)
+        return plain
     array = _plain(array)
     dtype = array.type
     scale = 1.0

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tabstep.errors import ProblemsError, RetryError, UserError
-from tabstep.system.exits import of_the_machine
-from tabstep.tables.column_types import unify, value_type
+from tabstep.system.exits import of_the_machine, of_the_storage
+from tabstep.tables.column_types import unify
 from tabstep.tables.locations import FileState, Location, first_line
 
 _MAGIC: Final = b"PAR1"
@@ -73,11 +73,11 @@ def _read_footer(location: Location, path: str, *, hive: bool) -> Footer:
             _check_ends(file, state.size)
             parquet = pq.ParquetFile(file, pre_buffer=False)
             metadata, schema = parquet.metadata, parquet.schema_arrow
-    except PermissionError as error:
-        raise UserError(f"cannot be read: {first_line(error)}: let this user read it") from error
     except (pa.ArrowException, OSError) as error:
         if of_the_machine(error):
             raise RetryError(f"cannot be read: {first_line(error)}: run again when the storage is back") from error
+        if of_the_storage(error):
+            raise UserError(f"cannot be read: {first_line(error)}: let this user read it") from error
         raise UserError(f"cannot be read as parquet: {first_line(error)}: write the file again") from error
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
@@ -173,5 +173,4 @@ def _unified_type(name: str, files: dict[str, dict[str, pa.DataType]]) -> pa.Dat
             raise UserError(f"is {unified} in {origin} and {dtype} in {file}: write both with one type")
         if both != unified:
             unified, origin = both, file
-    # Arrow computes little on string views; no meaning is lost.
-    return pa.string() if pa.types.is_string_view(value_type(unified)) else unified
+    return unified

@@ -14,7 +14,7 @@ from pyarrow import ArrowException, fs
 
 from tabstep.config.local_tables import near_path
 from tabstep.errors import RetryError, UserError
-from tabstep.system.exits import of_the_machine
+from tabstep.system.exits import of_the_machine, of_the_storage
 
 PARQUET_SUFFIXES: Final = (".parquet", ".parq", ".pq")
 CSV_SUFFIXES: Final = tuple(f".{name}{packed}" for name in ("csv", "tsv", "txt") for packed in ("", ".gz", ".zst"))
@@ -98,7 +98,7 @@ def read_error(where: str, name: str, error: Exception, part: str = "") -> UserE
     cause = first_line(error)
     if of_the_machine(error):
         return RetryError(f"{where}: {name}: cannot be read: {cause}: run again when the storage is back")
-    if isinstance(error, OSError) and error.errno is not None:
+    if of_the_storage(error):
         return UserError(f"{where}: {name}: cannot be read: {cause}: let this user read it")
     return UserError(f"{where}: {name}: {part}is damaged: {cause}: copy or write the file again")
 

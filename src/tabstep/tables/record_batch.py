@@ -30,10 +30,10 @@ def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:
     Raises:
         UserError: no column, or more than one, has that name.
     """
-    found = batch.schema.get_all_field_indices(name)
-    if len(found) == 1:
-        return batch.column(found[0])
-    if found:
+    place = batch.schema.get_field_index(name)
+    if place >= 0:
+        return batch.column(place)
+    if found := batch.schema.get_all_field_indices(name):
         raise UserError(f"column {name!r} stands {len(found)} times in the table: rename or drop the others")
     raise UserError(f"column {name!r} is missing: {nearest(name, batch.schema.names)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS
-from tabstep.tables.column_types import is_text, value_type
+from tabstep.system.exits import of_the_storage
+from tabstep.tables.column_types import is_text, value_type, without_views
 from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.tables.locations import Location, find_files, read_error
@@ -22,6 +23,12 @@ from tabstep.tables.record_batch import bounded_rows
 
 _BUFFER_BYTES: Final = (2**14, 2**20)  # of one column's reader; all readers together stay below _ALL_BUFFERS
 _ALL_BUFFERS: Final = 2**26
+_FULL_ROWS: Final = 2**16
+_READ_AHEAD: Final = 4
+"""Batches that are read at once where they have less than ``_FULL_ROWS`` rows."""
+
+
+Watch = Callable[[str, int, int], None]
 
 
 class TypedTable(Protocol):
@@ -60,17 +67,21 @@ class ParquetSource:
         split: str,
         mask: np.ndarray | None = None,
         parse: Mapping[str, str] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.split = split
         self.where = where_of(split)
         self.files = tuple(footer.path for footer in footers)
         schema, self.conflicts = unified_schema(footers)
         self._parse = dict(parse or {})
+        self.given_schema = schema
+        """The types that the files have; ``arrow_schema`` has those that are read."""
         self.arrow_schema = pa.schema([self._field_as_read(field) for field in schema])
         self._location = location
         self._footers = tuple(footers)
         self._contents = contents
         self._mask = mask
+        self._watch = watch
         self.num_rows = int(sum(footer.num_rows for footer in footers) if mask is None else np.count_nonzero(mask))
 
     @property
@@ -105,8 +116,17 @@ class ParquetSource:
                 raise UserError(f"schema.parse: {self.where} has no column {name!r}: {nearest(name, names)}")
         return self._changed(parse=parse)
 
+    def watched(self, watch: Watch) -> ParquetSource:
+        """Return a source whose passes tell ``watch`` of each batch: ``where``, the rows so far, the rows in all."""
+        return self._changed(watch=watch)
+
     def _changed(
-        self, *, split: str | None = None, mask: np.ndarray | None = None, parse: Mapping[str, str] | None = None
+        self,
+        *,
+        split: str | None = None,
+        mask: np.ndarray | None = None,
+        parse: Mapping[str, str] | None = None,
+        watch: Watch | None = None,
     ) -> ParquetSource:
         return ParquetSource(
             self._location,
@@ -115,11 +135,12 @@ class ParquetSource:
             split=self.split if split is None else split,
             mask=self._mask if mask is None else mask,
             parse=self._parse if parse is None else parse,
+            watch=self._watch if watch is None else watch,
         )
 
     def _field_as_read(self, field: pa.Field) -> pa.Field:
         if field.name not in self._parse or not is_text(value_type(field.type)):
-            return field
+            return field.with_type(without_views(field.type))
         try:
             return field.with_type(parsed_type(self._parse[field.name]))
         except UserError as error:
@@ -153,7 +174,7 @@ class ParquetSource:
         if problems:
             raise ProblemsError(problems)
 
-    def batches(self, columns: Sequence[str], rows: int = 65536) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], rows: int = _FULL_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield at most ``rows`` rows at a time (fewer for very wide tables) with ``columns`` in this order.
 
         Every batch has the types of ``arrow_schema``. Memory is bounded by a batch, not by a file.
@@ -165,6 +186,16 @@ class ParquetSource:
         self.check_columns(columns)
         schema = pa.schema([self.arrow_schema.field(name) for name in columns])
         rows = bounded_rows(rows, len(columns))
+        batches = self._all_batches(schema, rows)
+        # files have dictionaries of their own, and all of them together may be more than such codes can count
+        done = 0
+        for batch in batches if any(map(_has_small_codes, schema.types)) else _joined(batches, rows):
+            done += batch.num_rows
+            if self._watch is not None:
+                self._watch(self.where, done, self.num_rows)
+            yield batch
+
+    def _all_batches(self, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
         start = 0
         for footer in self._footers:
             stop = start + footer.num_rows
@@ -186,12 +217,16 @@ class ParquetSource:
                     buffer_size=min(high, max(low, _ALL_BUFFERS // max(1, len(schema)))),
                     page_checksum_verification=True,
                 )
-                for batch in parquet.iter_batches(batch_size=rows, columns=stored):
-                    yield _conform(batch, schema, dict(footer.partition), self._parse)
+                # a wide table has few rows a batch, and thousands of readers that each take a while to start
+                ahead = min(_READ_AHEAD * rows, max(rows, _FULL_ROWS))
+                for batch in parquet.iter_batches(batch_size=ahead, columns=stored):
+                    read = _conform(batch, schema, dict(footer.partition), self._parse)
+                    for start in range(0, read.num_rows, rows):
+                        yield read.slice(start, rows)
                     done += batch.num_rows
             self._contents.check_unchanged(footer.path)
         except (pa.ArrowException, OSError) as error:
-            part = "" if isinstance(error, OSError) and error.errno else self._damaged_part(footer, schema, done)
+            part = "" if of_the_storage(error) else self._damaged_part(footer, schema, done)
             raise read_error(self.where, footer.name, error, part) from error
         if done != footer.num_rows:
             raise UserError(f"{self.where}: {footer.name}: changed while it was read: run again when it is complete")
@@ -226,6 +261,24 @@ def _masked(batches: Iterator[pa.RecordBatch], mask: np.ndarray | None) -> Itera
         elif mask[start:stop].any():
             yield batch.filter(pa.array(mask[start:stop]))
         start = stop
+
+
+def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Join batches that have no more than ``rows`` rows together: what is done with one costs the same for few."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        if waiting and count + batch.num_rows > rows:
+            yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+            waiting, count = [], 0
+        waiting.append(batch)
+        count += batch.num_rows
+    if waiting:
+        yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+
+
+def _has_small_codes(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(dtype) and dtype.index_type.bit_width < 32)
 
 
 def _conform(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -18,6 +19,8 @@ SPREAD = 0.5
 """Standard deviation of the logarithm of the temperature before any row is seen: it counts where rows are few."""
 LIMIT = 2.5
 STEPS = 40
+TEMPERATURES = 33
+"""Temperatures from ``exp(-2)`` to ``exp(2)`` that an epoch is tried with."""
 
 
 def fit_temperature(logits: Tensor, y: Tensor, task: Task) -> tuple[float, ...]:
@@ -59,6 +62,56 @@ def _lowest(cost: Callable[[Tensor], Tensor], count: int) -> Tensor:
         goes_left = cost(left) <= cost(right)
         low, high = torch.where(goes_left, low, left), torch.where(goes_left, right, high)
     return (low + high) / 2.0
+
+
+class CalibratedLogLoss(Metric):
+    """Log-loss at the best of some temperatures: what it will be once the probabilities are calibrated.
+
+    An epoch is judged by it, since a temperature is fitted in any case: the plain log-loss asks for an epoch before the
+    network becomes too sure of itself, though it goes on learning to tell classes apart (Berta et al. 2025,
+    arXiv:2501.19195). Bounded state, float64; of multilabel, each label has a temperature of its own.
+
+    >>> scores = CalibratedLogLoss("binary", 1)
+    >>> sure, y = torch.tensor([0.999, 0.999, 0.001, 0.999]), torch.tensor([1, 1, 0, 0])
+    >>> scores.update(sure, y)
+    >>> plain = _surprise(sure, y, "binary").mean()
+    >>> bool(scores.compute()["calibrated_log_loss"] < plain)
+    True
+    """
+
+    full_state_update = False
+    losses: Tensor
+    rows: Tensor
+
+    def __init__(self, task: Task, num_outputs: int) -> None:
+        super().__init__()
+        self.task = task
+        columns = num_outputs if task == "multilabel" else 1
+        self._temperatures = torch.linspace(-2.0, 2.0, TEMPERATURES, dtype=torch.float64).exp()
+        self.add_state("losses", torch.zeros(TEMPERATURES, columns, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("rows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, probs: Tensor, y: Tensor) -> None:
+        check_update(probs, y, self.task)
+        safe = clip(probs)
+        logits = safe.log() if self.task == "multiclass" else safe.logit()
+        for index, temperature in enumerate(self._temperatures.tolist()):
+            self.losses[index] += _log_loss_sums(logits / temperature, y, self.task) + 0.0 * probs.sum()
+        self.rows += len(y)
+
+    def compute(self) -> dict[str, Tensor]:
+        prior = 0.5 * (self._temperatures.log() / SPREAD) ** 2
+        chosen = (self.losses + prior.to(self.losses).unsqueeze(1)).argmin(dim=0, keepdim=True)
+        mean = (self.losses.gather(0, chosen) / self.rows).mean()
+        return {"calibrated_log_loss": mean if self.rows else NAN.to(mean.device)}
+
+
+def _log_loss_sums(logits: Tensor, y: Tensor, task: Task) -> Tensor:
+    """Return the sum over rows of the log-loss, ``(1,)`` or, multilabel, ``(labels,)``."""
+    if task == "multiclass":
+        return F.cross_entropy(logits, y.long(), reduction="sum").unsqueeze(0)
+    losses = F.softplus(torch.where(y > 0, -logits, logits))
+    return losses.sum(dim=0, keepdim=task == "binary")
 
 
 class CalibrationScores(Metric):

@@ -153,6 +153,18 @@ class CheckpointStore(CheckpointIO):
         except OSError:  # a file system without hard links
             write_durably(target, source.read_bytes())
 
+    def adopt_best(self, directory: Path, step: int) -> None:
+        """Copy the best epoch's state from another run's checkpoints, where a run goes on that came from there."""
+        target = self.path("best", step)
+        if target.exists() or directory.resolve() == self.directory.resolve():
+            return
+        other = CheckpointStore(directory)
+        for source in (other.path(kind, step) for kind in ("best", "last")):
+            if source.exists():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                write_durably(target, source.read_bytes())
+                return
+
     def prune(self) -> None:
         """Delete all but the newest files of each kind."""
         for kind in ("last", "best"):

@@ -79,6 +79,9 @@ class Classifier(L.LightningModule):
         loss: losses and weights a row.
         scores: what is measured on ``train`` and ``val``.
         make_optimizer, make_schedule: called once the model lies on its device.
+
+    A subclass (``classifier.name``) adds arguments by keyword and passes the others on; ``batch_losses`` is the step
+    that it replaces. What it keeps between steps must be a buffer or a parameter, or stand in ``on_save_checkpoint``.
     """
 
     def __init__(
@@ -107,6 +110,13 @@ class Classifier(L.LightningModule):
         self._restored: dict[str, Any] | None = None
         self._val_row: Row = {}
         self.ema = None if options.ema_decay is None else WeightAverage(model, decay=options.ema_decay)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning sets this name 40 times a step, around each hook, and torch looks each time whether it is a module.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -142,10 +152,8 @@ class Classifier(L.LightningModule):
         self.epoch_batch = self.first_batch + batch_idx
         self._seed_batch()
         with guards.memory_guard(self.options.batch_size):
-            logits = self(batch.x_num, batch.x_cat)
-            if batch_idx == 0:
-                self._check_first(batch, logits)
-            losses, weights = self.loss(logits, batch.y)
+            logits, losses, weights = self.batch_losses(batch)
+            guards.check_losses(losses, weights, len(batch.y))
         loss_sum: Tensor = (losses * weights).sum()
         weight: Tensor = weights.sum()
         self.last_loss = loss_sum.detach() / weight
@@ -158,6 +166,17 @@ class Classifier(L.LightningModule):
             return loss_sum / weight
         self._window.append(weight.detach())
         return loss_sum / self.options.batch_size
+
+    def batch_losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a step goes by: logits for the scores of train, and a loss and a weight a row, ``(B,)`` each.
+
+        A subclass replaces this to train otherwise: what stands around it keeps a run resumable and its sums exact over
+        micro-batches and ranks. torch's generators are seeded for the batch, so that random numbers need no state.
+        """
+        logits = self(batch.x_num, batch.x_cat)
+        if self.epoch_batch == self.first_batch:  # before the loss, whose own errors would hide the cause
+            self._check_first(batch, logits)
+        return logits, *self.loss(logits, batch.y)
 
     def _seed_batch(self) -> None:
         seed = batch_seed(self.options.seed, self.progress.epoch, self.epoch_batch, self.global_rank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage(nn.Module):
@@ -27,11 +27,14 @@ class WeightAverage(nn.Module):
         super().__init__()
         self.module = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
+        self._pairs: tuple[list[Tensor], list[Tensor]] | None = None
 
     @torch.no_grad()
     def update(self, model: nn.Module, num_updates: int) -> None:
         """Follow ``model`` after ``num_updates`` earlier updates."""
         decay = min(self._decay, (1 + num_updates) / (10 + num_updates))
-        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1.0 - decay)
+        if self._pairs is None:  # to walk through all modules at each step would take longer than the average itself
+            self._pairs = list(self.module.parameters()), list(model.parameters())
+        torch._foreach_lerp_(*self._pairs, 1.0 - decay)
         for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)

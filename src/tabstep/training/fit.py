@@ -109,6 +109,9 @@ def train(
         path, state = resume_from
         check_fingerprint(state["fingerprint"], checkpointer.fingerprint, path)
         progress = state["progress"]
+        if progress["history"] and trainer.is_global_zero:
+            best = selected_row(progress["history"], checkpointer.monitor)
+            checkpointer.store.adopt_best(path.parent, int(best["step"]))
         reason = over(checkpointer, progress)
         if reason is not None:
             classifier.on_load_checkpoint(state)
@@ -132,9 +135,7 @@ def over(checkpointer: Checkpointer, progress: Mapping[str, Any]) -> str | None:
     return rule if rule is not None else progress.get("stopped")
 
 
-def best_state(
-    classifier: Classifier, store: CheckpointStore, objective: str
-) -> tuple[dict[str, float], dict[str, Any]]:
+def best_state(classifier: Classifier, store: CheckpointStore, monitor: str) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the history row and the saved state of the epoch to export.
 
     Where a full disk or a flipped bit has cost the best epoch, it is the best of the others, with a warning.
@@ -146,7 +147,7 @@ def best_state(
     rows: list[Mapping[str, float]] = list(classifier.progress.history)
     problem = ""
     while rows:
-        row = selected_row(rows, objective)
+        row = selected_row(rows, monitor)
         state, cause = _saved_state(store, int(row["step"]))
         if state is not None:
             if problem:

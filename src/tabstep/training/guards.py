@@ -166,3 +166,12 @@ def memory_guard(batch_size: int) -> Iterator[None]:
             "with trainer.accumulate_grad_batches=2 for the same steps, or a smaller model "
             f"({text.splitlines()[0][:200]})"
         ) from error
+
+
+def check_losses(losses: Tensor, weights: Tensor, rows: int) -> None:
+    """Raise ``UserError`` where a step has not one loss and one weight a row, of which means over rows are made."""
+    if tuple(losses.shape) != (rows,) or tuple(weights.shape) != (rows,):
+        raise UserError(
+            f"training: batch_losses gives losses {tuple(losses.shape)} and weights {tuple(weights.shape)} for "
+            f"{rows} rows: one of each a row is needed"
+        )

@@ -1,8 +1,10 @@
 """Metrics of probabilities, equal to scikit-learn's, that say nan where a number would lie.
 
-torchmetrics' own classes were not taken: its AUROC is 0.0 where there is one class only, counts an absent class as 0 in
-the macro mean, and takes NaN for logits (all measured on 1.9.0). These are torchmetrics ``Metric`` classes in all else:
-states synchronize across ranks, move with the module and fit into a ``MetricCollection``.
+torchmetrics' own classes were not taken, for four faults, all measured on 1.9.0 and shown in
+``tests/training/test_extra_metrics.py``: a NaN probability gives a finite accuracy, F1, AUROC and average precision;
+AUROC is 0.0 where there is one class only and counts an absent class as 0 in the macro mean; average precision is 0.0
+without a positive; accuracy of no row is 0.0. These are torchmetrics ``Metric`` classes in all else: states synchronize
+across ranks, move with the module and fit into a ``MetricCollection``.
 """
 
 from __future__ import annotations

@@ -63,17 +63,13 @@ class Muon(Optimizer):
 
     def _step_hidden(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-        updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        blocks = []
         for parameter in parameters:
             update = self._momentum(parameter, group["momentum"])
-            blocks = update.view(-1, block_size(len(update), self._block_rows), update.shape[1])
-            updates.setdefault(blocks.shape[1:], []).append((parameter, blocks))
-        for same_shape in updates.values():
-            made = orthogonalize(torch.cat([blocks for _, blocks in same_shape]))
-            parts = torch.split(made, [len(blocks) for _, blocks in same_shape])
-            for (parameter, _), part in zip(same_shape, parts, strict=True):
-                scale = update_scale(parameter.shape, part.shape[1])
-                parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
+            blocks.append(update.view(-1, block_size(len(update), self._block_rows), update.shape[1]))
+        for parameter, part in zip(parameters, orthogonalize_all(blocks), strict=True):
+            scale = update_scale(parameter.shape, part.shape[1])
+            parameter.add_(part.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         """Take the gradient into the average and return Nesterov's look ahead."""
@@ -122,18 +118,35 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     >>> torch.linalg.svdvals(orthogonalize(torch.diag(torch.tensor([3.0, 1.0, 0.2]))[None])).sub(1).abs().max() < 0.35
     tensor(True)
     """
-    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
-    x = wide / wide.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    return orthogonalize_all([matrices], steps)[0]
+
+
+def orthogonalize_all(matrices: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
+    """Return ``orthogonalize`` of each; those of one shorter side go through the steps together, in one call each."""
+    wide = [x.mT if x.shape[1] > x.shape[2] else x for x in matrices]
+    scaled = [x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7) for x in wide]
+    made: list[Tensor] = list(scaled)
+    for side in dict.fromkeys(x.shape[1] for x in scaled):
+        places = [place for place, x in enumerate(scaled) if x.shape[1] == side]
+        product = _product(torch.cat([scaled[place] @ scaled[place].mT for place in places]), steps)
+        for place, part in zip(places, torch.split(product, [len(scaled[place]) for place in places]), strict=True):
+            found = part @ scaled[place]
+            made[place] = found if wide[place] is matrices[place] else found.mT
+    return made
+
+
+def _product(gram: Tensor, steps: int) -> Tensor:
+    """Return the product of the steps' polynomials, of ``x x'`` ``(n, side, side)`` of the scaled matrices ``x``."""
     a, b, c = NEWTON_SCHULZ
-    gram, product = x @ x.mT, None
+    product: Tensor | None = None
     for step in range(steps):
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=1, dim2=2).add_(a)
         product = polynomial if product is None else polynomial @ product
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    made: Tensor = x if product is None else product @ x
-    return made.mT if wide is not matrices else made
+    assert product is not None
+    return product
 
 
 def block_size(rows: int, most: int | None) -> int:

@@ -12,15 +12,27 @@ TIE_DELTA = 1e-3
 """Log-loss that counts as progress where the monitor stands still, so that a run ends although a loss never does."""
 
 
+MINIMIZED = ("loss", "error", "distance")
+
+
+def is_minimized(metric: str) -> bool:
+    """Tell by its name whether less of a metric is better; ``training.extra_metrics`` sees to it that names are so.
+
+    >>> is_minimized("val_log_loss"), is_minimized("val_hamming_distance"), is_minimized("val_recall")
+    (True, True, False)
+    """
+    return metric.endswith(MINIMIZED)
+
+
 def is_better(value: float, best: float, metric: str) -> bool:
-    """Compare two values of ``metric``: losses are minimized, all else maximized. NaN is never better.
+    """Compare two values of ``metric``, which ``is_minimized`` or is maximized. NaN is never better.
 
     >>> is_better(0.2, 0.3, "val_loss"), is_better(0.2, 0.3, "val_auroc"), is_better(float("nan"), 0.3, "val_f1")
     (True, False, False)
     """
     if math.isnan(value) or math.isnan(best):
         return not math.isnan(value)
-    return value < best if metric.endswith("loss") else value > best
+    return value < best if is_minimized(metric) else value > best
 
 
 def is_better_row(row: Row, best: Row, metric: str, *, tie_delta: float = 0.0) -> bool:
@@ -38,21 +50,21 @@ def is_better_row(row: Row, best: Row, metric: str, *, tie_delta: float = 0.0) -
     return row.get(TIE_BREAKER, math.nan) < best.get(TIE_BREAKER, math.nan) - tie_delta
 
 
-def best_row(history: Sequence[Row], objective: str) -> Row | None:
-    """Return the epoch with the best ``objective``; None while no epoch has a number.
+def best_row(history: Sequence[Row], monitor: str) -> Row | None:
+    """Return the epoch with the best ``monitor``; None while no epoch has a number.
 
     Among equals it is the one of the lowest ``val_log_loss``, then the earliest.
     """
     best: Row | None = None
     for row in history:
-        if not math.isnan(row.get(objective, math.nan)) and (best is None or is_better_row(row, best, objective)):
+        if not math.isnan(row.get(monitor, math.nan)) and (best is None or is_better_row(row, best, monitor)):
             best = row
     return best
 
 
-def selected_row(history: Sequence[Row], objective: str) -> Row:
+def selected_row(history: Sequence[Row], monitor: str) -> Row:
     """Return the row of the epoch to export: the best; where no epoch has a number, that of the lowest ``val_loss``."""
-    return best_row(history, objective) or best_row(history, "val_loss") or history[-1]
+    return best_row(history, monitor) or best_row(history, "val_loss") or history[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,5 +118,5 @@ class StopRule:
         value, least = row.get(self.monitor, math.nan), best.get(self.monitor, math.nan)
         if value == least:
             return is_better_row(row, best, self.monitor, tie_delta=TIE_DELTA)
-        sign = 1.0 if self.monitor.endswith("loss") else -1.0
+        sign = 1.0 if is_minimized(self.monitor) else -1.0
         return is_better(value + sign * self.min_delta, least, self.monitor)

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.launch.jobs import PAYLOAD, ROLE, settings_of, spec_of
 
+from tabstep.config.settings import MetricSettings
 from tabstep.launch.request.job_spec import Payload, generated_name
+from tabstep.log_lines import extra_line
+from tabstep.registry import PluginSettings
 
 
 def test_generated_paths_are_made_of_bucket_and_date() -> None:
@@ -42,6 +45,15 @@ def test_defaults_are_the_users() -> None:
     assert (spec.entry_point, spec.spot, spec.max_wait, spec.max_run) == ("train.py", False, None, 86400)
     assert (spec.role, spec.region) == (ROLE, "eu-west-1")
     assert (spec.profiler_interval, spec.debugger, spec.distributed, spec.input_mode) == (1000, False, False, "File")
+
+
+def test_scores_of_added_metrics_are_read_from_the_log() -> None:
+    added = MetricSettings(extra=[PluginSettings(name="recall")])
+    spec = spec_of(replace(settings_of(), metrics=added, objective="val_recall"))
+    line = extra_line({"val_recall": 0.712345678, "val_auroc": 0.9})
+    found = re.search(spec.metric_definitions["val_recall"], line)
+    assert found is not None
+    assert float(found[1]) == 0.7123457
 
 
 def test_spot_waits_twice_the_run_unless_told_otherwise() -> None:

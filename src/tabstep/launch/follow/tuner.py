@@ -56,7 +56,7 @@ def follow_tuner(
     show(f"again:       {again(values) if again else _command(description, values)}")
     if not settings.remote.download:
         return float(metric["Value"])
-    score = next(key for key, shown in METRIC_NAMES.items() if shown == metric["MetricName"])
+    score = {shown: key for key, shown in METRIC_NAMES.items()}.get(metric["MetricName"], metric["MetricName"])
     with coming_back(lambda: f"tuner {name} has ended\n  fetch it: {attach_command(name, region, _TUNER)}"):
         with refusals(f"job {best['TrainingJobName']}"):
             job = session.client("sagemaker").describe_training_job(TrainingJobName=best["TrainingJobName"])

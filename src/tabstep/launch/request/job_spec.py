@@ -12,7 +12,8 @@ from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import UserError
 from tabstep.launch.request.images import image_uri
 from tabstep.launch.request.instances import distributed, is_gpu
-from tabstep.log_lines import METRIC_REGEXES
+from tabstep.log_lines import METRIC_REGEXES, extra_regex
+from tabstep.registry import metric_key
 
 InputMode = Literal["File", "FastFile"]
 NO_CHECKPOINTS = "none"
@@ -114,7 +115,7 @@ def job_spec(
         hyperparameters=dict(payload.hyperparameters),
         environment={**arn, **launch.environment},
         tags={**payload.tags, **launch.tags},
-        metric_definitions=dict(METRIC_REGEXES),
+        metric_definitions=dict(METRIC_REGEXES) | added_regexes(settings),
         max_wait=max_wait,
         distributed=distributed(launch.instance_type, launch.instance_count, settings.trainer.devices),
         input_path=input_path,
@@ -183,3 +184,10 @@ def _channels(launch: RemoteSettings, payload: Payload, input_path: str | None) 
         return dict(payload.channels)
     below = {split: f"{input_path.rstrip('/')}/{split}/" for split in payload.local or launch.channels}
     return {**payload.channels, **below}
+
+
+def added_regexes(settings: Settings) -> dict[str, str]:
+    """Return what finds the scores of ``metrics.extra`` in a job's log; the objective may be that of one class."""
+    names = [f"val_{metric_key(part.name)}" for part in settings.metrics.extra]
+    watched = [settings.objective] if any(settings.objective.startswith(f"{name}_") for name in names) else []
+    return {name: extra_regex(name) for name in (*names, *watched)}

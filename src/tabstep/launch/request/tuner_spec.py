@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -68,7 +68,7 @@ def tuner_spec(
         ProblemsError: the service has nothing like it, one line for each reason.
     """
     strategy = _strategy(options)
-    problems = [*_option_problems(options), *_key_problems(space, shared)]
+    problems = [*_option_problems(options, job.metric_definitions), *_key_problems(space, shared)]
     ranges: dict[str, Dimension] = {}
     for key, dimension in space.dimensions.items():
         with collecting(problems):
@@ -86,7 +86,7 @@ def tuner_spec(
         name=job.job_name,
         job=job,
         ranges=ranges,
-        metric=METRIC_NAMES[options.objectives[0]],
+        metric=METRIC_NAMES.get(options.objectives[0], options.objectives[0]),
         direction="Minimize" if options.directions[0] == "minimize" else "Maximize",
         strategy=strategy,
         early_stopping=options.pruner == "median",
@@ -154,7 +154,7 @@ def _strategy(options: Options) -> Strategy:
     return "Hyperband" if hyperband else STRATEGIES.get(options.sampler, "Bayesian")
 
 
-def _option_problems(options: Options) -> Iterator[str]:
+def _option_problems(options: Options, defined: Collection[str]) -> Iterator[str]:
     if options.sampler not in STRATEGIES:
         yield f"hydra.sweeper.sampler: a tuner has no {options.sampler}: set tpe, random or grid; {OTHERWISE}"
     elif STRATEGIES[options.sampler] == "Grid" and options.pruner == "hyperband":
@@ -162,7 +162,7 @@ def _option_problems(options: Options) -> Iterator[str]:
     if len(options.objectives) > 1:
         yield f"hydra.sweeper.objectives: a tuner follows one, got {', '.join(options.objectives)}; {OTHERWISE}"
     for name in options.objectives:
-        if name not in METRIC_NAMES:
+        if METRIC_NAMES.get(name, name) not in defined:
             read = ", ".join(key for key in METRIC_NAMES if key != "train_accuracy")
             yield f"hydra.sweeper.objectives: {name} is in no line of a job's log, which a tuner reads: take {read}"
 

@@ -60,13 +60,13 @@ class Checkpointer(Checkpoint):
         *,
         save_rule: SaveRule,
         stop_rule: StopRule,
-        objective: str,
+        monitor: str,
         fingerprint: dict[str, Any],
     ) -> None:
         self.store = store
         self.save_rule = save_rule
         self.stop_rule = stop_rule
-        self.objective = objective
+        self.monitor = monitor
         self.fingerprint = fingerprint
         self.signum: int | None = None
         self._saved_step, self._saved_at = 0, time.monotonic()
@@ -142,7 +142,7 @@ class Checkpointer(Checkpoint):
         if trainer.should_stop and self.stop_rule.reason(history, pl_module.progress.seconds) is None:
             pl_module.progress.stopped = "stopped by a callback of callbacks.extra"
         self._save(trainer, pl_module)
-        if trainer.is_global_zero and selected_row(history, self.objective) is history[-1]:
+        if trainer.is_global_zero and selected_row(history, self.monitor) is history[-1]:
             self.store.mark_best(pl_module.progress.step)
         if self._agree(trainer, self.signum is not None):
             raise StopTraining(self.signum or signal.SIGTERM)
@@ -174,4 +174,4 @@ class Checkpointer(Checkpoint):
         batches.automatic_optimization.optim_progress.optimizer.step.total.completed = progress["step"]
         if trainer.is_global_zero and progress["history"]:
             # A kill may have come between the save of the best epoch and its second name.
-            self.store.mark_best(int(selected_row(progress["history"], self.objective)["step"]))
+            self.store.mark_best(int(selected_row(progress["history"], self.monitor)["step"]))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
-from tabstep.log_lines import batch_line, duration, epoch_line, number, speed_line
+from tabstep.log_lines import batch_line, duration, epoch_line, extra_line, number, speed_line
 
 REFRESH_SECONDS = 0.1
 
@@ -67,6 +67,8 @@ class ConsoleLines(L.Callback):
     def report_epoch(self, row: Mapping[str, float]) -> None:
         """Write the lines of a row of the history."""
         _write(epoch_line(row))
+        if line := extra_line(row):
+            _write(line)
         _write(speed_line(row["rows_per_s"], row["eta_s"]))
 
 
@@ -126,6 +128,8 @@ class ConsoleBar(L.Callback):
     def report_epoch(self, row: Mapping[str, float]) -> None:
         """Print the line of a row of the history above the bar."""
         self._console.print(epoch_line(row), markup=False, highlight=False)  # a narrow terminal breaks it at spaces
+        if line := extra_line(row):
+            self._console.print(line, markup=False, highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()

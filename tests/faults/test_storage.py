@@ -1,0 +1,76 @@
+"""A storage that fails below Python, in whatever library reads or writes: the commands run over ``storage.c``."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_bad_input import Commands, Ended
+
+SHIM = Path(__file__).with_name("storage.c")
+TRAIN = ("schema.id=row_id", "trainer.max_epochs=2")
+WEIGHTS = Path("out", "model", "model.safetensors")
+HALF = "half"
+READ, WRITE = ("EIO", "ESTALE", "ETIMEDOUT"), ("EIO", "ENOSPC", "ESTALE")
+Ends = Callable[[str], None]
+Fault = tuple[str, str, str]
+
+
+@pytest.fixture(scope="session")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Commands whose calls of the file system may fail."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler: cc")
+    library = tmp_path_factory.mktemp("shim") / "storage.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
+    started = Commands(LD_PRELOAD=str(library))
+    yield started
+    started.close()
+
+
+def named(call: str, part: str, error: str) -> dict[str, str]:
+    """Return the variables of ``storage.c`` for one fault."""
+    number = 0 if error == HALF else getattr(errno, error)
+    return {"FAULT_CALL": call, "FAULT_PATH": part, "FAULT_ERRNO": str(number)}
+
+
+def check(ended: Ended, error: str, ends: Ends) -> None:
+    """Half of what was asked for is no error; else there is one line, without a traceback, that may be tried again."""
+    assert ended.code == (0 if error == HALF else 75), ended.err
+    assert len(ended.said) == (error != HALF), ended.err
+    ends("works" if error == HALF else "75")
+
+
+def over(points: tuple[tuple[str, str], ...]) -> list[Fault]:
+    """Return the points, each with the errors that its call may end with."""
+    return [
+        (call, part, error)
+        for call, part in points
+        for error in (*(READ if call in ("open", "read") else WRITE), *([HALF] if call in ("read", "write") else []))
+    ]
+
+
+PREDICT = over(
+    (
+        *(("open", "test.parquet"), ("read", "test.parquet"), ("open", "manifest.json")),
+        *(("read", "manifest.json"), ("read", "model.json"), ("read", "encoder.json"), ("read", "model.safetensors")),
+        *(("write", "p.parquet"), ("fsync", "p.parquet"), ("rename", "p.parquet")),
+    )
+)
+
+
+@pytest.mark.parametrize(("call", "part", "error"), PREDICT)
+def test_prediction(
+    call: str, part: str, error: str, failing: Commands, finished: Path, tmp_path: Path, ends: Ends
+) -> None:
+    (tmp_path / "out").symlink_to(finished / "out")
+    ended = failing.predict(tmp_path, str(finished / "data" / "test"), **named(call, part, error))
+    assert (tmp_path / "p.parquet").exists() == (error == HALF)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", *["p.parquet"] * (error == HALF)]
+    check(ended, error, ends)
