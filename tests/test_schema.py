@@ -19,7 +19,7 @@ def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(ProblemsError) as caught:
         Schema(id="x", label=(), numeric=("x",), categorical=("x",))
     assert caught.value.problems == (
-        "schema: column 'x' has 3 roles among id, label, numeric and categorical: give it one",
+        "schema: column 'x' has 3 roles among id, label, weight, numeric and categorical: give it one",
         "schema.label: is missing: name the column to predict",
     )
     with pytest.raises(ProblemsError, match="no feature column is left"):

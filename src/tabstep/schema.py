@@ -12,6 +12,7 @@ from tabstep.errors import ProblemsError
 Task = Literal["binary", "multiclass", "multilabel"]
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_ROLES = "id, label, weight, numeric and categorical"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Schema:
 
     ``parse`` has the columns of text that are read by a format, and the formats. ``label`` holds one name, or the names
     of the 0/1 columns of a multilabel task. Order matters: it is the order of
-    the model's inputs and outputs.
+    the model's inputs and outputs. ``weight`` says how much a row counts; a prediction needs no such column.
 
     Raises:
         ProblemsError: a column has two roles or stands twice, or there is no label or no feature.
@@ -35,11 +36,12 @@ class Schema:
     categorical: tuple[str, ...]
     id: str | None = None
     parse: tuple[tuple[str, str], ...] = ()
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         problems = [
-            f"schema: column {name!r} has {count} roles among id, label, numeric and categorical: give it one"
-            for name, count in Counter(self.columns).items()
+            f"schema: column {name!r} has {count} roles among {_ROLES}: give it one"
+            for name, count in Counter((*self.columns, *self.weights)).items()
             if count > 1
         ]
         if not self.label:
@@ -56,8 +58,13 @@ class Schema:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that is read from a table with labels."""
+        """Every column that is read from a table with labels, but for the weight of its rows."""
         return (() if self.id is None else (self.id,)) + self.label + self.features
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The column of row weights, or none."""
+        return () if self.weight is None else (self.weight,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, ready for JSON."""
@@ -67,6 +74,8 @@ class Schema:
             "numeric": list(self.numeric),
             "categorical": list(self.categorical),
             "parse": dict(self.parse),
+            # Absent rather than null: what was written before there were weights stays what it is.
+            **({} if self.weight is None else {"weight": self.weight}),
         }
 
     @classmethod
@@ -78,4 +87,5 @@ class Schema:
             numeric=tuple(data["numeric"]),
             categorical=tuple(data["categorical"]),
             parse=tuple(data["parse"].items()),
+            weight=data.get("weight"),
         )

@@ -94,3 +94,14 @@ def test_val_chooses_the_penalty_of_a_start() -> None:
     strong = fit_start(chance, replace(chance, y=chance.y[::-1].copy()), "binary", **shape)
     free = fit_logistic_regression(chance, "binary", **shape)
     assert strong.numeric.norm() < 0.9 * free.numeric.norm()
+
+
+def test_weights_are_those_of_scikit_learn() -> None:
+    table = replace(make_table("binary"), weight=np.arange(300, dtype=np.float32) % 3)
+    model = fit_logistic_regression(table, "binary", cardinalities=CARDINALITIES, num_outputs=1)
+    one_hot = OneHotEncoder(categories=[list(range(size)) for size in CARDINALITIES], sparse_output=False)
+    x = np.hstack([table.x_num, one_hot.fit_transform(table.x_cat)])
+    expected = LogisticRegression(C=1.0, tol=1e-8, max_iter=1_000).fit(x, table.y, sample_weight=table.weight)
+    assert np.abs(predicted(model, table, "binary") - expected.predict_proba(x)[:, 1]).max() < 2e-4
+    majority = fit_majority(table, "binary", cardinalities=CARDINALITIES, num_outputs=1)
+    assert predicted(majority, table, "binary")[0] == pytest.approx(np.average(table.y, weights=table.weight), abs=1e-6)

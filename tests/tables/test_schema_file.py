@@ -36,6 +36,7 @@ def test_the_proposal_is_a_file_of_the_group_schema(tmp_path: Path) -> None:
         "numeric": ["x"],
         "categorical": ["job"],
         "drop": ["none"],
+        "weight": None,
         "parse": {},
         "task": "auto",
         "classes": ["no", "yes"],

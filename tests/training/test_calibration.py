@@ -122,3 +122,21 @@ def test_without_rows_or_with_a_nan_an_epoch_has_no_figure() -> None:
     assert scores.compute()["calibrated_log_loss"].isnan()
     scores.update(torch.tensor([0.5, math.nan]), torch.tensor([0, 1]))
     assert scores.compute()["calibrated_log_loss"].isnan()
+
+
+def test_a_weight_is_a_ratio_and_a_row_of_weight_zero_is_none() -> None:
+    logits, y = overconfident(300, 3, by=2.0)
+    weight = torch.cat([torch.full((200,), 5.0), torch.zeros(100)])
+    (found,) = fit_temperature(logits, y, "multiclass", weight)
+    (alone,) = fit_temperature(logits[:200], y[:200], "multiclass")
+    assert found == pytest.approx(alone, rel=2e-2)  # but for the prior, which 300 rows outweigh more than 200
+
+
+def test_scores_of_weights_are_those_of_repeated_rows() -> None:
+    logits, y = overconfident(100, 3, by=2.0)
+    probs, repeats = logits.softmax(dim=1), torch.arange(100) % 3
+    weighted, repeated = CalibrationScores("multiclass"), CalibrationScores("multiclass")
+    weighted.update(probs, y, repeats.float())
+    repeated.update(probs.repeat_interleave(repeats, dim=0), y.repeat_interleave(repeats))
+    for name, value in repeated.compute().items():
+        assert weighted.compute()[name].item() == pytest.approx(value.item())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,16 @@ def test_training_is_that_of_a_bare_loop_bit_for_bit(class_weights: list[float] 
     assert [row["train_loss"] for row in history] == pytest.approx(means, abs=1e-6)
     assert [row["step"] for row in history] == [7, 14]
     assert module.progress.skipped == 0
+
+
+def test_weights_of_rows_are_those_of_a_bare_loop_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    y = TABLES["train"].y
+    weighted = replace(TABLES["train"], weight=np.float32([1.0, 3.0])[y])
+    monkeypatch.setitem(TABLES, "train", weighted)
+    module = fit(classifier(new_model()), tmp_path)
+    model, means = bare_loop(new_model(), class_weights=[1.0, 3.0])  # which gives each row the same weight
+    assert same(module.model, model)
+    assert [row["train_loss"] for row in module.progress.history] == pytest.approx(means, abs=1e-6)
 
 
 def test_micro_batches_add_up_to_the_big_batch_exactly_also_with_class_weights(tmp_path: Path) -> None:

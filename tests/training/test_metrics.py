@@ -208,3 +208,20 @@ def test_two_ranks_agree_with_one(tmp_path: Path, rows: list[int], thresholds: i
     assert ranks[0] == ranks[1]
     for task in TASKS:
         assert ranks[0][task] == pytest.approx(feed(task, *example(task, sum(rows)), thresholds=thresholds), abs=1e-12)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_weights_are_scikit_learns(task: Task) -> None:
+    probs, y = example(task, 200)
+    weight = torch.from_numpy(np.random.default_rng(0).integers(0, 4, 200).astype(np.float32))
+    metrics = build_metrics(task, CLASSES[task])
+    metrics.update(probs, y, weight=weight)
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    repeats = weight.long()
+    twice = oracle(task, probs.repeat_interleave(repeats, dim=0), y.repeat_interleave(repeats, dim=0))
+    for name in ("accuracy", "f1", "log_loss", "auroc", "average_precision"):
+        assert found[name] == pytest.approx(twice[name], rel=1e-6)
+    if task == "binary":
+        assert found["log_loss"] == pytest.approx(sk.log_loss(y, probs, sample_weight=weight), rel=1e-6)
+        assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, probs > 0.5, sample_weight=weight))
+        assert found["auroc"] == pytest.approx(sk.roc_auc_score(y, probs, sample_weight=weight))

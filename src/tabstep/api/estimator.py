@@ -22,7 +22,13 @@ try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+    from sklearn.utils.validation import (
+        _check_sample_weight,
+        check_consistent_length,
+        check_is_fitted,
+        column_or_1d,
+        validate_data,
+    )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "tabstep.TabstepClassifier: needs scikit-learn: pip install 'tabstep[sklearn]'"
@@ -69,13 +75,11 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.verbose = verbose
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> TabstepClassifier:
-        """Train on ``X`` (n, features) and ``y`` (n,).
+        """Train on ``X`` (n, features) and ``y`` (n,), whose rows count as ``sample_weight`` (n,) says.
 
         Raises:
-            UserError: a ``ValueError``; the input or an override is wrong, or ``sample_weight`` is given.
+            UserError: a ``ValueError``; the input or an override is wrong, or a weight is negative or not finite.
         """
-        if sample_weight is not None:
-            raise UserError("sample_weight: rows have no weights: set loss.class_weights for those of the classes")
         table = self._table(X, reset=True)
         labels = column_or_1d(y, warn=True)
         check_consistent_length(labels, range(table.num_rows))
@@ -85,10 +89,20 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise UserError("y: holds only one class: a classifier needs two")
         classes = _plain_classes(self.classes_)
         name = _free_name("label", table.column_names)
+        schema: dict[str, Any] = {
+            "label": name,
+            "classes": classes,
+            "task": "binary" if len(classes) == 2 else "multiclass",
+        }
+        table = table.append_column(name, pa.array(classes).take(pa.array(codes)))
+        if sample_weight is not None:
+            schema["weight"] = _free_name("weight", table.column_names)
+            weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+            table = table.append_column(schema["weight"], pa.array(weights))
         with self._run_directory() as directory:
             run = train_tables(
-                {"train": table.append_column(name, pa.array(classes).take(pa.array(codes)))},
-                schema={"label": name, "classes": classes, "task": "binary" if len(classes) == 2 else "multiclass"},
+                {"train": table},
+                schema=schema,
                 overrides=self._overrides(),
                 directory=directory,
                 quiet=not self.verbose,

@@ -26,12 +26,13 @@ START_PENALTIES = (100.0, 10.0, 1.0)
 def fit_majority(table: EncodedTable, task: Task, *, cardinalities: Sequence[int], num_outputs: int) -> LinearModel:
     """Return the model that gives every row the shares of the classes in ``table``."""
     model = _new_model(table, cardinalities, num_outputs)
-    y = torch.from_numpy(table.y)
+    y, weight = torch.from_numpy(table.y), _weights(table, slice(None))
     if task == "multiclass":
-        shares = torch.bincount(y, minlength=num_outputs) / len(y)
+        counts = torch.bincount(y, weight, minlength=num_outputs)
+        shares = (counts / counts.sum()).float()
         bias = shares.clamp_min(1e-12).log()
     else:
-        bias = torch.logit(y.double().mean(dim=0).reshape(num_outputs), eps=1e-12)
+        bias = torch.logit((weight @ y.double() / weight.sum()).reshape(num_outputs), eps=1e-12)
     with torch.no_grad():
         model.bias.copy_(bias)
     return model
@@ -61,18 +62,22 @@ def fit_start(
     for penalty in START_PENALTIES:  # from strong to weak: each fit begins where the last one ended
         model = _fit(model, rows, task, penalty=penalty)
         with torch.no_grad():
-            cost = float(_loss_sum(_logits(model, held_out), held_out.y, task))
+            cost = float(_loss_sum(_logits(model, held_out), held_out, task))
         if cost < lowest:
             best, lowest = copy.deepcopy(model), cost
     return best.float()
 
 
 class _Rows(NamedTuple):
-    """``x_num`` (N, n) float64, ``codes`` (c, N) among those of all columns, ``y`` as in the table."""
+    """``x_num`` (N, n) float64, ``codes`` (c, N) among those of all columns, ``y`` as in the table.
+
+    ``weight`` (N, 1) float64: 1 where rows have none.
+    """
 
     x_num: Tensor
     codes: Tensor
     y: Tensor
+    weight: Tensor
 
 
 def _fit(model: LinearModel, rows: _Rows, task: Task, *, penalty: float) -> LinearModel:
@@ -91,12 +96,13 @@ def _fit(model: LinearModel, rows: _Rows, task: Task, *, penalty: float) -> Line
     def closure() -> float:
         """Return the loss a row and set the gradients; by hand, a fifth of the time that autograd takes for codes."""
         logits = _logits(model, rows)
-        errors = ((logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()) - expected) / count
+        errors = (logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()) - expected
+        errors *= rows.weight / count
         model.numeric.grad = rows.x_num.T @ errors + penalty / count * model.numeric
         model.codes.grad = _sums_by_code(rows.codes, errors, len(model.codes)) + penalty / count * model.codes
         model.bias.grad = errors.sum(dim=0)
         squares = model.numeric.square().sum() + model.codes.square().sum()
-        return float((_loss_sum(logits, rows.y, task) + 0.5 * penalty * squares) / count)
+        return float((_loss_sum(logits, rows, task) + 0.5 * penalty * squares) / count)
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return model
@@ -133,10 +139,23 @@ def _sample(table: EncodedTable, cardinalities: Sequence[int], limit: int) -> _R
     starts = np.cumsum([0, *cardinalities])[:-1]
     codes = table.x_cat[rows].T.astype(np.int64) + starts[:, None]
     x_num = torch.from_numpy(table.x_num[rows]).double()
-    return _Rows(x_num, torch.from_numpy(codes), torch.from_numpy(table.y[rows]))
+    return _Rows(x_num, torch.from_numpy(codes), torch.from_numpy(table.y[rows]), _weights(table, rows).unsqueeze(1))
 
 
-def _loss_sum(logits: Tensor, y: Tensor, task: Task) -> Tensor:
+def _weights(table: EncodedTable, rows: np.ndarray | slice) -> Tensor:
+    """Return the weights of some rows, ``(n,)`` float64: 1 where they have none."""
+    y = table.y[rows]
+    return (
+        torch.ones(len(y), dtype=torch.float64)
+        if table.weight is None
+        else torch.from_numpy(table.weight[rows]).double()
+    )
+
+
+def _loss_sum(logits: Tensor, rows: _Rows, task: Task) -> Tensor:
     if task == "multiclass":
-        return F.cross_entropy(logits, y, reduction="sum")
-    return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype).view_as(logits), reduction="sum")
+        losses = F.cross_entropy(logits, rows.y, reduction="none").unsqueeze(1)
+    else:
+        target = rows.y.to(logits.dtype).view_as(logits)
+        losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (rows.weight * losses).sum()

@@ -59,8 +59,10 @@ def _lightgbm(
     categories = list(range(first, first + train.x_cat.shape[1]))
     options: dict[str, Any] = {"verbose": -1, "seed": seed, "deterministic": True, "force_col_wise": True}
     options |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
-    data = lightgbm.Dataset(_joined(train.x_num, train.x_cat), y, categorical_feature=categories, params=options)
-    held_out = lightgbm.Dataset(_joined(val.x_num, val.x_cat), y_val, reference=data)
+    data = lightgbm.Dataset(
+        _joined(train.x_num, train.x_cat), y, weight=train.weight, categorical_feature=categories, params=options
+    )
+    held_out = lightgbm.Dataset(_joined(val.x_num, val.x_cat), y_val, weight=val.weight, reference=data)
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     model = lightgbm.train(options, data, ROUNDS, valid_sets=[held_out], callbacks=[stop])
 
@@ -77,8 +79,11 @@ def _xgboost(
     xgboost: Any = import_module("xgboost")
     kinds = ["q"] * train.x_num.shape[1] + ["c"] * train.x_cat.shape[1]
 
-    def matrix(x_num: np.ndarray, x_cat: np.ndarray, labels: np.ndarray | None = None) -> Any:
-        return xgboost.DMatrix(_joined(x_num, x_cat), labels, feature_types=kinds, enable_categorical=True)
+    def matrix(x_num: np.ndarray, x_cat: np.ndarray, *known: np.ndarray | None) -> Any:
+        labels, weight = known or (None, None)
+        return xgboost.DMatrix(
+            _joined(x_num, x_cat), labels, weight=weight, feature_types=kinds, enable_categorical=True
+        )
 
     options: dict[str, Any] = {"seed": seed, "tree_method": "hist"}
     options |= (
@@ -88,9 +93,9 @@ def _xgboost(
     )
     model = xgboost.train(
         options,
-        matrix(train.x_num, train.x_cat, y),
+        matrix(train.x_num, train.x_cat, y, train.weight),
         ROUNDS,
-        evals=[(matrix(val.x_num, val.x_cat, y_val), "val")],
+        evals=[(matrix(val.x_num, val.x_cat, y_val, val.weight), "val")],
         early_stopping_rounds=PATIENCE,
         verbose_eval=False,
     )
@@ -107,12 +112,13 @@ def _catboost(
 ) -> Forward:
     catboost: Any = import_module("catboost")
 
-    def pool(x_num: np.ndarray, x_cat: np.ndarray, labels: np.ndarray | None = None) -> Any:
+    def pool(x_num: np.ndarray, x_cat: np.ndarray, *known: np.ndarray | None) -> Any:
+        labels, weight = known or (None, None)
         features = catboost.FeaturesData(
             num_feature_data=np.ascontiguousarray(x_num, dtype=np.float32) if x_num.shape[1] else None,
             cat_feature_data=x_cat.astype("S").astype(object) if x_cat.shape[1] else None,
         )
-        return catboost.Pool(features, labels)
+        return catboost.Pool(features, labels, weight=weight)
 
     model = catboost.CatBoostClassifier(
         loss_function="Logloss" if classes == 2 else "MultiClass",
@@ -122,7 +128,7 @@ def _catboost(
         verbose=False,
         random_seed=seed,
     )
-    model.fit(pool(train.x_num, train.x_cat, y), eval_set=pool(val.x_num, val.x_cat, y_val))
+    model.fit(pool(train.x_num, train.x_cat, y, train.weight), eval_set=pool(val.x_num, val.x_cat, y_val, val.weight))
     return lambda x_num, x_cat: np.asarray(model.predict_proba(pool(x_num, x_cat)))
 
 

@@ -49,6 +49,7 @@ def _columns(schema: SchemaSettings) -> Iterator[str]:
     roles = {
         "schema.id": [] if schema.id is None else [schema.id],
         "schema.label": labels,
+        "schema.weight": [] if schema.weight is None else [schema.weight],
         "schema.numeric": schema.numeric or [],
         "schema.categorical": schema.categorical or [],
         "schema.drop": schema.drop,

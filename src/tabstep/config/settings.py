@@ -46,6 +46,7 @@ class SchemaSettings:
 
     id: Annotated[str | None, Doc("column that identifies a row; copied to the predictions")] = None
     label: Annotated[str | list[str] | None, Doc("column to predict, or the 0/1 columns of a multilabel task")] = None
+    weight: Annotated[str | None, Doc("column that says how much a row counts: numbers of 0 and above")] = None
     numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")] = None
     categorical: Annotated[list[str] | None, Doc("columns that are read as categories")] = None
     drop: Annotated[list[str], Doc("columns that are left out")] = field(default_factory=list)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.row_weights import check_total, row_weights
 from tabstep.system.cache import publish, read_sealed, write_sealed
 from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import value_type
@@ -25,6 +26,7 @@ from tabstep.tables.source import ParquetSource
 _TABLE_FORMAT: Final = 2
 _ROWS: Final = "rows.arrow"
 _META: Final = "meta.json"
+_WEIGHT: Final = "weight.bin"
 _BLOCK: Final = 8 * 2**20
 _THREADS: Final = 4
 
@@ -32,6 +34,8 @@ _THREADS: Final = 4
 @dataclass(frozen=True, kw_only=True)
 class EncodedTable:
     """One split: ``x_num`` (N, n) float32, ``x_cat`` (N, c) int32, ``y`` (N,) int64 or (N, labels) float32.
+
+    ``weight`` (N,) float32 where rows have weights, else None.
 
     The arrays are mapped from files, copy on write: many processes share them, and none can change them.
 
@@ -53,6 +57,7 @@ class EncodedTable:
     x_cat: np.ndarray
     y: np.ndarray
     rows_file: Path
+    weight: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
@@ -66,7 +71,8 @@ class EncodedTable:
 
     def head(self, rows: int) -> EncodedTable:
         """Return the first rows as a table of their own: views, nothing is copied."""
-        return replace(self, x_num=self.x_num[:rows], x_cat=self.x_cat[:rows], y=self.y[:rows])
+        weight = None if self.weight is None else self.weight[:rows]
+        return replace(self, x_num=self.x_num[:rows], x_cat=self.x_cat[:rows], y=self.y[:rows], weight=weight)
 
 
 def encode_table(source: ParquetSource, encoder: Encoder, cache_dir: Path, *, fitted_on: bool = False) -> EncodedTable:
@@ -92,27 +98,34 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
     schema = encoder.schema
     fold_sums = encoder.fold_sums(source) if fitted_on else None
     kept = schema.columns[: len(schema.columns) - len(schema.features)]
-    row = 0
+    row, total = 0, 0.0
     with ExitStack() as stack:
-        x_num, x_cat, y, rows = (
-            stack.enter_context(open(directory / name, "wb")) for name in ("x_num.bin", "x_cat.bin", "y.bin", _ROWS)
-        )
+        names = ("x_num", "x_cat", "y", *(("weight",) if schema.weight is not None else ()))
+        files = {name: stack.enter_context(open(directory / f"{name}.bin", "wb")) for name in names}
+        rows = stack.enter_context(open(directory / _ROWS, "wb"))
         # the file format cannot replace a dictionary between batches, and parquet files have one a row group
         fields = pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in kept])
         writer = stack.enter_context(pa.ipc.new_file(rows, fields))
 
-        def encoded(piece: tuple[pa.RecordBatch, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, pa.RecordBatch]:
+        def encoded(piece: tuple[pa.RecordBatch, int]) -> tuple[dict[str, np.ndarray], pa.RecordBatch]:
             batch, first_row = piece
             num, cat = encoder.transform(batch, first_row=first_row, fold_sums=fold_sums)
             labels = encoder.encode_labels(batch, first_row=first_row, where=source.where)
-            return num, cat, labels, batch.select(kept).cast(fields)
+            arrays = {"x_num": num, "x_cat": cat, "y": labels}
+            if schema.weight is not None:
+                arrays["weight"] = row_weights(batch, schema.weight, first_row=first_row, where=source.where)
+            return arrays, batch.select(kept).cast(fields)
 
-        for num, cat, labels, others in ordered_map(encoded, numbered(source.batches(schema.columns))):
-            x_num.write(num.data)
-            x_cat.write(cat.data)
-            y.write(labels.data)
+        columns = (*schema.columns, *schema.weights)
+        for arrays, others in ordered_map(encoded, numbered(source.batches(columns))):
+            for name, array in arrays.items():
+                files[name].write(array.data)
+            if "weight" in arrays:
+                total += float(arrays["weight"].sum(dtype=np.float64))
             writer.write_batch(others)
-            row += len(labels)
+            row += others.num_rows
+    if schema.weight is not None:
+        check_total(total, schema.weight, where=source.where)
     widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.cardinalities)}
     if encoder.task == "multilabel":
         widths["y"] = encoder.num_classes
@@ -138,6 +151,7 @@ def _open(directory: Path, fingerprint: str, split: str) -> EncodedTable:
         x_cat=_map(directory / "x_cat.bin", np.int32, (num_rows, widths["x_cat"])),
         y=_map(directory / "y.bin", *labels),
         rows_file=directory / _ROWS,
+        weight=_map(directory / _WEIGHT, np.float32, (num_rows,)) if _WEIGHT in meta["files"] else None,
     )
 
 

@@ -40,9 +40,10 @@ def evaluate(
         for part in _parts(table):
             logits = member.logits(table.x_num[part], table.x_cat[part])
             y = torch.from_numpy(table.y[part]).to(device)
-            scores.add(member.calibrated(logits), y, *_loss_sums(loss, logits, y))
-            raw.update(probabilities(logits, member.encoder.task), y)
-            calibrated.update(probabilities(member.calibrated(logits), member.encoder.task), y)
+            weight = _weight(table, part, device)
+            scores.add(member.calibrated(logits), y, *_loss_sums(loss, logits, y, weight), weight)
+            raw.update(probabilities(logits, member.encoder.task), y, weight)
+            calibrated.update(probabilities(member.calibrated(logits), member.encoder.task), y, weight)
             yield predictor.result(rows.slice(part.start, part.stop - part.start), member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,8 @@ def score(
     for part in _parts(table):
         logits = forward(torch.from_numpy(table.x_num[part]), torch.from_numpy(table.x_cat[part]))
         y = torch.from_numpy(table.y[part])
-        scores.add(logits, y, *_loss_sums(loss, logits, y))
+        weight = _weight(table, part, y.device)
+        scores.add(logits, y, *_loss_sums(loss, logits, y, weight), weight)
     return scores.compute()
 
 
@@ -73,7 +75,12 @@ def _parts(table: EncodedTable) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
+def _weight(table: EncodedTable, part: slice, device: torch.device) -> Tensor | None:
+    return None if table.weight is None else torch.from_numpy(table.weight[part]).to(device)
+
+
 @torch.no_grad()
-def _loss_sums(loss: Loss, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _loss_sums(loss: Loss, logits: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     losses, weights = loss(logits, y)
+    weights = weights if weight is None else weights * weight
     return (losses * weights).sum(), weights.sum()

@@ -83,7 +83,8 @@ def calibrated_member(
     val = prepared.tables["val"]
     every = -(-val.num_rows // MOST_ROWS)
     logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
-    temperature = fit_temperature(logits, torch.from_numpy(val.y[::every]), prepared.encoder.task)
+    weight = None if val.weight is None else torch.from_numpy(val.weight[::every])
+    temperature = fit_temperature(logits, torch.from_numpy(val.y[::every]), prepared.encoder.task, weight)
     member = replace(member, temperature=temperature)
     if decision is None:
         return member

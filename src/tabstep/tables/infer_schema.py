@@ -20,7 +20,7 @@ from tabstep.tables.column_types import is_text, meaning, value_type
 from tabstep.tables.describe import ColumnFacts
 from tabstep.tables.source import TypedTable
 
-Role = Literal["id", "label", "numeric", "categorical", "left out"]
+Role = Literal["id", "label", "weight", "numeric", "categorical", "left out"]
 
 LABEL_NAMES: Final = ("label", "target", "y", "class")
 _ID_NAME: Final = re.compile(r"id|row_?id|uuid|guid|index|.*_id|__index_level_0__", re.IGNORECASE)
@@ -35,6 +35,7 @@ class Declared:
 
     id: str | None = None
     label: str | list[str] | None = None
+    weight: str | None = None
     numeric: list[str] | None = None
     categorical: list[str] | None = None
     drop: list[str] = field(default_factory=list)
@@ -70,7 +71,7 @@ def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | N
     >>> path = tempfile.mkdtemp() + "/train.parquet"
     >>> pq.write_table(pa.table({"age": [1, 2], "job": ["a", "b"], "target": [0, 1]}), path)
     >>> infer_schema(open_source(path, split="train"), Declared())[0]
-    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None, parse=())
+    Schema(label=('target',), numeric=('age',), categorical=('job',), id=None, parse=(), weight=None)
     """
     types = dict(zip(source.arrow_schema.names, source.arrow_schema.types, strict=True))
     roles = _declared(source, stated, types)
@@ -89,6 +90,7 @@ def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | N
         numeric=_in_order(stated.numeric, by_role["numeric"]),
         categorical=_in_order(stated.categorical, by_role["categorical"]),
         parse=tuple(stated.parse.items()),
+        weight=stated.weight,
     )
     rows = [Row(column=name, type=str(types[name]), role=roles[name][0], why=roles[name][1]) for name in types]
     return schema, _task(stated, label), rows
@@ -110,6 +112,7 @@ def _declared(source: TypedTable, stated: Declared, types: dict[str, pa.DataType
     lists: list[tuple[str, Role, Sequence[str]]] = [
         ("id", "id", [] if stated.id is None else [stated.id]),
         ("label", "label", _label_list(stated)),
+        ("weight", "weight", [] if stated.weight is None else [stated.weight]),
         ("numeric", "numeric", stated.numeric or []),
         ("categorical", "categorical", stated.categorical or []),
         ("drop", "left out", stated.drop),
@@ -148,9 +151,11 @@ def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
     if key == "drop":
         return []
     try:
-        meaning(dtype)
+        kind = meaning(dtype)
     except UserError as error:
         return [f"schema.{key}: column {name!r}: {error}"]
+    if key == "weight" and (kind != "numeric" or pa.types.is_temporal(value_type(dtype))):
+        return [f"schema.weight: column {name!r} holds {dtype}: the weight of a row is a number"]
     if key == "numeric" and is_text(value_type(dtype)):
         return [
             f"schema.numeric: column {name!r} holds text ({dtype}): "

@@ -98,6 +98,7 @@ def schema_yaml(schema: Schema, rows: Sequence[Row], *, task: Task | None, class
     dropped = [row.column for row in rows if row.role == "left out"]
     lines = [f"id: {_scalar(schema.id)}"]
     lines.append(f"label: {_scalar(label)}" if isinstance(label, str) else _block("label", label, types))
+    lines.append(f"weight: {_scalar(schema.weight)}")
     lines.append(_block("numeric", schema.numeric, types))
     lines.append(_block("categorical", schema.categorical, types))
     lines.append(_block("drop", dropped, types))

@@ -23,12 +23,12 @@ TEMPERATURES = 33
 """Temperatures from ``exp(-2)`` to ``exp(2)`` that an epoch is tried with."""
 
 
-def fit_temperature(logits: Tensor, y: Tensor, task: Task) -> tuple[float, ...]:
+def fit_temperature(logits: Tensor, y: Tensor, task: Task, weight: Tensor | None = None) -> tuple[float, ...]:
     """Return the temperature that logits of val are to be divided by; multilabel has one a label.
 
     Guo et al. 2017 (arXiv:1706.04599), section 4.2: that of the lowest log-loss. Here it is the most probable one under
     a log-normal prior around 1, for a few dozen rows that are all predicted right would send it to zero. It changes no
-    decision; 1.0 where a logit is not finite.
+    decision; 1.0 where a logit is not finite. Weights of rows count by their ratio to the mean one.
 
     **Shape** ``(N, num_outputs)`` and ``y`` as for the loss, on the CPU.
     """
@@ -37,9 +37,12 @@ def fit_temperature(logits: Tensor, y: Tensor, task: Task) -> tuple[float, ...]:
     if len(y) == 0 or not bool(logits.isfinite().all()):
         return (1.0,) * count
 
+    rows = torch.ones(len(y)) if weight is None else weight
+    shares = (rows.double() * len(y) / rows.double().sum().clamp_min(1e-300)).unsqueeze(1)
+
     def cost(log_temperature: Tensor) -> Tensor:
         scaled = probabilities(logits / log_temperature.exp(), task)
-        return _surprise(scaled, y, task).sum(dim=0) + 0.5 * (log_temperature / SPREAD) ** 2
+        return (shares * _surprise(scaled, y, task)).sum(dim=0) + 0.5 * (log_temperature / SPREAD) ** 2
 
     return tuple(_lowest(cost, count).exp().tolist())
 
@@ -82,6 +85,7 @@ class CalibratedLogLoss(Metric):
     full_state_update = False
     losses: Tensor
     rows: Tensor
+    weights: Tensor
 
     def __init__(self, task: Task, num_outputs: int) -> None:
         super().__init__()
@@ -90,28 +94,35 @@ class CalibratedLogLoss(Metric):
         self._temperatures = torch.linspace(-2.0, 2.0, TEMPERATURES, dtype=torch.float64).exp()
         self.add_state("losses", torch.zeros(TEMPERATURES, columns, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("weights", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, probs: Tensor, y: Tensor) -> None:
+    def update(self, probs: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
+        """Take rows, each ``weight`` times where weights ``(B,)`` are given."""
         check_update(probs, y, self.task)
         safe = clip(probs)
         logits = safe.log() if self.task == "multiclass" else safe.logit()
         for index, temperature in enumerate(self._temperatures.tolist()):
-            self.losses[index] += _log_loss_sums(logits / temperature, y, self.task) + 0.0 * probs.sum()
+            self.losses[index] += _log_loss_sums(logits / temperature, y, self.task, weight) + 0.0 * probs.sum()
         self.rows += len(y)
+        self.weights += len(y) if weight is None else weight.double().sum()
 
     def compute(self) -> dict[str, Tensor]:
         prior = 0.5 * (self._temperatures.log() / SPREAD) ** 2
-        chosen = (self.losses + prior.to(self.losses).unsqueeze(1)).argmin(dim=0, keepdim=True)
-        mean = (self.losses.gather(0, chosen) / self.rows).mean()
-        return {"calibrated_log_loss": mean if self.rows else NAN.to(mean.device)}
+        means = self.losses / self.weights  # as in fit_temperature, weights count by their ratio to the mean one
+        chosen = (means * self.rows + prior.to(means).unsqueeze(1)).argmin(dim=0, keepdim=True)
+        mean = means.gather(0, chosen).mean()
+        return {"calibrated_log_loss": mean if self.weights else NAN.to(mean.device)}
 
 
-def _log_loss_sums(logits: Tensor, y: Tensor, task: Task) -> Tensor:
+def _log_loss_sums(logits: Tensor, y: Tensor, task: Task, weight: Tensor | None) -> Tensor:
     """Return the sum over rows of the log-loss, ``(1,)`` or, multilabel, ``(labels,)``."""
     if task == "multiclass":
-        return F.cross_entropy(logits, y.long(), reduction="sum").unsqueeze(0)
-    losses = F.softplus(torch.where(y > 0, -logits, logits))
-    return losses.sum(dim=0, keepdim=task == "binary")
+        losses = F.cross_entropy(logits, y.long(), reduction="none")
+    else:
+        losses = F.softplus(torch.where(y > 0, -logits, logits))
+    if weight is not None:
+        losses = losses * weight.view(-1, *[1] * (losses.ndim - 1))
+    return losses.sum(dim=0, keepdim=task != "multilabel")
 
 
 class CalibrationScores(Metric):
@@ -140,18 +151,21 @@ class CalibrationScores(Metric):
             self.add_state(name, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("loss", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, probs: Tensor, y: Tensor) -> None:
+    def update(self, probs: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
+        """Take rows, each ``weight`` times where weights ``(B,)`` are given."""
         check_update(probs, y, self.task)
-        self.loss += _surprise(probs, y, self.task).sum() + 0.0 * probs.sum()
+        w = (torch.ones(len(y), device=y.device) if weight is None else weight).double()
+        self.loss += (w @ _surprise(probs, y, self.task)).sum() + 0.0 * probs.sum()
         if self.task == "multiclass":
             confidence, chosen = probs.max(dim=1)
             came_true = chosen == y
         else:
             confidence, came_true = probs.flatten(), y.flatten() > 0
         places = (confidence.nan_to_num(0.0) * self.bins).long().clamp_(0, self.bins - 1)
+        counts = w.repeat_interleave(len(confidence) // max(len(y), 1))  # of several labels, each counts as its row
         for state, values in ((self.rows, None), (self.confidence, confidence), (self.hits, came_true)):
-            weights = torch.ones_like(confidence) if values is None else values
-            state += torch.bincount(places, weights.double(), minlength=self.bins)
+            weights = counts if values is None else counts * values
+            state += torch.bincount(places, weights, minlength=self.bins)
 
     def compute(self) -> dict[str, Tensor]:
         count = self.rows.sum()

@@ -26,6 +26,7 @@ from tabstep.training.losses import Loss
 from tabstep.training.scores import EpochScores
 
 Row = dict[str, float]
+_SMALLEST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +155,15 @@ class Classifier(L.LightningModule):
         with guards.memory_guard(self.options.batch_size):
             logits, losses, weights = self.batch_losses(batch)
             guards.check_losses(losses, weights, len(batch.y))
+        weights = batch.weighted(weights)
         loss_sum: Tensor = (losses * weights).sum()
         weight: Tensor = weights.sum()
+        if batch.weight is not None:
+            weight = weight.clamp_min(_SMALLEST)  # all weights of a batch may be zero: no gradient then
         self.last_loss = loss_sum.detach() / weight
         self._watch.add(self.last_loss)
         self._check_finite(batch)
-        self.scores["train"].add(pooled(logits.detach(), self.target.task), batch.y, loss_sum, weight)
+        self.scores["train"].add(pooled(logits.detach(), self.target.task), batch.y, loss_sum, weight, batch.weight)
         self._rows += len(batch.y)
         self.progress.batch = self.epoch_batch + 1
         if not self._sums_window:
@@ -276,7 +280,8 @@ class Classifier(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         logits = pooled(self.eval_model(batch.x_num, batch.x_cat), self.target.task)
         losses, weights = self.loss(logits, batch.y)
-        self.scores["val"].add(logits, batch.y, (losses * weights).sum(), weights.sum())
+        weights = batch.weighted(weights)
+        self.scores["val"].add(logits, batch.y, (losses * weights).sum(), weights.sum(), batch.weight)
 
     def on_validation_epoch_start(self) -> None:
         self._train_seconds = time.perf_counter() - self._started

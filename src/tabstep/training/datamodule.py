@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import lightning as L
@@ -21,16 +23,34 @@ BATCH_SIZES = {32: 2_800, 64: 4_500, 128: 6_400, 256: 32_000, 512: 108_000, 1024
 
 
 class Batch(NamedTuple):
-    """``x_num`` (B, num_numeric) float32, ``x_cat`` (B, num_categorical) int32, ``y`` (B,) or (B, labels)."""
+    """``x_num`` (B, num_numeric) float32, ``x_cat`` (B, num_categorical) int32, ``y`` (B,) or (B, labels).
+
+    ``weight`` (B,) float32 is None where every row counts alike.
+    """
 
     x_num: Tensor
     x_cat: Tensor
     y: Tensor
+    weight: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What there is of it."""
+        return tuple(tensor for tensor in self if tensor is not None)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch of changed tensors."""
+        return Batch(*map(change, self.tensors))
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Multiply the weights that a loss gives to rows ``(B,)`` by the rows' own."""
+        return weights if self.weight is None else weights * self.weight
 
 
 def as_tensors(table: EncodedTable) -> Batch:
     """Return a table's arrays as tensors that share the mapped memory."""
-    return Batch(torch.from_numpy(table.x_num), torch.from_numpy(table.x_cat), torch.from_numpy(table.y))
+    arrays = (table.x_num, table.x_cat, table.y, table.weight)
+    return Batch(*(torch.from_numpy(array) for array in arrays if array is not None))
 
 
 def num_batches(num_rows: int, batch_size: int, world_size: int = 1) -> int:
@@ -91,7 +111,7 @@ class TrainLoader:
             index = torch.from_numpy(rows)
             if device.type == "cuda":
                 index = index.pin_memory().to(device, non_blocking=True)
-            yield Batch(*(tensor.index_select(0, index) for tensor in self.tensors))
+            yield self.tensors.map(partial(torch.index_select, dim=0, index=index))
 
 
 class EvalLoader:
@@ -114,7 +134,7 @@ class EvalLoader:
         size = self.end - self.first
         for batch in range(self.count):
             rows = slice(self.first + size * batch // self.count, self.first + size * (batch + 1) // self.count)
-            yield Batch(*(tensor[rows] for tensor in self.tensors))
+            yield self.tensors.map(itemgetter(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +167,10 @@ class TableDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device
         if device.type != "cuda":
             return
-        size = sum(tensor.nbytes for tensors in self._tensors.values() for tensor in tensors)
+        size = sum(tensor.nbytes for part in self._tensors.values() for tensor in part.tensors)
         free, _ = torch.cuda.mem_get_info(device)
         if size <= self._device_share * free:
-            self._tensors = {split: Batch(*(t.to(device) for t in part)) for split, part in self._tensors.items()}
+            self._tensors = {split: part.map(lambda t: t.to(device)) for split, part in self._tensors.items()}
 
     def batches_per_epoch(self, world_size: int) -> int:
         """Count the training batches of an epoch."""
@@ -187,5 +207,5 @@ class TableDataModule(L.LightningDataModule):
         """Skip Lightning's walk over the batch when it lies on the device already."""
         if batch.y.device == device:
             return batch
-        pinned = (tensor.pin_memory() for tensor in batch) if device.type == "cuda" else batch
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in pinned))
+        pinned = batch.map(Tensor.pin_memory) if device.type == "cuda" else batch
+        return pinned.map(lambda tensor: tensor.to(device, non_blocking=True))

@@ -63,13 +63,17 @@ def check_targets(y: Tensor, task: Task, num_outputs: int) -> None:
         )
 
 
-def check_devices(model: nn.Module, batch: Sequence[Tensor]) -> None:
+def check_devices(model: nn.Module, batch: Sequence[Tensor | None]) -> None:
     """Refuse a model whose parts, or whose batch, lie on several devices."""
     places: dict[str, str] = {}
     for name, tensor in [
         *model.named_parameters(),
         *model.named_buffers(),
-        *zip(("x_num", "x_cat", "y"), batch, strict=True),
+        *(
+            (name, part)
+            for name, part in zip(("x_num", "x_cat", "y", "weight"), batch, strict=False)
+            if part is not None
+        ),
     ]:
         places.setdefault(str(tensor.device), name)
     if len(places) > 1:

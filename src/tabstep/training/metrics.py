@@ -25,6 +25,8 @@ def build_metrics(task: Task, num_outputs: int, *, thresholds: int | None = None
     ``thresholds=None`` keeps every probability and is exact; a number keeps a histogram of that many bins, bounded in
     memory, whose two ranking metrics are off by about ``1 / thresholds`` at most. All are nan after a NaN probability.
 
+    Where rows have weights, given as ``weight``, all are those of scikit-learn's ``sample_weight``.
+
     - accuracy: share of rows; multilabel, of row and label pairs
     - f1: of the positive class (``p > 0.5``); multiclass and multilabel, mean over classes that occur or are predicted
     - log_loss: mean over rows; multilabel, over pairs
@@ -63,39 +65,41 @@ class CountScores(Metric):
         super().__init__()
         self.task = task
         for name in ("matched", "predicted", "actual"):
-            self.add_state(name, torch.zeros(num_outputs, dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(num_outputs, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("hits", "cells"):
-            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("loss", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, probs: Tensor, y: Tensor) -> None:
+    def update(self, probs: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
         check_update(probs, y, self.task)
+        w = torch.ones(len(y), device=y.device).double() if weight is None else weight.double()
         if self.task == "multiclass":
             chosen = probs.argmax(dim=1)
             right = chosen == y
-            self.actual += torch.bincount(y, minlength=len(self.actual))
-            self.predicted += torch.bincount(chosen, minlength=len(self.predicted))
-            self.matched += torch.bincount(y[right], minlength=len(self.matched))
+            self.actual += torch.bincount(y, w, minlength=len(self.actual))
+            self.predicted += torch.bincount(chosen, w, minlength=len(self.predicted))
+            self.matched += torch.bincount(y[right], w[right], minlength=len(self.matched))
             likelihoods = clip(probs).gather(1, y.unsqueeze(1))
         else:
             positive, truth = (probs > 0.5).view(len(y), -1), y.view(len(y), -1) > 0
             right = positive == truth
-            self.actual += truth.sum(dim=0)
-            self.predicted += positive.sum(dim=0)
-            self.matched += (positive & truth).sum(dim=0)
+            self.actual += w @ truth.double()
+            self.predicted += w @ positive.double()
+            self.matched += w @ (positive & truth).double()
             likelihoods = torch.where(truth.view_as(probs), clip(probs), 1.0 - clip(probs))
-        self.hits += right.sum()
-        self.cells += right.numel()
+        rows = w.view(-1, *[1] * (right.ndim - 1))
+        self.hits += (rows * right).sum()
+        self.cells += rows.expand_as(right).sum()
         # A NaN among a row's probabilities shows here even where the row's own class has a finite one.
-        self.loss -= likelihoods.log().sum() + 0.0 * probs.sum()
+        self.loss -= (w @ likelihoods.log().view(len(y), -1)).sum() + 0.0 * probs.sum()
 
     def compute(self) -> dict[str, Tensor]:
         if self.cells == 0 or self.loss.isnan():
             nan = NAN.to(self.loss.device)
             return {"accuracy": nan, "f1": nan, "log_loss": nan}
         seen = self.actual + self.predicted
-        f1 = 2.0 * self.matched.double() / seen
-        return {"accuracy": self.hits.double() / self.cells, "f1": f1.nanmean(), "log_loss": self.loss / self.cells}
+        f1 = 2.0 * self.matched / seen
+        return {"accuracy": self.hits / self.cells, "f1": f1.nanmean(), "log_loss": self.loss / self.cells}
 
 
 class RankScores(Metric):
@@ -112,34 +116,39 @@ class RankScores(Metric):
     nans: Tensor
     probs: list[Tensor] | Tensor
     truth: list[Tensor] | Tensor
+    weights: list[Tensor] | Tensor
 
     def __init__(self, task: Task, num_outputs: int, *, bins: int | None) -> None:
         super().__init__()
         self.task, self.num_outputs, self.bins = task, num_outputs, bins
         if bins:
-            self.add_state("histogram", torch.zeros(num_outputs * 2 * bins, dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state("histogram", torch.zeros(num_outputs * 2 * bins, dtype=torch.float64), dist_reduce_fx="sum")
             self.add_state("nans", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         else:
             self.add_state("probs", [], dist_reduce_fx="cat")
             self.add_state("truth", [], dist_reduce_fx="cat")
+            self.add_state("weights", [], dist_reduce_fx="cat")
 
-    def update(self, probs: Tensor, y: Tensor) -> None:
+    def update(self, probs: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
         check_update(probs, y, self.task)
+        weight = torch.ones(len(y), device=y.device) if weight is None else weight.float()
         if self.bins:
-            self._count(probs.float().view(len(y), -1), y, self.bins)
+            self._count(probs.float().view(len(y), -1), y, weight, self.bins)
             return
         assert isinstance(self.probs, list)
         assert isinstance(self.truth, list)
+        assert isinstance(self.weights, list)
         # One-dimensional and float32: what torchmetrics gathers for a rank without a row has that form.
         self.probs.append(probs.float().flatten())
         self.truth.append(y.float().flatten())
+        self.weights.append(weight)
 
-    def _count(self, probs: Tensor, y: Tensor, bins: int) -> None:
+    def _count(self, probs: Tensor, y: Tensor, weight: Tensor, bins: int) -> None:
         self.nans += probs.isnan().sum()
         places = (probs.nan_to_num(0.0) * bins).long().clamp_(0, bins - 1)
         lists = torch.arange(self.num_outputs, device=y.device) * 2 + self._indicators(y)
-        ones = torch.ones((), dtype=torch.int64, device=y.device).expand(places.numel())
-        self.histogram.scatter_add_(0, (places + lists * bins).flatten(), ones)
+        counts = weight.double().unsqueeze(1).expand_as(places).flatten()
+        self.histogram.scatter_add_(0, (places + lists * bins).flatten(), counts)
 
     def _indicators(self, y: Tensor) -> Tensor:
         """Return 0 or 1 for each row and class, ``(B, num_outputs)``."""
@@ -159,18 +168,21 @@ class RankScores(Metric):
         return torch.stack([areas(positives, negatives) for negatives, positives in counts], dim=1)
 
     def _from_rows(self) -> Tensor:
-        probs, truth = (
-            dim_zero_cat(state).cpu() if len(state) else torch.zeros(0) for state in (self.probs, self.truth)
+        probs, truth, weight = (
+            dim_zero_cat(state).cpu() if len(state) else torch.zeros(0)
+            for state in (self.probs, self.truth, self.weights)
         )
         if probs.numel() == 0 or probs.isnan().any():
             return NAN.expand(2, 1)
         probs, y = probs.view(-1, self.num_outputs), truth.long()
         indicators = self._indicators(y.view(-1, self.num_outputs) if self.task == "multilabel" else y)
-        return torch.stack([areas(*tally(probs[:, c], indicators[:, c])) for c in range(self.num_outputs)], dim=1)
+        return torch.stack(
+            [areas(*tally(probs[:, c], indicators[:, c], weight)) for c in range(self.num_outputs)], dim=1
+        )
 
 
-def tally(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Count positives and negatives at each distinct score, highest first.
+def tally(scores: Tensor, truth: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Count positives and negatives at each distinct score, highest first; each row ``weight`` times.
 
     **Shape** ``(N,)`` and ``(N,)`` of 0 and 1 to two of ``(distinct,)``.
 
@@ -180,10 +192,14 @@ def tally(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     ranked, order = scores.sort(descending=True)
     last = torch.ones_like(ranked, dtype=torch.bool)
     last[:-1] = ranked[1:] != ranked[:-1]
-    hits = truth[order].cumsum(0)[last]
-    rows = torch.arange(1, len(ranked) + 1)[last]
+    if weight is None:
+        hits, rows = truth[order].cumsum(0)[last], torch.arange(1, len(ranked) + 1)[last]
+    else:  # float64: whole weights add up exactly
+        each = weight.double()[order]
+        hits, rows = (each * truth[order]).cumsum(0)[last], each.cumsum(0)[last]
     positives = hits.diff(prepend=hits.new_zeros(1))
-    return positives, rows.diff(prepend=rows.new_zeros(1)) - positives
+    negatives = rows.diff(prepend=rows.new_zeros(1)) - positives
+    return positives, negatives if weight is None else negatives.clamp_min(0.0)  # sums of fractions are rounded
 
 
 def areas(positives: Tensor, negatives: Tensor) -> Tensor:

@@ -77,13 +77,21 @@ class EpochScores(nn.Module):
 
     def _clear(self) -> None:
         self._logits, self._targets = Kept(), Kept()
+        self._row_weights = Kept()
         self._losses, self._weights = Kept(), Kept()
         self._totals: Tensor | None = None
 
-    def add(self, logits: Tensor, y: Tensor, loss_sum: Tensor, weight: Tensor) -> None:
-        """Take one batch: logits ``(B, num_outputs)``, targets, and the sums of weighted losses and of weights."""
+    def add(
+        self, logits: Tensor, y: Tensor, loss_sum: Tensor, weight: Tensor, row_weights: Tensor | None = None
+    ) -> None:
+        """Take one batch: logits ``(B, num_outputs)``, targets, the sums of weighted losses and of weights.
+
+        ``row_weights (B,)`` are those of the rows, in every call or in none.
+        """
         self._logits.add(logits.detach())
         self._targets.add(y)
+        if row_weights is not None:
+            self._row_weights.add(row_weights)
         self._losses.add(loss_sum.detach().reshape(1))
         self._weights.add(weight.detach().reshape(1))
         if self.binned and len(self._targets) >= FLUSH_ROWS:
@@ -92,9 +100,12 @@ class EpochScores(nn.Module):
     def _flush(self) -> None:
         """Hand the collected rows to the metrics."""
         if len(self._logits):
-            self.metrics.update(probabilities(self._logits.joined().float(), self.task), self._targets.joined())
+            # torchmetrics hands an argument by name to the metrics that take it alone
+            weight = {"weight": self._row_weights.joined()} if len(self._row_weights) else {}
+            probs = probabilities(self._logits.joined().float(), self.task)
+            self.metrics.update(probs, self._targets.joined(), **weight)
         self._sum_losses()
-        self._logits, self._targets = Kept(), Kept()
+        self._logits, self._targets, self._row_weights = Kept(), Kept(), Kept()
 
     def _sum_losses(self) -> Tensor:
         """Return (sum of losses, sum of weights), float64."""
@@ -124,6 +135,8 @@ class EpochScores(nn.Module):
         state: dict[str, Any] = {"totals": self._sum_losses().cpu(), "logits": None, "targets": None}
         if len(self._logits):
             state |= {"logits": self._logits.joined().cpu(), "targets": self._targets.joined().cpu()}
+        if len(self._row_weights):
+            state["row_weights"] = self._row_weights.joined().cpu()
         if self.binned:
             state["metrics"] = {key: value.cpu() for key, value in self.metrics.state_dict().items()}
         return state
@@ -137,5 +150,7 @@ class EpochScores(nn.Module):
             if state["logits"] is not None:
                 self._logits.add(state["logits"].to(device))
                 self._targets.add(state["targets"].to(device))
+            if "row_weights" in state:
+                self._row_weights.add(state["row_weights"].to(device))
         if self.binned and states:
             self.metrics.load_state_dict(states[0]["metrics"])

@@ -89,6 +89,7 @@ def _missing_columns(columns: Mapping[str, Sequence[str]], schema: SchemaSetting
     declared = {
         "schema.id": [] if schema.id is None else [schema.id],
         "schema.label": [schema.label] if isinstance(schema.label, str) else schema.label or [],
+        "schema.weight": [] if schema.weight is None else [schema.weight],
         "schema.numeric": schema.numeric or [],
         "schema.categorical": schema.categorical or [],
     }

@@ -1,0 +1,37 @@
+"""Weights of rows: how much each counts in the loss, the scores and the calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from tabstep.errors import UserError
+from tabstep.tables.record_batch import numbers
+
+
+def row_weights(batch: pa.RecordBatch, name: str, *, first_row: int, where: str) -> np.ndarray:
+    """Return the weights of a batch, ``(n,)`` float32.
+
+    Raises:
+        UserError: a weight is null, negative, or no finite number in float32.
+
+    >>> row_weights(pa.RecordBatch.from_pydict({"w": [2, 0]}), "w", first_row=0, where="data.train").tolist()
+    [2.0, 0.0]
+    """
+    weights = numbers(batch, name)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+        single = weights.astype(np.float32)
+    wrong = ~(np.isfinite(single) & (single >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise UserError(
+            f"{where}: column {name!r} has the weight {weights[row]:g} in row {first_row + row}: "
+            "weights are finite numbers of 0 and above; correct it, or set schema.weight=null"
+        )
+    return single
+
+
+def check_total(total: float, name: str, *, where: str) -> None:
+    """Raise ``UserError`` where no row of a table counts."""
+    if total == 0:
+        raise UserError(f"{where}: every weight in column {name!r} is zero: at least one row must count")
