@@ -52,12 +52,20 @@ PLAIN = (
 )
 
 
+SCORES = ("objective", "callbacks.early_stopping.monitor", "callbacks.checkpoint.monitor")
+"""Keys that take names of scores: which there are is a matter of ``metrics.extra``."""
+
+
 @given(
     st.sampled_from(sorted({*fields.key_paths(), "typo", "trainer.typo", "model.typo"})),
     PLAIN | st.lists(PLAIN, max_size=2),
 )
 def test_agrees_with_parse(path: str, value: Any) -> None:
-    """The schema and ``parse`` judge a changed value alike, but for the rules between keys, which a schema lacks."""
+    agrees_with_parse(path, value)
+
+
+def agrees_with_parse(path: str, value: Any) -> None:
+    """Assert that the schema and ``parse`` judge a changed value alike, but for rules between keys: it has none."""
     config = _with(path, value)
     try:
         parse(config)
@@ -65,8 +73,15 @@ def test_agrees_with_parse(path: str, value: Any) -> None:
     except ProblemsError as error:
         lines = error.problems
     said_by_type = [line for line in lines if any(mark in line for mark in (": expected", "no such key", "is missing"))]
-    if path != "resume":
+    if path != "resume" and not (path in SCORES and isinstance(value, str)):
         assert VALIDATOR.is_valid(config) == (not said_by_type or _is_rule(said_by_type))
+
+
+@pytest.mark.parametrize("path", SCORES)
+@pytest.mark.parametrize("value", [None, True, 3, ["val_loss"]])
+def test_agrees_on_names_of_scores(path: str, value: Any) -> None:
+    agrees_with_parse(path, value)
+    VALIDATOR.validate(_with(path, "val_recall"))
 
 
 def _is_rule(lines: list[str]) -> bool:
