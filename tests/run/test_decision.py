@@ -47,3 +47,4 @@ def test_what_is_no_goal_is_refused_at_once(tiny_data: Path, tmp_path: Path) -> 
         report_of(tiny_data, tmp_path / "run", "decision=best")
     with pytest.raises(UserError, match=r"decision: several classes have no threshold"):
         report_of(tiny_data, tmp_path / "run", "decision=f1", "schema.label=city")
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -129,21 +129,27 @@ def batches_of(epoch: int, batch_size: int = BATCH) -> list[Batch]:
     return [Batch(*(torch.from_numpy(array[rows]) for array in (part.x_num, part.x_cat, part.y))) for rows in chosen]
 
 
-def bare_loop(model: nn.Module, *, class_weights: list[float] | None = None) -> tuple[nn.Module, list[float]]:
-    """Train in plain torch and return the weights with the mean loss of each epoch."""
+def bare_loop(
+    model: nn.Module, *, class_weights: list[float] | None = None, of_rows: bool = False
+) -> tuple[nn.Module, list[float]]:
+    """Train in plain torch and return the weights with the mean loss of each epoch.
+
+    ``of_rows``: the weights are those of the rows of a class, which tell how many there are.
+    """
     optimizer = new_optimizer(model)
     steps = num_batches(ROWS, BATCH)
     schedule = build_scheduler(
         "cosine", optimizer, max_epochs=EPOCHS, steps_per_epoch=steps, warmup=0.2, final_ratio=0.1
     )
     weight = torch.ones(2) if class_weights is None else torch.tensor(class_weights)
+    shift = torch.zeros(()) if of_rows else weight[1].log() - weight[0].log()
     means = []
     for epoch in range(EPOCHS):
         total = 0.0
         for index, batch in enumerate(batches_of(epoch)):
             torch.manual_seed(batch_seed(7, epoch, index, 0))
             losses = nn.functional.binary_cross_entropy_with_logits(
-                model(batch.x_num, batch.x_cat).squeeze(1), batch.y.float(), reduction="none"
+                model(batch.x_num, batch.x_cat).squeeze(1) + shift, batch.y.float(), reduction="none"
             )
             loss = (losses * weight[batch.y]).sum() / weight[batch.y].sum()
             optimizer.zero_grad()
@@ -176,7 +182,7 @@ def test_weights_of_rows_are_those_of_a_bare_loop_bit_for_bit(tmp_path: Path, mo
     weighted = replace(TABLES["train"], weight=np.float32([1.0, 3.0])[y])
     monkeypatch.setitem(TABLES, "train", weighted)
     module = fit(classifier(new_model()), tmp_path)
-    model, means = bare_loop(new_model(), class_weights=[1.0, 3.0])  # which gives each row the same weight
+    model, means = bare_loop(new_model(), class_weights=[1.0, 3.0], of_rows=True)
     assert same(module.model, model)
     assert [row["train_loss"] for row in module.progress.history] == pytest.approx(means, abs=1e-6)
 

@@ -31,6 +31,14 @@ def reduced(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
+def shifted(logits: Tensor, task: Task, weights: list[float] | None) -> Tensor:
+    """Return what a model gives as torch's losses want it: with the logarithms of the class weights."""
+    if weights is None:
+        return logits
+    logs = torch.tensor(weights).log()
+    return logits + (logs[1] - logs[0] if task == "binary" else logs)
+
+
 def as_two_logits(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
@@ -42,7 +50,8 @@ def test_mean_equals_torch_cross_entropy(task: Task, weighted: bool, smoothing: 
     logits, y = example(task)
     weights = WEIGHTS[task] if weighted else None
     oracle = CrossEntropyLoss(None if weights is None else torch.tensor(weights), label_smoothing=smoothing)
-    expected = oracle(as_two_logits(logits) if task == "binary" else logits, y)
+    honest = shifted(logits, task, weights)
+    expected = oracle(as_two_logits(honest) if task == "binary" else honest, y)
     loss = build_loss("cross_entropy", task=task, class_weights=weights, label_smoothing=smoothing)
     torch.testing.assert_close(reduced(loss, logits, y), expected, rtol=1e-6, atol=1e-6)
 
@@ -52,17 +61,43 @@ def test_multilabel_equals_torch_bce(weighted: bool) -> None:
     logits, y = example("multilabel")
     weights = WEIGHTS["multilabel"] if weighted else None
     expected = F.binary_cross_entropy_with_logits(
-        logits, y, pos_weight=None if weights is None else torch.tensor(weights)
+        shifted(logits, "multilabel", weights), y, pos_weight=None if weights is None else torch.tensor(weights)
     )
     loss = build_loss("auto", task="multilabel", class_weights=weights)
     torch.testing.assert_close(reduced(loss, logits, y), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_class_weights_leave_probabilities_as_they_are(task: Task) -> None:
+    """Logits that are free for each kind of row become those of the shares that the rows have."""
+    generator = torch.Generator().manual_seed(0)
+    kinds, outputs = torch.randint(0, 3, (3_000,), generator=generator), {"binary": 1, "multiclass": 4, "multilabel": 3}
+    _, y = example(task, rows=3_000)
+    logits = torch.zeros(3, outputs[task], requires_grad=True)
+    loss = build_loss("auto", task=task, class_weights=WEIGHTS[task])
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = reduced(loss, logits[kinds], y)
+        value.backward()
+        return value
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call, arg-type]
+    indicators = (
+        y if task == "multilabel" else F.one_hot(y).float()[:, 1:] if task == "binary" else F.one_hot(y).float()
+    )
+    shares = torch.stack([indicators[kinds == kind].mean(dim=0) for kind in range(3)])
+    found = logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()
+    torch.testing.assert_close(found, shares, atol=2e-3, rtol=0.0)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_focal_equals_its_formula(task: Task, gamma: float) -> None:
     logits, y = example(task)
-    probs = (as_two_logits(logits) if task == "binary" else logits).softmax(1).gather(1, y[:, None]).squeeze(1)
+    honest = shifted(logits, task, WEIGHTS[task])
+    probs = (as_two_logits(honest) if task == "binary" else honest).softmax(1).gather(1, y[:, None]).squeeze(1)
     loss = build_loss("focal", task=task, class_weights=WEIGHTS[task], focal_gamma=gamma)
     losses, weights = loss(logits, y)
     torch.testing.assert_close(losses, -((1 - probs) ** gamma) * probs.log(), rtol=1e-4, atol=1e-6)

@@ -80,6 +80,25 @@ def test_a_snapshot_in_mid_epoch_goes_on_to_the_same_numbers(
     assert second.compute() == whole.compute()
 
 
+def test_a_snapshot_keeps_the_weights_of_rows() -> None:
+    logits, y = make("binary", 200, 1)
+    weight = torch.arange(200) % 4 + 0.5
+    whole, first, second = (new("binary", 1) for _ in range(3))
+
+    def add(scores: EpochScores, rows: slice) -> None:
+        scores.add(logits[rows], y[rows], weight[rows].sum(), weight[rows].sum(), weight[rows])
+
+    for scores, parts in ((whole, (slice(0, 120), slice(120, 200))), (first, (slice(0, 120),))):
+        for part in parts:
+            add(scores, part)
+    second.restore([first.snapshot()], torch.device("cpu"))
+    add(second, slice(120, 200))
+    found = second.compute()
+    assert found == whole.compute()
+    p = torch.sigmoid(logits.double()).numpy().ravel()
+    assert found["auroc"] == pytest.approx(roc_auc_score(y, p, sample_weight=weight), abs=1e-6)
+
+
 def test_snapshots_of_two_ranks_merge_into_one() -> None:
     logits, y = make("binary", 200, 1)
     whole, left, right, merged = (new("binary", 1) for _ in range(4))

@@ -21,18 +21,19 @@ from tabstep.schema import Split, Task
 from tabstep.training.thresholds import choose_threshold, count_cells, figures
 
 
+def check_decision(decision: str | None, task: Task) -> None:
+    """Raise ``UserError`` where a task has no threshold to choose."""
+    if decision is not None and task == "multiclass":
+        raise UserError("decision: several classes have no threshold, the likeliest is predicted: set decision=null")
+
+
 def choose_thresholds(decision: str, member: Member, logits: Tensor, y: np.ndarray) -> tuple[float, ...]:
     """Choose the threshold of the positive class, or of each label, on val.
 
     Args:
-        logits: of val, ``(N, num_outputs)``, not calibrated.
-
-    Raises:
-        UserError: the task is multiclass, whose prediction is the likeliest class.
+        logits: of val, ``(N, num_outputs)``, not calibrated; of a task that ``check_decision`` has passed.
     """
     task, goal = member.encoder.task, parse_goal(decision)
-    if task == "multiclass":
-        raise UserError("decision: several classes have no threshold, the likeliest is predicted: set decision=null")
     probs = probabilities(member.calibrated(logits), task).cpu().numpy().reshape(len(y), -1)
     labels = y.reshape(len(y), -1)
     choices = [choose_threshold(probs[:, index], labels[:, index], goal) for index in range(probs.shape[1])]

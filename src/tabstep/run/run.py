@@ -25,6 +25,7 @@ from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
+from tabstep.run.decision import check_decision
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
@@ -117,6 +118,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
     if ranks.rank == 0:
         _check_places(settings.paths)
     prepared = _prepared(settings, ranks, show_new)
+    check_decision(settings.decision, prepared.encoder.task)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)

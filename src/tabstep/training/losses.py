@@ -24,25 +24,38 @@ class Loss(nn.Module):
 
     Each member is scored against the same ``y``; a row's loss is the mean over members.
 
+    Class weights teach a model the classes' shares in a weighted table. ``log`` of the weights is added to the logits
+    before the loss (Menon et al. 2021, arXiv:2007.07314, equation 10), so that what the model gives by itself, wherever
+    it is used, are logits of the shares as they are.
+
     **Shape** logits and ``y`` (binary, multiclass ``(B,)`` integers; multilabel ``(B, L)`` of 0 and 1) to losses
     ``(B,)`` and weights ``(B,)``, both float32.
     """
 
     class_weights: Tensor | None
+    shift: Tensor | None
 
     def __init__(self, class_weights: Tensor | None, *, label_smoothing: float, focal_gamma: float) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer(
+            "shift", None if class_weights is None else self.log_weights(class_weights), persistent=False
+        )
 
     def forward(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.row_weights(y)
+        logits = logits.float() if self.shift is None else logits.float() + self.shift
         if logits.ndim == 2:
-            return self.row_losses(logits.float(), y), weights
+            return self.row_losses(logits, y), weights
         members = logits.shape[1]
-        losses = self.row_losses(logits.float().flatten(0, 1), y.repeat_interleave(members, dim=0))
+        losses = self.row_losses(logits.flatten(0, 1), y.repeat_interleave(members, dim=0))
         return losses.view(-1, members).mean(dim=1), weights
+
+    def log_weights(self, class_weights: Tensor) -> Tensor:
+        """Return what class weights add to logits, ``(num_outputs,)``."""
+        return class_weights.log()
 
     def row_losses(self, logits: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
@@ -64,6 +77,10 @@ class BinaryLoss(Loss):
     >>> loss(torch.zeros(2, 1), torch.tensor([0, 1]))[0]
     tensor([0.6931, 0.6931])
     """
+
+    def log_weights(self, class_weights: Tensor) -> Tensor:
+        negative, positive = class_weights.log()
+        return (positive - negative).unsqueeze(0)
 
     def row_losses(self, logits: Tensor, y: Tensor) -> Tensor:
         _expect(logits, y, (len(y), 1))
