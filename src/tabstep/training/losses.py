@@ -79,8 +79,7 @@ class BinaryLoss(Loss):
     """
 
     def log_weights(self, class_weights: Tensor) -> Tensor:
-        negative, positive = class_weights.log()
-        return (positive - negative).unsqueeze(0)
+        return class_weights.log().diff()
 
     def row_losses(self, logits: Tensor, y: Tensor) -> Tensor:
         _expect(logits, y, (len(y), 1))
