@@ -27,7 +27,7 @@ from tabstep.config.parse import parse
 from tabstep.config.resolve import plain
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
-from tabstep.run.build import Assembly, assemble
+from tabstep.run.build import Assembly, assemble, batch_size_of
 from tabstep.run.prepare import prepare
 from tabstep.system.devices import resolve_machine
 from tabstep.system.ranks import Ranks
@@ -89,7 +89,7 @@ class Alternate(L.Callback):
 
 def measure(settings: Settings) -> list[tuple[float, float]]:
     """Return (seconds of the run, seconds of the bare loop) an epoch."""
-    machine = resolve_machine(settings.trainer.accelerator, settings.trainer.devices, settings.trainer.precision)
+    trainer = settings.trainer
     prepared = prepare(
         settings.data,
         settings.schema,
@@ -97,6 +97,8 @@ def measure(settings: Settings) -> list[tuple[float, float]]:
         cache_dir=Path(settings.paths.cache_dir),
         show=lambda _: None,
     )
+    rows = batch_size_of(settings, prepared)
+    machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows)
     built = assemble(settings, prepared, machine, Ranks())
     tensors = as_tensors(prepared.tables["train"])
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(tensors.y)))

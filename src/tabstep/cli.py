@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from tabstep.errors import UserError
@@ -68,13 +71,34 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob, with or without labels")
     parser.add_argument("-o", "--out", required=True, help="file to write: .parquet, .csv, .csv.gz or .csv.zst")
     parser.add_argument("--batch-rows", type=_count, default=65_536, metavar="N", help="rows in memory at a time")
+    _reader_argument(parser)
 
 
 def _predict(options: Namespace) -> None:
     from tabstep.artifact.load import load
 
-    rows = load(options.model_dir).predict_file(options.table, options.out, batch_rows=options.batch_rows)
+    model = load(options.model_dir)
+    with _table(options) as table:
+        rows = model.predict_file(table, options.out, batch_rows=options.batch_rows)
     print(f"{rows} rows: {options.out}")
+
+
+def _reader_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reader", metavar="NAME", help="package.module:Name that reads it, as data.reader.name")
+
+
+@contextmanager
+def _table(options: Namespace) -> Iterator[str]:
+    """Give the location of the table: of what a reader makes of it, in a file of its own until the end."""
+    if options.reader is None:
+        yield options.table
+        return
+    from tabstep.registry import PluginSettings
+    from tabstep.run.foreign_reader import read_by
+
+    reader = PluginSettings(name=options.reader)
+    with TemporaryDirectory() as directory:
+        yield str(read_by(reader, options.table, where="table", cache_dir=Path(directory)))
 
 
 def _serve_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +109,6 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: Namespace) -> None:
     from importlib.util import find_spec
-    from pathlib import Path
 
     from tabstep.run_files import MANIFEST
 
@@ -107,11 +130,10 @@ def _schema_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", action="append", help="column to predict; once for each label of a multilabel task")
     parser.add_argument("--id", help="column that identifies a row")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    _reader_argument(parser)
 
 
 def _schema(options: Namespace) -> None:
-    from pathlib import Path
-
     from rich.console import Console
 
     from tabstep.config.overrides import config_dir
@@ -121,7 +143,8 @@ def _schema(options: Namespace) -> None:
     labels: list[str] | None = options.label
     stated = Declared(id=options.id, label=labels[0] if labels is not None and len(labels) == 1 else labels)
     directory = Path(options.conf_dir) / "schema"
-    path, rows = write_schema_file(options.table, options.name, directory, stated, overwrite=options.overwrite)
+    with _table(options) as table:
+        path, rows = write_schema_file(table, options.name, directory, stated, overwrite=options.overwrite)
     Console().print(schema_table(rows), values_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
@@ -164,8 +187,6 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    from pathlib import Path
-
     from rich.console import Console
 
     from tabstep.analysis.comparison import compare, comparison_tables, write_comparison
@@ -189,8 +210,6 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ensemble(options: Namespace) -> None:
-    from pathlib import Path
-
     from rich.console import Console
 
     from tabstep.analysis.ensemble import build_ensemble, ensemble_tables, summary
@@ -248,8 +267,6 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: Namespace) -> None:
-    from pathlib import Path
-
     from tabstep.analysis.sweep_report import is_sweep, report_sweep
 
     directory = Path(options.directory)
@@ -270,7 +287,6 @@ def _open_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _open(options: Namespace) -> None:
     import webbrowser
-    from pathlib import Path
 
     from tabstep.analysis.open_page import page_address, page_server
 

@@ -273,6 +273,7 @@ SCHEDULERS: Final = Registry(
 LOGGERS: Final = Registry(
     key="logger.extra", package="tabstep.loggers", given=(), kind="lightning.pytorch.loggers:Logger"
 )
+READERS: Final = Registry(key="data.reader", package="tabstep.readers", given=("location",))
 
 
 def find_module(module: str) -> ModuleSpec | None:

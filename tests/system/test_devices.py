@@ -50,6 +50,14 @@ def test_a_cpu_that_has_bfloat16_is_measured(gain: float, precision: str, monkey
     )
 
 
+@pytest.mark.parametrize(("rows", "precision"), [(255, "32-true"), (256, "bf16-mixed")])
+def test_small_steps_gain_nothing_from_bfloat16(rows: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_bf16", lambda: True)
+    monkeypatch.setattr(devices, "bf16_gain", lambda: 9.0)
+    assert resolve_machine("cpu", 1, "16-mixed", rows=rows).precision == precision
+    assert resolve_machine("cpu", 1, "bf16-mixed", rows=rows).precision == "bf16-mixed"
+
+
 def test_a_measurement_is_a_ratio_and_is_made_once() -> None:
     assert devices.bf16_gain() > 0.0
     assert devices.bf16_gain() == devices.bf16_gain()

@@ -184,6 +184,17 @@ def _decision(decision: str | None) -> Iterator[str]:
             yield f"decision: {error}"
 
 
+def _reader(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
+    if not isinstance(data.reader, PluginSettings):
+        return
+    if data.path is not None or data.train is None:
+        yield "data.reader: reads data.train, data.val and data.test: set these instead of data.path"
+    if data.sharded:
+        yield "data.reader: makes whole tables, and data.sharded passes files on: set one of the two back"
+    if isinstance(launch, RemoteSettings):
+        yield "data.reader: a job's tables are parquet or CSV: write them so, and set data.reader.name=default"
+
+
 def _split(data: DataSettings) -> Iterator[str]:
     if data.split.group is not None and data.split.time is not None:
         yield "data.split: group and time are both set: choose one of them"
@@ -215,6 +226,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema", "loss"), _loss),
     (("data",), _locations),
     (("data",), _split),
+    (("data", "launch"), _reader),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),

@@ -22,6 +22,7 @@ from tabstep.registry import (
     METRICS,
     MODELS,
     OPTIMIZERS,
+    READERS,
     SCHEDULERS,
     ComponentSettings,
     PluginSettings,
@@ -80,6 +81,13 @@ class SplitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReaderSettings:
+    """What reads a location: ours, by what lies there, or a function of another package that returns a table."""
+
+    name: Literal["default"] = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where the tables are and how they are cut into batches. With no location at all: the built-in table."""
 
@@ -87,6 +95,7 @@ class DataSettings:
     train: Annotated[str | None, Doc("parquet or CSV: a file, a directory or a glob")] = None
     val: Annotated[str | None, Doc("as train; null holds out val_share of train")] = None
     test: Annotated[str | None, Doc("as train; null leaves the test out")] = None
+    reader: Annotated[ReaderSettings | PluginSettings, READERS] = field(default_factory=ReaderSettings)
     partitioning: Annotated[Literal["none", "hive"], Doc("hive reads key=value directories as columns")] = "none"
     sharded: Annotated[bool, Doc("each machine has a part of train's files; they pass them on to each other first")] = (
         False

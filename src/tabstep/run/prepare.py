@@ -18,6 +18,8 @@ from tabstep.encoding.encoded_table import EncodedTable, encode_table
 from tabstep.encoding.encoder import Encoder, fit_cached
 from tabstep.encoding.labels import Label
 from tabstep.errors import UserError
+from tabstep.registry import PluginSettings
+from tabstep.run.foreign_reader import read_by
 from tabstep.run.read_progress import ReadProgress
 from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_json
@@ -177,7 +179,10 @@ def _open(
     kinds: dict[str, ValueKind] = {}
     for split, location in locations.items():
         where = where_of(split)
-        parquet = as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
+        if isinstance(data.reader, PluginSettings):
+            parquet = str(read_by(data.reader, location, where=where, cache_dir=cache_dir))
+        else:
+            parquet = as_parquet(location, where=where, cache_dir=cache_dir, kinds=kinds)
         source = open_source(parquet, split=split, partitioning=data.partitioning, memory=cache_dir)
         kinds = kinds or {column.name: value_kind(column.type) for column in source.arrow_schema}  # those of train
         sources[split] = source.reading(schema.parse)

@@ -67,14 +67,18 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
         UserError: the input or the configuration is wrong.
         StoppedError: a signal came; the state is saved.
     """
-    machine = resolve_machine(settings.trainer.accelerator, settings.trainer.devices, settings.trainer.precision)
+    machine = _machine(settings.trainer)
     ranks = current_ranks()
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
     with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
-        return _run_locked(settings, config, machine, ranks, set() if shown is None else shown)
+        return _run_locked(settings, config, ranks, set() if shown is None else shown)
+
+
+def _machine(trainer: TrainerSettings, rows: int | None = None) -> Machine:
+    return resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows)
 
 
 @contextmanager
@@ -107,17 +111,18 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
     return _objective(report, settings.objective)
 
 
-def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ranks: Ranks, shown: set[str]) -> float:
+def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
     check_components(settings)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     show_new = _only_new(show, shown)
-    for note in machine.notes:
-        show_new(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
     prepared = _prepared(settings, ranks, show_new)
+    machine = _machine(settings.trainer, batch_size_of(settings, prepared) // ranks.world_size)
+    for note in machine.notes:
+        show_new(note)
     check_decision(settings.decision, prepared.encoder.task)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
