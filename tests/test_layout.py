@@ -56,6 +56,8 @@ COVERED = {
     "analysis/stored_predictions": "analysis/test_ensemble",
     "analysis/sweep_report": "sweep/test_plots",
     "artifact/load": "artifact/test_save",
+    "artifact/onnx_search": "artifact/test_onnx_encoder",
+    "artifact/onnx_times": "artifact/test_onnx_encoder",
     "checks/checks": "checks/test_check_splits",
     "checks/columns": "checks/test_check_splits",
     "checks/labels": "checks/test_check_splits",
