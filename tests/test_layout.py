@@ -23,6 +23,7 @@ THINGS = {
     "scripts/test_quality": "scripts/quality.py",
     "sweep/test_plugin": "src/hydra_plugins/tabstep_sweeper.py",
     "test_contributing": "CONTRIBUTING.md",
+    "test_dockerfile": "Dockerfile",
     "test_layout": "tests",
     "test_pins": "constraints.txt",
     "test_readme": "README.md",

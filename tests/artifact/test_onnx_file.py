@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -22,6 +25,8 @@ from tabstep.artifact import onnx_file
 from tabstep.artifact.onnx_file import TOLERANCE, check_installed, graph_inputs, write_onnx
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError
+from tabstep.schema import Schema
+from tabstep.tables.builtin import generate
 
 NAMES = ("age", "city")
 NUMBERS = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 90)
@@ -93,6 +98,34 @@ def test_the_file_says_how_a_row_becomes_inputs(
     content = file.read_bytes()
     assert str(Path(onnx_file.__file__).parent).encode() not in content
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+
+
+@pytest.mark.slow
+def test_the_program_of_the_docs_has_the_probabilities_of_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, _ = generate(rows=2_000, seed=0)
+    numeric = tuple(name for name in table.schema.names if not pa.types.is_string(table.schema.field(name).type))
+    schema = Schema(
+        label=("churned",),
+        numeric=tuple(name for name in numeric if name != "autopay"),
+        categorical=("autopay", "plan", "store"),
+    )
+    predictor = Predictor([make_member(tmp_path, schema, table=table)])
+    rows, _ = generate(rows=1_000, seed=1)
+    write_onnx(tmp_path / "model.onnx", predictor, one_batch(rows.slice(0, 8)), what="export")
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (program,) = (
+        text for text in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "InferenceSession" in text
+    )
+    for place, ours in {"logs/first/model.onnx": "model.onnx", "tables/customers/test": "rows.parquet"}.items():
+        assert f'"{place}"' in program
+        program = program.replace(place, str(tmp_path / ours))
+    found: dict[str, Any] = {}
+    exec(program.replace(".slice(0, 3)", ""), found)
+    np.testing.assert_allclose(found["probabilities"], predictor.predict_proba(rows), rtol=0, atol=TOLERANCE)
+    assert capsys.readouterr().out.startswith("['no', 'yes'] [[")
 
 
 @pytest.mark.slow
