@@ -209,7 +209,9 @@ def test_a_model_without_a_form_in_onnx_is_refused_in_a_line(predictor: Predicto
 def test_a_missing_extra_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed("export=onnx")
     monkeypatch.setattr(onnx_file, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    with pytest.raises(UserError, match=r"^export=onnx: onnxruntime not installed: pip install 'tabstep\[onnx\]'$"):
+    with pytest.raises(
+        UserError, match=r"^export=onnx: needs the packages onnxruntime: pip install 'tabstep\[onnx\]'$"
+    ):
         check_installed("export=onnx")
 
 

@@ -41,7 +41,7 @@ def check_installed(what: str) -> None:
     """Raise ``UserError``, which begins with ``what``, where the extra is not installed."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise UserError(f"{what}: {', '.join(missing)} not installed: pip install 'tabstep[onnx]'")
+        raise UserError(f"{what}: needs the packages {' and '.join(missing)}: pip install 'tabstep[onnx]'")
 
 
 def write_onnx(path: Path, predictor: Predictor, golden: pa.RecordBatch, *, what: str) -> None:

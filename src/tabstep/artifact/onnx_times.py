@@ -117,12 +117,10 @@ class _Inputs(nn.Module):
         self.years = Columns([index for index, _ in years])
         self.register_buffer("middles", torch.tensor([(a + b) / 2 for _, (a, b) in years], dtype=torch.float64))
         self.register_buffer("halves", torch.tensor([(b - a) / 2 for _, (a, b) in years], dtype=torch.float64))
-        # sines, then cosines, then years: where each of them stands among the inputs, which go column by column
+        # Sines, then cosines, then years: which column each is of, and its place among the inputs of that column.
         owners = [*(2 * [index for index, _ in cycles]), *(index for index, _ in years)]
-        waves = [2 * turn + wave for wave in (0, 1) for turn in range(len(cycles))]
-        order = sorted(
-            range(len(owners)), key=lambda each: (owners[each], (waves + [2 * len(cycles)] * len(years))[each])
-        )
+        ranks = [*(2 * turn + wave for wave in (0, 1) for turn in range(len(cycles))), *[2 * len(cycles)] * len(years)]
+        order = sorted(range(len(owners)), key=lambda each: (owners[each], ranks[each]))
         self.order = Columns(order)
         self.owners = Columns([owners[each] for each in order])
 
