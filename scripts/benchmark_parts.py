@@ -1,6 +1,6 @@
 """What the parts of a run cost, in CPU time of one thread, each beside what it is measured against.
 
-    OMP_NUM_THREADS=1 python scripts/benchmark_parts.py [step] [prepare] [predict]
+    OMP_NUM_THREADS=1 python scripts/benchmark_parts.py [step] [prepare] [predict] [onnx]
 
 Two things alternate in one process, so that both see the same machine, and each pair gives one ratio: the table has the
 median and the range. Without a name, all parts are measured. Tables are generated.
@@ -186,6 +186,36 @@ def predictions(directory: Path) -> Iterator[Row]:
     yield "tabstep predict of 60,000 rows / decoding and forward", f"{first:.2f} s", f"{second:.2f} s", ratio
 
 
+def answers(directory: Path) -> Iterator[Row]:
+    """Measure the answers of the model beside those of its ONNX file, for raw rows that lie in memory."""
+    import onnxruntime
+
+    from tabstep.artifact.onnx_file import graph_inputs
+    from tabstep.tables.builtin import generate
+
+    table, _ = generate(rows=41_000, seed=0)
+    overrides = {"trainer.max_epochs": 1, "paths.output_dir": str(directory / "onnx"), "report": "none"}
+    model = train(table.slice(1_000), label="churned", overrides={**overrides, "export": "onnx"}, quiet=True).model
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(directory / "onnx" / "model" / "model.onnx"), options)
+    for rows, repeat in ((1, 200), (1_000, 10)):
+        (batch,) = table.slice(0, rows).combine_chunks().to_batches()
+        inputs = graph_inputs(model.encoder, batch)
+
+        def torch_answers(batch: pa.RecordBatch = batch, repeat: int = repeat) -> None:
+            for _ in range(repeat):
+                model.probabilities_of(batch)
+
+        def onnx_answers(inputs: dict[str, np.ndarray] = inputs, repeat: int = repeat) -> None:
+            for _ in range(repeat):
+                session.run(None, inputs)
+
+        first, second, ratio = paired(torch_answers, onnx_answers)
+        times = (f"{1e3 * seconds / repeat:.2f} ms" for seconds in (first, second))
+        yield f"answer of {rows:,} rows / its ONNX file, from numbers and codes", *times, ratio
+
+
 def main(wanted: list[str]) -> None:
     """Measure what is named, or all, and print a table."""
     torch.set_num_threads(1)
@@ -196,6 +226,7 @@ def main(wanted: list[str]) -> None:
             "step": steps,
             "prepare": lambda: preparations(directory),
             "predict": lambda: predictions(directory),
+            "onnx": lambda: answers(directory),
         }
         for part in wanted or list(parts):
             for row in parts[part]():

@@ -13,6 +13,8 @@ import yaml
 
 from tabstep import cli, entry
 from tabstep.artifact import load as loading
+from tabstep.artifact import onnx_file
+from tabstep.errors import UserError
 
 
 @pytest.fixture
@@ -39,6 +41,29 @@ def test_predict_says_where_the_rows_are(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(loading, "load", lambda model_dir: Predictor())
     assert cli.main(["predict", "model", "t.parquet", "-o", "o.parquet", "--batch-rows", "5"]) == 0
     assert capsys.readouterr().out == "7 rows: o.parquet\n"
+
+
+def test_export_writes_the_file_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(path: Path, model: object, golden: object, *, what: str) -> None:
+        assert (model, golden, what) == ("model", "golden", "export")
+        path.write_bytes(b"half")
+        if (tmp_path / "fails").exists():
+            raise UserError("export: golden rows come out different")
+
+    monkeypatch.setattr(loading, "load", lambda directory: "model")
+    monkeypatch.setattr(loading, "golden_rows", lambda directory: "golden")
+    monkeypatch.setattr(onnx_file, "write_onnx", write)
+    out = tmp_path / "model.onnx"
+    assert cli.main(["export", "model", "-o", str(out)]) == 0
+    assert capsys.readouterr().out == f"model: {out}\n"
+    out.write_bytes(b"before")
+    (tmp_path / "fails").touch()
+    assert cli.main(["export", "model", "-o", str(out)]) == 2
+    assert capsys.readouterr().err == "export: golden rows come out different\n"
+    assert out.read_bytes() == b"before"
+    assert {path.name for path in tmp_path.iterdir()} == {"fails", "model.onnx"}
 
 
 def test_schema_file_is_an_option_of_the_group(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +104,8 @@ def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict"], "tabstep predict: the following arguments are required: model_dir, table, -o/--out"),
         (["predict", "m", "t", "-o", "o", "--batch-rows", "0"], "expected a whole number >= 1, got '0'"),
         (["predict", "nowhere", "t", "-o", "o"], "nowhere"),
+        (["export", "nowhere", "-o", "m.onnx"], "nowhere: is not a model directory"),
+        (["export", "nowhere"], "tabstep export: the following arguments are required: -o/--out"),
         (["split", "nowhere.parquet", "-o", "out"], "nowhere.parquet"),
         (["schema", "nowhere.parquet", "--name", "x"], "nowhere.parquet"),
         (["train", "modle=mlp"], "modle: no such key (got 'mlp'): did you mean 'model'?"),

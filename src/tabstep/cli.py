@@ -224,6 +224,27 @@ def _ensemble(options: Namespace) -> None:
     print(f"model:       {out / 'model'}")
 
 
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", help="the directory model/ of a run or an ensemble")
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="ONNX file to write")
+
+
+def _export(options: Namespace) -> None:
+    from pathlib import Path
+
+    from tabstep.artifact.load import golden_rows, load
+    from tabstep.artifact.onnx_file import check_installed, write_onnx
+    from tabstep.system.atomic_write import publishing
+    from tabstep.system.exits import writing
+
+    check_installed("export")
+    directory, out = Path(options.model_dir), Path(options.out)
+    model = load(directory)
+    with writing("--out: cannot be written"), publishing(out) as temporary:
+        write_onnx(temporary, model, golden_rows(directory), what="export")
+    print(f"model: {out}")
+
+
 def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_dir", help="the directory model/ of a run")
     parser.add_argument("table", help="parquet or CSV: a file, a directory or a glob; importance needs labels")
@@ -336,6 +357,7 @@ COMMANDS = {
     "split": Command("split one table into train, val and test", _split_arguments, _split),
     "compare": Command("show how runs differ in configuration and scores", _compare_arguments, _compare),
     "ensemble": Command("average the best runs of a sweep into one model", _ensemble_arguments, _ensemble),
+    "export": Command("write a trained model as an ONNX file", _export_arguments, _export),
     "explain": Command("show which columns matter to a model, how, and why a row is so", _explain_arguments, _explain),
     "report": Command("make the page of a run or a sweep, report.html", _report_arguments, _report),
     "open": Command("show the page of a run or a sweep in a browser", _open_arguments, _open),

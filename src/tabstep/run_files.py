@@ -24,6 +24,7 @@ MANIFEST: Final = "manifest.json"
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.json"
+ONNX: Final = "model.onnx"
 
 
 def predictions_file(directory: Path, split: str) -> Path:

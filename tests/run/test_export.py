@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+import pyarrow.parquet as pq
 import pytest
 
+from tabstep.artifact import onnx_file
+from tabstep.artifact.load import load
+from tabstep.artifact.onnx_file import graph_inputs
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
+from tabstep.errors import UserError
 from tabstep.run.run import run
-from tabstep.run_files import REPORT
+from tabstep.run_files import MANIFEST, MODEL, ONNX, REPORT
 
 
 def report_of(tiny_data: Path, output: Path, *overrides: str) -> dict[str, Any]:
@@ -36,3 +44,36 @@ def test_baselines_stand_beside_the_model(tiny_data: Path, tmp_path: Path, capsy
     again = report_of(tiny_data, tmp_path / "again", "seed=7")
     assert again["baselines"] == first["baselines"]
     assert "baselines" not in report_of(tiny_data, tmp_path / "none", "baselines=null")
+
+
+@pytest.mark.slow
+def test_a_model_has_its_onnx_file_beside_it(tiny_data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    report_of(tiny_data, output, "report=none")
+    assert not (output / MODEL / ONNX).exists()
+    report_of(tiny_data, output, "report=none", "export=onnx")  # a finished run: trained no more, exported anew
+    manifest = json.loads((output / MODEL / MANIFEST).read_text())
+    assert manifest["files"][ONNX] == hashlib.sha256((output / MODEL / ONNX).read_bytes()).hexdigest()
+    model = load(output / MODEL)
+    table = pq.read_table(tiny_data / "test")
+    batch = table.combine_chunks().to_batches()[0]
+    session = onnxruntime.InferenceSession(str(output / MODEL / ONNX))
+    (found,) = session.run(None, graph_inputs(model.encoder, batch))
+    np.testing.assert_allclose(found, model.predict_proba(table), rtol=0, atol=1e-5)
+    made = (output / MODEL / ONNX).stat().st_mtime_ns
+    report_of(tiny_data, output, "report=none", "export=onnx")
+    assert (output / MODEL / ONNX).stat().st_mtime_ns == made
+    with (output / MODEL / ONNX).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(UserError, match=r"model\.onnx is damaged or was changed"):
+        load(output / MODEL)
+
+
+def test_a_missing_extra_is_said_before_the_training(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^export=onnx: needs the packages onnx and onnxruntime and onnxscript: pip"):
+        report_of(tiny_data, tmp_path / "run", "export=onnx")
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not (tmp_path / "cache").exists()

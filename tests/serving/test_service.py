@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,23 @@ def ask(url: str, body: bytes | None = None, content_type: str = "application/js
             return error.code, json.loads(error.read())["error"]
 
 
-@pytest.fixture(scope="module")
-def address(model_dir: Path) -> Iterator[str]:
-    from tabstep.serving.service import build_app
-
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(build_app(model_fn(str(model_dir))), log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def address(model_dir: Path) -> Iterator[str]:
+    from tabstep.serving.service import build_app
+
+    with serving(build_app(model_fn(str(model_dir)))) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +125,26 @@ def test_openapi_names_the_columns_and_has_a_page(address: str) -> None:
     content = described["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert "age" in content["application/json"]["schema"]["anyOf"][0]["required"]
     assert b"swagger" in ask(f"{address}/docs")[1]
+
+
+def test_the_recipe_of_the_docs_serves_several_models(model_dir: Path, rows: bytes, expected: list[float]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (recipe,) = (text for text in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "FastAPI(" in text)
+    assert len(recipe.splitlines()) == 10
+    found: dict[str, Any] = {}
+    exec(recipe.replace('"logs/first/model"', repr(str(model_dir))), found)
+    with serving(found["app"]) as url:
+        versions = json.loads(ask(f"{url}/versions")[1])
+        assert versions.keys() == {"churn", "again"}
+        for name, version in versions.items():
+            assert json.loads(ask(f"{url}/{name}/health")[1])["model_version"] == version
+            status, body = ask(f"{url}/{name}/predict", rows, "application/x-parquet")
+            got = [record["probabilities"]["yes"] for record in json.loads(body)["predictions"]]
+            assert status == 200
+            np.testing.assert_allclose(got, expected, atol=1e-6)
+        status, error = ask(f"{url}/churn/predict", b"[{}]")
+        assert status == 400
+        assert "column 'age' is missing" in error
 
 
 def test_mistakes_of_the_command_are_one_line(

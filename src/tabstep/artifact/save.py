@@ -10,6 +10,7 @@
 ``metrics.json``       scores of the run
 ``versions.json``      what it was trained with
 ``MODEL_CARD.md``      all of that for a person
+``model.onnx``         the same model for an ONNX runtime, where the run was to export it
 ``golden.parquet``     a few raw rows and the probabilities that must come out
 ``manifest.json``      format, and the SHA-256 of each file above
 ``code/``              what SageMaker's containers serve it with; a service may put another handler in its place
@@ -56,17 +57,18 @@ from tabstep.artifact.load import (
     read_architecture,
 )
 from tabstep.artifact.model_card import CARD, model_card
+from tabstep.artifact.onnx_file import write_onnx
 from tabstep.artifact.serving_code import CODE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
+from tabstep.run_files import CONFIG, MANIFEST, METRICS, ONNX, WEIGHTS
 from tabstep.system.atomic_write import file_digest, sync_directory, temporary_beside, write_durably
 
 GOLDEN_ROWS = 8
 _PACKAGES = ("torch", "lightning", "torchmetrics", "pyarrow", "numpy", "safetensors")
 
 
-def save(
+def save(  # noqa: PLR0913 - an argument for each file
     directory: Path,
     *,
     weights: Mapping[str, Tensor],
@@ -76,10 +78,14 @@ def save(
     golden: pa.RecordBatch,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    onnx: bool = False,
 ) -> None:
     """Write the artifact beside ``directory`` and give it its name at the end, so that a half one is never seen.
 
     ``golden`` holds raw rows with the feature columns; their expected probabilities are computed here.
+
+    Raises:
+        UserError: ``onnx`` is asked for, and the model has no such form or computes something else in it.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(directory, directory=True) as (temporary, _):
@@ -89,6 +95,8 @@ def save(
         write_json(temporary / "model.json", vars(architecture))
         write_json(temporary / CALIBRATION, vars(calibration))
         (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+        if onnx:
+            write_onnx(temporary / ONNX, build(temporary), golden, what="export=onnx")
         _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
 
 

@@ -435,6 +435,9 @@ class Settings:
     decision: Annotated[
         str | None, Doc("what thresholds are chosen for on val: f1, precision>=0.9, cost={fp: 1, fn: 20}; null is 0.5")
     ] = None
+    export: Annotated[
+        Literal["onnx"] | None, Doc("a second form of the model: onnx adds model.onnx to its directory; null adds none")
+    ] = None
     tags: list[str] = field(default_factory=list)
 
     @property

@@ -25,8 +25,9 @@ _SAMPLE_ROWS: Final = 200_000
 _SAMPLE_BYTES: Final = 256 * 2**20
 _MAX_KNOTS: Final = 1_000
 _ALL_KNOTS: Final = 400_000  # over all columns: keeps the JSON of a table with 5,000 columns near 15 MB
-_MAX_STANDARD: Final = 10.0
-_SOFT_LIMIT: Final = 3.0
+MAX_STANDARD: Final = 10.0
+MAX_ROBUST: Final = 1e6
+SOFT_LIMIT: Final = 3.0
 _IQR_OF_NORMAL: Final = 1.3489795003921634
 
 
@@ -71,9 +72,10 @@ class NumericColumn:
         else:
             with np.errstate(over="ignore"):
                 scaled = (values - self.center) / self.scale
-            scaled = scaled.clip(-1e6, 1e6) if self.scaling == "robust" else scaled.clip(-_MAX_STANDARD, _MAX_STANDARD)
+            most = MAX_ROBUST if self.scaling == "robust" else MAX_STANDARD
+            scaled = scaled.clip(-most, most)
             if self.scaling == "robust":
-                scaled = scaled / np.sqrt(1.0 + (scaled / _SOFT_LIMIT) ** 2)
+                scaled = scaled / np.sqrt(1.0 + (scaled / SOFT_LIMIT) ** 2)
         return np.where(np.isnan(scaled), 0.0, scaled)
 
     @cached_property

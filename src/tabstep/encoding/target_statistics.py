@@ -81,6 +81,11 @@ class TargetStatistic:
         place = self.places(codes)
         return self.scaled(self._totals[place, 0], self._totals[place, 1:])
 
+    @property
+    def table(self) -> np.ndarray:
+        """The inputs ``(len(keys) + 1, width)`` of each combination, and last those of one that is not there."""
+        return self.scaled(self._totals[:, 0], self._totals[:, 1:])
+
     def places(self, codes: np.ndarray) -> np.ndarray:
         """Return ``(n,)`` positions in ``keys``, ``len(keys)`` for a combination that is not there."""
         keys = combined(codes, self.columns, self.cardinalities)

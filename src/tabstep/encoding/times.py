@@ -32,10 +32,12 @@ _HOUR: Final = 3_600
 _CODES_FROM: Final[Mapping[Code, int]] = {"hour": _DAY, "weekday": 7 * _DAY, "month": 62 * _DAY}
 _YEAR_FROM: Final = 366 * _DAY
 _MIN_COUNT: Final = 5
-_EARLIEST, _LATEST = -62_135_596_800.0, 253_402_300_799.0  # the years 1 and 9999: beyond, zones overflow
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # the years 1 and 9999: beyond, zones overflow
+_CHANGES: Final = (-2_208_988_800, 4_102_444_800)  # 1900 to 2100
 _UTC: Final = ("UTC", "Etc/UTC", "+00:00", "Z", "GMT")
-_AMPLITUDE: Final = math.sqrt(2.0)  # of a cycle with variance 1
-_MAX_YEAR: Final = 3.0
+AMPLITUDE: Final = math.sqrt(2.0)  # of a cycle with variance 1
+YEAR_DAYS: Final = 365.25
+MAX_YEAR: Final = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class TimeColumn:
         seconds, missing = _clock(values, self.unit, self.zone, self.name)
         result = np.empty((len(values), len(self.codes)), dtype=np.int32)
         for index, (part, kept) in enumerate(self.codes.items()):
-            table = np.full(_SIZES[part], UNSEEN, dtype=np.int32)
+            table = np.full(SIZES[part], UNSEEN, dtype=np.int32)
             table[list(kept)] = np.arange(len(kept)) + NUM_SPECIAL
             result[:, index] = np.where(missing, MISSING, table[_PARTS[part](seconds)])
         return result
@@ -92,11 +94,11 @@ class TimeColumn:
         columns = []
         for cycle in self.cycles:
             angle = 2.0 * math.pi * _TURNS[cycle](seconds)
-            columns += [_AMPLITUDE * np.sin(angle), _AMPLITUDE * np.cos(angle)]
+            columns += [AMPLITUDE * np.sin(angle), AMPLITUDE * np.cos(angle)]
         if self.years is not None:
             first, last = self.years
             scaled = (_years(seconds) - (first + last) / 2) / ((last - first) / 2)
-            columns.append(scaled.clip(-_MAX_YEAR, _MAX_YEAR))
+            columns.append(scaled.clip(-MAX_YEAR, MAX_YEAR))
         result = np.column_stack(columns) if columns else np.empty((len(values), 0))
         result[missing] = 0.0
         return result
@@ -167,7 +169,7 @@ class _Seen:
         self.unit = _DAY if types.is_date(dtype) else 1
         self.zone = dtype.tz if types.is_timestamp(dtype) and dtype.tz not in _UTC else None
         self._of_day = types.is_time(dtype)
-        self._counts: dict[Code, np.ndarray] = {part: np.zeros(_SIZES[part], dtype=np.int64) for part in _PARTS}
+        self._counts: dict[Code, np.ndarray] = {part: np.zeros(SIZES[part], dtype=np.int64) for part in _PARTS}
         self._range = (math.inf, -math.inf)
         self._clock_range = (math.inf, -math.inf)
 
@@ -206,7 +208,7 @@ def _widened(known: tuple[float, float], values: np.ndarray) -> tuple[float, flo
 def _clock(values: np.ndarray, unit: int, zone: str | None, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the seconds since 1970 that a clock of the zone shows, 0 where missing, and where that is."""
     missing = np.isnan(values)
-    seconds = np.where(missing, 0.0, values * unit).clip(_EARLIEST, _LATEST)
+    seconds = np.where(missing, 0.0, values * unit).clip(EARLIEST, LATEST)
     if zone is None:
         return seconds, missing
     micros = np.rint(seconds * 1e6).astype(np.int64)
@@ -215,6 +217,31 @@ def _clock(values: np.ndarray, unit: int, zone: str | None, name: str) -> tuple[
     except pa.ArrowInvalid as error:
         raise UserError(f"column {name!r}: time zone {zone!r} cannot be read here ({error}): install tzdata") from None
     return local.cast(pa.int64()).to_numpy() / 1e6, missing
+
+
+def clock_changes(zone: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``(k,)`` the seconds since 1970, from 1900 to 2100, at which a zone changes its clocks, and the offsets.
+
+    The offsets ``(k + 1,)`` are seconds ahead of UTC: before the first change, and from each change on.
+
+    >>> changes, offsets = clock_changes("Europe/Berlin", "t")
+    >>> [int(offsets[np.searchsorted(changes, day * _DAY, "right")]) for day in (19_740, 19_900)]
+    [3600, 7200]
+    """
+
+    def offsets(seconds: np.ndarray) -> np.ndarray:
+        found: np.ndarray = _clock(seconds, 1, zone, name)[0] - seconds
+        return found
+
+    hours = np.arange(*_CHANGES, _HOUR, dtype=np.float64)
+    known = offsets(hours)
+    before = hours[np.flatnonzero(np.diff(known))]
+    after = before + _HOUR
+    while (after - before > 1.0).any():
+        middle = np.floor((before + after) / 2)
+        same = offsets(middle) == offsets(before)
+        before, after = np.where(same, middle, before), np.where(same, after, middle)
+    return after, np.append(known[0], offsets(after))
 
 
 def _dates(seconds: np.ndarray) -> np.ndarray:
@@ -250,7 +277,7 @@ def _turn_of_day(seconds: np.ndarray) -> np.ndarray:
 def _turn_of_year(seconds: np.ndarray) -> np.ndarray:
     dates = _dates(seconds)
     days: np.ndarray = (dates - dates.astype("datetime64[Y]")).astype(np.int64)
-    return days / 365.25
+    return days / YEAR_DAYS
 
 
 _PARTS: Final[Mapping[Code, Callable[[np.ndarray], np.ndarray]]] = {
@@ -258,7 +285,7 @@ _PARTS: Final[Mapping[Code, Callable[[np.ndarray], np.ndarray]]] = {
     "weekday": _weekdays,
     "month": _months,
 }
-_SIZES: Final[Mapping[Code, int]] = {"hour": 24, "weekday": 7, "month": 12}
+SIZES: Final[Mapping[Code, int]] = {"hour": 24, "weekday": 7, "month": 12}
 _TURNS: Final[Mapping[Cycle, Callable[[np.ndarray], np.ndarray]]] = {
     "hour": _turn_of_day,
     "day of year": _turn_of_year,

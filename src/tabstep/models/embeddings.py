@@ -58,7 +58,7 @@ class NumericEmbedding(nn.Module):
 
     def forward(self, x_num: Tensor) -> Tensor:
         bins = (self.shifts, self.scales, self.bounds)
-        if len(x_num) <= PIECE_ROWS or not _can_be_cut(x_num):
+        if not _can_be_cut(x_num) or len(x_num) <= PIECE_ROWS:  # in this order: a trace knows no number of rows
             embedded = torch.baddbmm(self.bias, _positions(x_num, *bins), self.weight)
             return embedded.relu().transpose(0, 1).flatten(1)
         pieces: Tensor = _InPieces.apply(x_num, self.weight, self.bias, *bins)  # type: ignore[no-untyped-call]

@@ -69,6 +69,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         golden=next(prepared.sources["val"].batches(encoder.schema.features, GOLDEN_ROWS)),
         config=config,
         metrics=report,
+        onnx=settings.export == "onnx",
     )
     return report
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tabstep.analysis.run_analysis import Limits
 from tabstep.analysis.run_report import report_run
+from tabstep.artifact import onnx_file
 from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
@@ -114,6 +115,8 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
     check_installed(settings.baselines or [])
+    if settings.export == "onnx":
+        onnx_file.check_installed("export=onnx")
     check_components(settings)
     show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     show_new = _only_new(show, shown)
@@ -220,7 +223,9 @@ def _facts(settings: Settings, prepared: Prepared, built: Assembly) -> dict[str,
     history = built.classifier.progress.history
     test = prepared.sources["test"].fingerprint() if "test" in prepared.sources else None
     best = selected_row(history, built.checkpointer.monitor)["epoch"]
-    asked = {"baselines": settings.baselines, "decision": settings.decision}
+    asked: dict[str, Any] = {"baselines": settings.baselines, "decision": settings.decision}
+    if settings.export is not None:
+        asked["export"] = settings.export
     limit = settings.trainer.limit_test_batches
     return {"epochs": len(history), "best_epoch": best, "data.test": test, "test_batches": limit, **asked}
 

@@ -49,6 +49,10 @@ def test_a_version_that_is_not_known_is_not_guessed() -> None:
 def test_options_bring_their_packages() -> None:
     assert job_packages(parse(composed([], [config_dir()]))) == []
     assert job_packages(parse(composed(["logger=tensorboard"], [config_dir()]))) == ["tensorboard"]
+    onnx = job_packages(parse(composed(["export=onnx"], [config_dir()])))
+    assert onnx == ["onnx", "onnxruntime", "onnxscript"]
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    assert onnx == [text.partition(">")[0] for text in project["optional-dependencies"]["onnx"]]
     assert requirements.REQUIREMENTS == "requirements.txt"
 
 

@@ -20,12 +20,14 @@ OF_THE_IMAGE: Final = re.compile(
     re.IGNORECASE,
 )
 """Distributions that belong to the image: another version of one breaks its CUDA, its toolkit or this package."""
+_ONNX: Final = ("onnx", "onnxruntime", "onnxscript")
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 def job_packages(settings: Settings) -> list[str]:
     """Return the distributions that this configuration needs besides those that every job does."""
     names = [*(settings.baselines or []), *(["tensorboard"] if settings.logger.tensorboard else [])]
+    names += _ONNX if settings.export == "onnx" else []
     found = [registry.distribution(part.name) for _, registry, part in plugins(settings)]
     own = [package.name for package in found if package is not None]
     return list(
