@@ -186,8 +186,19 @@ def _decision(decision: str | None) -> Iterator[str]:
 def _split(data: DataSettings) -> Iterator[str]:
     if data.split.group is not None and data.split.time is not None:
         yield "data.split: group and time are both set: choose one of them"
-    if data.val is not None and (data.split.group, data.split.time) != (None, None):
+    if data.val is not None and data.folds is None and (data.split.group, data.split.time) != (None, None):
         yield "data.split: says how val is held out of train, but data.val is set: set one of the two back"
+
+
+def _folds(data: DataSettings, trainer: TrainerSettings, resume: str) -> Iterator[str]:
+    if data.fold is not None and (data.folds is None or data.fold > data.folds):
+        yield f"data.fold: is {data.fold}, and data.folds is {'null' if data.folds is None else data.folds}: set folds"
+    if data.folds is None or data.fold is not None:
+        return
+    if trainer.num_nodes > 1:
+        yield "data.folds: folds are trained one after another on one machine: set trainer.num_nodes=1, or data.fold"
+    if resume not in RESUME_WORDS:
+        yield f"resume: each fold goes on from a checkpoint of its own: expected auto, must or never, got {resume!r}"
 
 
 def _watched(objective: str, callbacks: CallbackSettings, metrics: MetricSettings) -> Iterator[str]:
@@ -214,6 +225,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("schema", "loss"), _loss),
     (("data",), _locations),
     (("data",), _split),
+    (("data", "trainer", "resume"), _folds),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
