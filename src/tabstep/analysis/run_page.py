@@ -63,6 +63,7 @@ def run_page(facts: RunFacts) -> str:
     """Return the page as HTML; a section that fails is a line in the last one."""
     makers: dict[str, Callable[[RunFacts], Iterator[str]]] = {
         "Scores": _scores,
+        "Folds": _folds,
         "Epochs": _epochs,
         "Curves": _curves,
         "Confusion": _confusion,
@@ -115,7 +116,9 @@ def _scores(facts: RunFacts) -> Iterator[str]:
         notes.append(f"train: {train['looked_at']}")
     for split, found in facts.predictions.items():
         computed = intervals(found.probs, found.y, _task(facts))
-        rows.append([split, *(_interval(_exact(computed[name], facts, f"{split}_{name}")) for name in SCORES)])
+        joined = split == "val" and "out_of_fold" in facts.run.report
+        shown = "out of fold" if joined else split
+        rows.append([shown, *(_interval(_exact(computed[name], facts, f"{split}_{name}")) for name in SCORES)])
         notes.append(f"{split}: {row_count(len(found.probs), found.total)}")
     rows += _baselines(facts.run.report)
     yield table(["split", *(name.replace("_", " ") for name in SCORES)], rows)
