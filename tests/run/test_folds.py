@@ -18,6 +18,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tests.conftest import make_table
 
 import tabstep
+from tabstep.analysis.run_analysis import Limits
+from tabstep.analysis.run_report import report_again
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
@@ -231,3 +233,19 @@ def test_one_fold_alone_is_the_run_that_the_whole_has_made_of_it(three: Path, ti
 def test_what_does_not_go_with_folds(overrides: list[str], message: str) -> None:
     with pytest.raises(ProblemsError, match=message):
         parse(composed(["paths.output_dir=x", *overrides], [config_dir()]))
+
+
+def test_its_page_shows_the_folds_and_one_fold_s_explains_its_columns(three: Path) -> None:
+    limits = Limits(rows=50, seconds=60)
+    said: list[str] = []
+    page = report_again(three, limits, said.append).read_text(encoding="utf-8")
+    report = json.loads((three / "report.json").read_text())
+    assert "<h2" in page
+    assert "out of fold" in page
+    assert f"{report['spread']['val_auroc']:.4f}" in page
+    assert "could not" not in page
+    assert "Error" not in page
+    fold = report_again(three / "folds" / "2", limits, said.append).read_text(encoding="utf-8")
+    assert "income" in fold
+    assert not said
+    assert json.loads((three / "folds" / "2" / "analysis.json").read_text())["data"]["val"]["rows"] == 87

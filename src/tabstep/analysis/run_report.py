@@ -64,7 +64,8 @@ def report_again(directory: Path, limits: Limits, show: Show) -> Path:
     if not (directory / REPORT).is_file():
         raise UserError(f"{directory}: is not finished: the same command that began it goes on")
     model = _model(run)
-    if not (directory / ANALYSIS).is_file() and (model / MANIFEST).is_file():
+    averaged = bool(run.report.get("folds"))  # its models have seen every row that could be explained
+    if not averaged and not (directory / ANALYSIS).is_file() and (model / MANIFEST).is_file():
         try:
             sources = stored_sources(run)
         except (UserError, KeyError, TypeError) as error:
