@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tests.conftest import make_table
 
 import tabstep
+from tabstep.analysis.ensemble import build_ensemble
 from tabstep.analysis.run_analysis import Limits
 from tabstep.analysis.run_report import report_again
 from tabstep.config.compose import composed
@@ -26,6 +28,7 @@ from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
 from tabstep.run.run import run
 from tabstep.run_files import predictions_file
+from tabstep.system.ranks import Ranks
 from tabstep.training.classifier import Classifier
 
 SMALL = [
@@ -40,7 +43,7 @@ SMALL = [
     "trainer.log_interval=0",
     "report=none",
 ]
-TIMES = ("rows_per_s", "eta_s", "seconds")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def crossed(place: Path, *overrides: str, name: str = "run") -> Path:
@@ -249,3 +252,33 @@ def test_its_page_shows_the_folds_and_one_fold_s_explains_its_columns(three: Pat
     assert "income" in fold
     assert not said
     assert json.loads((three / "folds" / "2" / "analysis.json").read_text())["data"]["val"]["rows"] == 87
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_sweep_is_compared_by_the_mean_over_its_folds(tiny_data: Path, tmp_path: Path) -> None:
+    words = [f"data.path={tiny_data}", "data.folds=2", f"paths.cache_dir={tmp_path}/cache", "model.width=4,8"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *words, f"hydra.sweep.dir={tmp_path}/sweep"]
+    own = [word for word in SMALL if not word.startswith("model.width")]
+    done = subprocess.run([*command, *own], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "sweep" / "leaderboard.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["state"] for row in rows} == {"complete"}
+    for row in rows:
+        folds = tmp_path / "sweep" / row["trial"] / "folds"
+        values = [json.loads((folds / fold / "report.json").read_text())["val_auroc"] for fold in ("1", "2")]
+        assert float(row["val_auroc"]) == pytest.approx(np.mean(values))
+
+
+def test_what_cannot_begin_or_go_on(
+    three: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (f"data.path={tiny_data}", "data.folds=3")
+    with pytest.raises(UserError, match=r"resume=must: .*/run/folds/1/checkpoints holds no checkpoint"):
+        crossed(tmp_path, *command, "resume=must")
+    with pytest.raises(UserError, match="its runs are averages already, of folds or other runs"):
+        build_ensemble(three, tmp_path / "out")
+    monkeypatch.setattr("tabstep.run.run.current_ranks", lambda: Ranks(rank=0, world_size=2, launched=True))
+    with pytest.raises(UserError, match="one process trains fold after fold, and here are several"):
+        crossed(tmp_path, *command)
+    assert not (tmp_path / "run" / "folds").exists()
