@@ -282,3 +282,30 @@ def test_what_cannot_begin_or_go_on(
     with pytest.raises(UserError, match="one process trains fold after fold, and here are several"):
         crossed(tmp_path, *command)
     assert not (tmp_path / "run" / "folds").exists()
+
+
+def test_several_labels_some_missing_in_folds_of_whole_groups(tmp_path: Path) -> None:
+    """Every third row lacks a label and is left out; each customer's rows are predicted by one model."""
+    table = make_table(240).drop_columns(["label"])
+    sick = [None if row % 3 == 0 else row * 7 % 11 % 2 for row in range(240)]
+    table = table.append_column("sick", pa.array(sick)).append_column("late", pa.array([row % 2 for row in range(240)]))
+    table = table.append_column("customer", pa.array([row // 8 for row in range(240)]))
+    pq.write_table(table, tmp_path / "t.parquet")
+    data = [f"data.train={tmp_path}/t.parquet", "data.drop_unlabeled=true", "data.split.group=customer"]
+    output = crossed(
+        tmp_path, *data, "schema.label=[sick,late]", "schema.drop=[customer]", "data.folds=3", "decision=f1"
+    )
+    found = pq.read_table(predictions_file(output, "val"))
+    assert found["row_id"].to_pylist() == [row for i, row in enumerate(table["row_id"].to_pylist()) if i % 3]
+    folds: dict[int, set[int]] = {}
+    for row, fold in zip(found["row_id"].to_pylist(), found["fold"].to_pylist(), strict=True):
+        folds.setdefault(int(row.split("-")[1]) // 8, set()).add(fold)
+    assert len(folds) == 30
+    assert all(len(each) == 1 for each in folds.values())
+    assert set.union(*folds.values()) == {1, 2, 3}
+    report = json.loads((output / "report.json").read_text())
+    expected = np.mean([roc_auc_score(found[name].to_numpy(), found[f"prob_{name}"]) for name in ("sick", "late")])
+    assert report["out_of_fold"]["auroc"] == pytest.approx(expected, abs=1e-5)
+    thresholds = tabstep.load(output / "model").thresholds
+    assert len(thresholds) == 2
+    assert (found["prob_late"].to_numpy() > thresholds[1]).tolist() == found["prediction_late"].to_pylist()
