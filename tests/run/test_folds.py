@@ -26,8 +26,11 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
+from tabstep.run import fold_results
+from tabstep.run.fold_results import Fold, Joined
 from tabstep.run.run import run
 from tabstep.run_files import predictions_file
+from tabstep.schema import Split
 from tabstep.system.ranks import Ranks
 from tabstep.training.classifier import Classifier
 
@@ -309,3 +312,18 @@ def test_several_labels_some_missing_in_folds_of_whole_groups(tmp_path: Path) ->
     thresholds = tabstep.load(output / "model").thresholds
     assert len(thresholds) == 2
     assert (found["prob_late"].to_numpy() > thresholds[1]).tolist() == found["prediction_late"].to_pylist()
+
+
+def test_what_is_joined_does_not_hang_on_the_pieces_that_it_is_read_in(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold_results, "_ROWS", 7)
+    numbers = pq.read_table(predictions_file(three, "val"))["fold"].to_numpy()
+    folds = [Fold.read(number, three / "folds" / str(number), {}, train_rows=173, weight=1.0) for number in (1, 2, 3)]
+    joined = Joined(folds, numbers, decision="f1", extra=[])
+    splits: tuple[Split, ...] = ("val", "test")
+    for split in splits:
+        joined.write(split, tmp_path)
+        assert pq.read_table(predictions_file(tmp_path, split)).equals(pq.read_table(predictions_file(three, split)))
+    report = json.loads((three / "report.json").read_text())
+    assert joined.scores["val"]["auroc"] == pytest.approx(report["out_of_fold"]["auroc"])
