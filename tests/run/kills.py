@@ -3,7 +3,7 @@
 Started by test_resume.py as a process of its own: it imports everything once and forks for each run, so that hundreds
 of kills cost seconds. Prints one JSON object a case.
 
-    python tests/run/kills.py DATA_PATH OUT_DIR [POINT ...]
+    python tests/run/kills.py DATA_PATH OUT_DIR [POINT ...] [KEY=VALUE ...]
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def forked(work: Callable[[], None], log: Path) -> int:
 
 def digest(output: Path) -> str:
     """Digest what a run leaves: weights, optimizer, history, predictions and scores, but no times."""
+    if (output / "folds").is_dir():
+        return digest_folds(output)
     with open(output / "metrics.csv", encoding="utf-8") as file:
         names, *lines = [line.rstrip("\n").split(",") for line in file]
     history = [[value for name, value in zip(names, line, strict=True) if name not in TIMES] for line in lines]
@@ -144,6 +146,16 @@ def digest(output: Path) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def digest_folds(output: Path) -> str:
+    """Digest what a cross-validation leaves: each of its folds, and what it has made of them."""
+    report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    report.pop("seconds")
+    files = [*(output / "model").rglob("*.safetensors"), *(output / "predictions").glob("*.parquet")]
+    parts = [json.dumps(report).encode(), *(path.read_bytes() for path in sorted(files))]
+    folds = [digest(path).encode() for path in sorted((output / "folds").iterdir())]
+    return hashlib.sha256(b"".join([*parts, *folds])).hexdigest()
+
+
 def tensor_bytes(value: Any) -> Iterator[bytes]:
     """Walk nested containers and yield every tensor's bytes and every other value's text."""
     if isinstance(value, torch.Tensor):
@@ -155,13 +167,14 @@ def tensor_bytes(value: Any) -> Iterator[bytes]:
         yield repr(value).encode()
 
 
-def main(data: str, out: str, points: list[str]) -> None:
+def main(data: str, out: str, words: list[str]) -> None:
+    points, more = ([word for word in words if ("=" in word) is given] for given in (False, True))
     torch.set_num_threads(1)
     root = Path(out)
     log = root / "log.txt"
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = plain(
-            compose("train", overrides=[*OVERRIDES, f"data.path={data}", f"paths.cache_dir={root / 'cache'}"])
+            compose("train", overrides=[*OVERRIDES, *more, f"data.path={data}", f"paths.cache_dir={root / 'cache'}"])
         )
 
     def one_run(output: Path, *kill: Any) -> int:

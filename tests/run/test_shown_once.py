@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tabstep.run.run import _only_new
+from tabstep.run.showing import only_new
 
 
 def table(*cells: str) -> Table:
@@ -17,12 +17,12 @@ def table(*cells: str) -> Table:
 def test_what_was_told_is_not_told_again() -> None:
     told: list[Any] = []
     shown: set[str] = set()
-    show = _only_new(told.append, shown)
+    show = only_new(told.append, shown)
     items = [table("a", "b"), "a note", table("a", "b"), "a note", table("a", "c"), "another"]
     for item in items:
         show(item)
     assert told == [items[0], "a note", items[4], "another"]
-    _only_new(told.append, shown)(table("a", "b"))
+    only_new(told.append, shown)(table("a", "b"))
     assert len(told) == 4
-    _only_new(told.append, set())(table("a", "b"))
+    only_new(told.append, set())(table("a", "b"))
     assert len(told) == 5

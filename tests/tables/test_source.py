@@ -261,3 +261,24 @@ def test_batches_of_small_files_are_joined(codes: pa.DataType | None, tmp_path: 
     batches = list(open_source(str(tmp_path), split="train").batches(["c"], rows=60))
     assert [value for batch in batches for value in batch["c"].to_pylist()] == expected
     assert {batch.num_rows for batch in batches[:-1]} == ({5} if codes == pa.int8() else {60})
+
+
+def test_two_splits_joined_are_one_after_the_other_wherever_they_lie(tmp_path: Path) -> None:
+    def joined(root: Path) -> ParquetSource:
+        for split, rows in (("train", [1, 2, 3]), ("val", [4, 5])):
+            (root / split).mkdir(parents=True)
+            pq.write_table(pa.table({"x": rows, split: rows}), root / split / "part.parquet")
+        return open_source(str(root / "train"), split="train").joined(open_source(str(root / "val"), split="val"))
+
+    both = joined(tmp_path / "here")
+    assert [value for batch in both.batches(["x"]) for value in batch.column(0).to_pylist()] == [1, 2, 3, 4, 5]
+    assert both.where == "data.train"
+    assert both.fingerprint() == joined(tmp_path / "elsewhere" / "deeper").fingerprint()
+    with pytest.raises(UserError, match="column 'val'"):
+        list(both.batches(["val"]))
+    train = open_source(str(tmp_path / "here" / "train"), split="train")
+    with pytest.raises(UserError, match=r"data.train, data.val: both have the file .*part.parquet"):
+        train.joined(open_source(str(tmp_path / "here" / "train"), split="val"))
+    (tmp_path / "here" / "val" / "part.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"val/part.parquet"):
+        list(both.batches(["x"]))

@@ -122,7 +122,10 @@ def _check_out(out: Path) -> None:
 
 
 def _candidates(directory: Path, say: Say) -> list[Candidate]:
-    paths = [path for path in find_runs(directory) if not (path / MODEL / ENSEMBLE).exists()]
+    runs = find_runs(directory)
+    paths = [path for path in runs if not (path / MODEL / ENSEMBLE).exists()]
+    if runs and not paths:
+        raise UserError(f"{directory}: its runs are averages already, of folds or other runs: they cannot be members")
     if not paths:
         raise UserError(f"{directory}: holds no finished run: name the directory of a sweep")
     found = []

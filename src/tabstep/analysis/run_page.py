@@ -63,6 +63,7 @@ def run_page(facts: RunFacts) -> str:
     """Return the page as HTML; a section that fails is a line in the last one."""
     makers: dict[str, Callable[[RunFacts], Iterator[str]]] = {
         "Scores": _scores,
+        "Folds": _folds,
         "Epochs": _epochs,
         "Curves": _curves,
         "Confusion": _confusion,
@@ -115,7 +116,9 @@ def _scores(facts: RunFacts) -> Iterator[str]:
         notes.append(f"train: {train['looked_at']}")
     for split, found in facts.predictions.items():
         computed = intervals(found.probs, found.y, _task(facts))
-        rows.append([split, *(_interval(_exact(computed[name], facts, f"{split}_{name}")) for name in SCORES)])
+        joined = split == "val" and "out_of_fold" in facts.run.report
+        shown = "out of fold" if joined else split
+        rows.append([shown, *(_interval(_exact(computed[name], facts, f"{split}_{name}")) for name in SCORES)])
         notes.append(f"{split}: {row_count(len(found.probs), found.total)}")
     rows += _baselines(facts.run.report)
     yield table(["split", *(name.replace("_", " ") for name in SCORES)], rows)
@@ -128,7 +131,8 @@ def _scores(facts: RunFacts) -> Iterator[str]:
 
 def _exact(found: Interval, facts: RunFacts, key: str) -> Interval:
     """Return an interval around the score that the run has of all rows."""
-    value = facts.run.report.get(key)
+    report, (split, _, metric) = facts.run.report, key.partition("_")
+    value = report["out_of_fold"].get(metric) if split == "val" and "out_of_fold" in report else report.get(key)
     if value is None:
         return found
     shift = float(value) - found.value
@@ -155,6 +159,28 @@ def _baselines(report: Mapping[str, Any]) -> list[list[Cell]]:
 
 def _cell(value: Any) -> Cell:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _folds(facts: RunFacts) -> Iterator[str]:
+    """Yield the scores of each fold of a cross-validation; any other run has none."""
+    report = facts.run.report
+    folds = report.get("folds")
+    if not folds:
+        return
+    keys = [f"{split}_{name}" for split in ("val", "test") for name in SCORES if f"{split}_{name}" in folds[0]]
+    counts = ("train_rows", "val_rows", "weight", "best_epoch")
+    rows: list[list[Cell]] = [
+        [*(fold[name] for name in ("fold", *counts)), *map(_cell, map(fold.get, keys))] for fold in folds
+    ]
+    yield table([name.replace("_", " ") for name in ("fold", *counts, *keys)], rows)
+    means = [np.mean([np.nan if fold[key] is None else fold[key] for fold in folds]) for key in keys]
+    rows = [["mean", *map(_cell, means)], ["standard deviation", *(_cell(report["spread"].get(key)) for key in keys)]]
+    yield table(["over the folds", *(key.replace("_", " ") for key in keys)], rows)
+    yield paragraph(
+        "Of val, each row of train is predicted by the model that has not seen it; of test, by the averaged model. "
+        "What columns do is on the pages of the folds: tabstep report writes them.",
+        kind="muted",
+    )
 
 
 def _epochs(facts: RunFacts) -> Iterator[str]:

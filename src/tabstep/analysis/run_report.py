@@ -27,6 +27,7 @@ from tabstep.errors import StoppedError, UserError
 from tabstep.run_files import ANALYSIS, HYDRA, MANIFEST, MODEL, PAGE, REPORT, predictions_file
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
+from tabstep.tables.folds import assign_folds, train_and_val
 from tabstep.tables.source import ParquetSource, open_source
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
@@ -63,7 +64,8 @@ def report_again(directory: Path, limits: Limits, show: Show) -> Path:
     if not (directory / REPORT).is_file():
         raise UserError(f"{directory}: is not finished: the same command that began it goes on")
     model = _model(run)
-    if not (directory / ANALYSIS).is_file() and (model / MANIFEST).is_file():
+    averaged = bool(run.report.get("folds"))  # its models have seen every row that could be explained
+    if not averaged and not (directory / ANALYSIS).is_file() and (model / MANIFEST).is_file():
         try:
             sources = stored_sources(run)
         except (UserError, KeyError, TypeError) as error:
@@ -92,13 +94,18 @@ def stored_sources(run: StoredRun) -> dict[str, ParquetSource]:
     sources: dict[str, ParquetSource] = {
         split: open_source(place, split=split, partitioning=data["partitioning"]) for split, place in locations.items()
     }
+    folds, fold = data.get("folds"), data.get("fold")
+    if folds is not None and "val" in sources:
+        sources["train"] = sources["train"].joined(sources.pop("val"))
+    label = _encoder(_model(run)).schema.label
+    by = data.get("split", {})
+    cut = Cut(label=label, group=by.get("group"), time=by.get("time"), seed=seed)
     if data.get("drop_unlabeled"):
-        label = _encoder(_model(run)).schema.label
         sources = {split: labeled(source, label) for split, source in sources.items()}
-    if "val" not in sources:
-        label = _encoder(_model(run)).schema.label
-        by = data.get("split", {})
-        cut = Cut(label=label, group=by.get("group"), time=by.get("time"), seed=seed)
+    if folds is not None and fold is not None:
+        numbers = assign_folds(sources["train"], cut, folds)
+        sources["train"], sources["val"] = train_and_val(sources["train"], numbers, fold, cut)
+    elif "val" not in sources:
         sources["train"], sources["val"] = hold_out(sources["train"], cut, data["val_share"])
     return sources
 

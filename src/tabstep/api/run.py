@@ -68,7 +68,7 @@ class Run:
 
     def __repr__(self) -> str:
         """Show the scores of each split in a few lines."""
-        splits = [split for split in SPLITS if f"{split}_loss" in self.report]
+        splits = [split for split in SPLITS if f"{split}_accuracy" in self.report]
         rows = [
             ("", *_SHOWN),
             *((split, *map(self._score, [f"{split}_{name}" for name in _SHOWN])) for split in splits),

@@ -92,6 +92,7 @@ def _training(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     lines = [
         f"- {text}: {_code(str(value))}"
         for text, value in (
+            ("folds, of whose scores those of val are the mean", len(metrics.get("folds", [])) or None),
             ("best epoch", metrics.get("best_epoch")),
             ("epochs", metrics.get("epochs")),
             ("chosen by", metrics.get("monitor", metrics.get("objective"))),

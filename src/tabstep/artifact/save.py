@@ -106,10 +106,11 @@ def save_ensemble(
     members: Mapping[Path, float],
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    thresholds: tuple[float, ...] | None = None,
 ) -> None:
     """Write the artifact whose probabilities are the weighted mean of other artifacts' (of one schema, task, classes).
 
-    The members' files are copied; golden rows are those of the first.
+    The members' files are copied; golden rows are those of the first. ``thresholds`` replace those of the members.
 
     Raises:
         UserError: a member is damaged, or an ensemble itself.
@@ -117,13 +118,17 @@ def save_ensemble(
     directory.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(directory, directory=True) as (temporary, _):
         for index, source in enumerate(members):
-            if len(load(source).members) > 1:  # loading checks it: a damaged model must not be sealed anew
+            loaded = load(source).members  # which checks it: a damaged model must not be sealed anew
+            if len(loaded) > 1:
                 raise UserError(f"{source}: is an ensemble, which cannot be a member of another")
             target = temporary / MEMBERS / str(index)
             target.mkdir(parents=True)
             for name in MEMBER_FILES:
                 shutil.copyfile(source / name, target / name)
-            if (source / CALIBRATION).exists():
+            if thresholds is not None:
+                kept = Calibration(temperature=loaded[0].temperature, thresholds=thresholds)
+                write_json(target / CALIBRATION, vars(kept))
+            elif (source / CALIBRATION).exists():
                 shutil.copyfile(source / CALIBRATION, target / CALIBRATION)
         write_json(temporary / ENSEMBLE, {"weights": list(members.values())})
         golden = golden_rows(next(iter(members)))

@@ -198,8 +198,24 @@ def _reader(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
 def _split(data: DataSettings) -> Iterator[str]:
     if data.split.group is not None and data.split.time is not None:
         yield "data.split: group and time are both set: choose one of them"
-    if data.val is not None and (data.split.group, data.split.time) != (None, None):
+    if data.val is not None and data.folds is None and (data.split.group, data.split.time) != (None, None):
         yield "data.split: says how val is held out of train, but data.val is set: set one of the two back"
+
+
+def _folds(data: DataSettings, trainer: TrainerSettings, resume: str, export: str | None) -> Iterator[str]:
+    if data.fold is not None and (data.folds is None or data.fold > data.folds):
+        yield f"data.fold: is {data.fold}, and data.folds is {'null' if data.folds is None else data.folds}: set folds"
+    if data.folds is None or data.fold is not None:
+        return
+    if trainer.num_nodes > 1:
+        yield "data.folds: folds are trained one after another on one machine: set trainer.num_nodes=1, or data.fold"
+    if resume not in RESUME_WORDS:
+        yield f"resume: each fold goes on from a checkpoint of its own: expected auto, must or never, got {resume!r}"
+    if export is not None:
+        yield (
+            f"export: the models of folds have codes of their own, and a row of {export} can have one: export one "
+            "of them with tabstep export, and set export=null"
+        )
 
 
 def _watched(objective: str, callbacks: CallbackSettings, metrics: MetricSettings) -> Iterator[str]:
@@ -227,6 +243,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("data",), _locations),
     (("data",), _split),
     (("data", "launch"), _reader),
+    (("data", "trainer", "resume", "export"), _folds),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),

@@ -74,7 +74,7 @@ class EncoderSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings:
-    """How val is held out of train where there is none."""
+    """How val is held out of train where there is none, or how train is cut into folds."""
 
     group: Annotated[str | None, Doc("column whose equal values stay in one split, as customer")] = None
     time: Annotated[str | None, Doc("column by which the latest rows are held out")] = None
@@ -101,6 +101,11 @@ class DataSettings:
         False
     )
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")] = 0.2
+    folds: Annotated[
+        Annotated[int, Range(ge=2, le=1000)] | None,
+        Doc("trains so many models, each row being val of one of them, and averages them"),
+    ] = None
+    fold: Annotated[Count | None, Doc("trains this one of the folds alone, counted from 1")] = None
     batch_size: Annotated[
         Literal["auto"] | Count,
         Doc("rows of a training batch, on all devices together; auto: by those of train"),
@@ -305,7 +310,9 @@ class ReportSettings:
     """The page that a run ends with, and what it may cost."""
 
     page: Annotated[bool, Doc("writes report.html at the end of the run")] = True
-    trials: Annotated[bool, Doc("writes it for each trial of a sweep too; tabstep report makes one later")] = False
+    trials: Annotated[
+        bool, Doc("writes it for each trial of a sweep, or fold, too; tabstep report makes one later")
+    ] = False
     rows: Annotated[Count, Doc("rows of val that importance and dependence are computed on, at most")] = 1000
     seconds: Annotated[Positive, Doc("time for the page; what is left by then is left out, and it says so")] = 60
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tabstep.artifact.predictor import Member
 from tabstep.decisions import Goal, parse_goal
-from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.probabilities import probabilities
 from tabstep.run_files import predictions_file
@@ -33,11 +33,15 @@ def choose_thresholds(decision: str, member: Member, logits: Tensor, y: np.ndarr
     Args:
         logits: of val, ``(N, num_outputs)``, not calibrated; of a task that ``check_decision`` has passed.
     """
-    task, goal = member.encoder.task, parse_goal(decision)
-    probs = probabilities(member.calibrated(logits), task).cpu().numpy().reshape(len(y), -1)
-    labels = y.reshape(len(y), -1)
-    choices = [choose_threshold(probs[:, index], labels[:, index], goal) for index in range(probs.shape[1])]
-    for name, choice in zip(member.encoder.classes[-len(choices) :], choices, strict=True):
+    return thresholds_for(decision, member.encoder, probabilities(member.calibrated(logits), member.encoder.task), y)
+
+
+def thresholds_for(decision: str, encoder: Encoder, probs: Tensor, y: np.ndarray) -> tuple[float, ...]:
+    """Return as ``choose_thresholds``, by the probabilities of the positive class, or of each label."""
+    goal = parse_goal(decision)
+    columns, labels = probs.cpu().numpy().reshape(len(y), -1), y.reshape(len(y), -1)
+    choices = [choose_threshold(columns[:, index], labels[:, index], goal) for index in range(columns.shape[1])]
+    for name, choice in zip(encoder.classes[-len(choices) :], choices, strict=True):
         if not choice.reached:
             warnings.warn(
                 f"decision: no threshold has {decision} for {name!r} on val: that of the highest {goal.name} is taken",
@@ -47,16 +51,16 @@ def choose_thresholds(decision: str, member: Member, logits: Tensor, y: np.ndarr
 
 
 def decision_report(
-    decision: str, member: Member, tables: Mapping[Split, EncodedTable], output: Path
+    decision: str, thresholds: tuple[float, ...], encoder: Encoder, labels: Mapping[Split, np.ndarray], output: Path
 ) -> dict[str, Any]:
     """Return the figures of val and test at the thresholds and at 0.5, from the predictions that are stored."""
-    goal, task = parse_goal(decision), member.encoder.task
-    found: dict[str, Any] = {"goal": decision, "thresholds": list(member.thresholds)}
+    goal = parse_goal(decision)
+    found: dict[str, Any] = {"goal": decision, "thresholds": list(thresholds)}
     for split in ("val", "test"):
-        if split in tables:
-            probs = _stored(predictions_file(output, split), task, member.encoder.num_outputs)
-            y = tables[split].y.reshape(len(probs), -1)
-            found[split] = _at(probs, y, member.thresholds, goal)
+        if split in labels:
+            probs = _stored(predictions_file(output, split), encoder)
+            y = labels[split].reshape(len(probs), -1)
+            found[split] = _at(probs, y, thresholds, goal)
             found[f"{split}_at_0.5"] = _at(probs, y, (0.5,) * probs.shape[1], goal)
     return found
 
@@ -68,11 +72,11 @@ def _at(probs: np.ndarray, y: np.ndarray, thresholds: tuple[float, ...], goal: G
     return parts[0] if len(parts) == 1 else parts
 
 
-def _stored(file: Path, task: Task, num_outputs: int) -> np.ndarray:
-    """Read the probabilities of the positive class, or of each label: the columns before the predictions."""
+def _stored(file: Path, encoder: Encoder) -> np.ndarray:
+    """Read the probabilities of the positive class, or of each label: the last of those behind id and label."""
     table = pq.read_table(file, page_checksum_verification=True)
-    last = table.num_columns - (1 if task == "binary" else num_outputs)
-    return np.column_stack([table.column(index).to_numpy() for index in range(last - num_outputs, last)])
+    last = len(encoder.schema.columns) - len(encoder.schema.features) + encoder.num_classes
+    return np.column_stack([table.column(index).to_numpy() for index in range(last - encoder.num_outputs, last)])
 
 
 def decision_line(decision: Mapping[str, Any]) -> str:

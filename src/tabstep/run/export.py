@@ -55,7 +55,13 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     if added := [key for key in row if is_extra(key)]:
         report["extra_metrics"] = [key.removeprefix("val_") for key in added]
     if settings.decision is not None:
-        report["decision"] = decision_report(settings.decision, member, prepared.tables, output)
+        report["decision"] = decision_report(
+            settings.decision,
+            member.thresholds,
+            encoder,
+            {split: table.y for split, table in prepared.tables.items()},
+            output,
+        )
     if settings.baselines is not None:
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
     if prepared.best_auroc is not None:
@@ -136,8 +142,9 @@ def eval_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
 
 
-def _cells(scores: Mapping[str, Any], split: str, names: Sequence[str]) -> list[str]:
-    return [_score(scores.get(f"{split}_{name}")) for name in names]
+def cells(scores: Mapping[str, Any], split: str, names: Sequence[str]) -> list[str]:
+    """Return the scores of a row of the closing table; one that was not computed is left empty."""
+    return [shown_score(scores[key]) if (key := f"{split}_{name}") in scores else "" for name in names]
 
 
 def calibration_line(report: Mapping[str, Any]) -> str:
@@ -151,13 +158,13 @@ def calibration_line(report: Mapping[str, Any]) -> str:
     temperature = report["temperature"]
     found = f"{min(temperature):.2f}" + (f" to {max(temperature):.2f}" if len(temperature) > 1 else "")
     changes = [
-        f"{name} {_score(report[f'{split}_raw_{key}'])} -> {_score(report[f'{split}_{key}'])}"
+        f"{name} {shown_score(report[f'{split}_raw_{key}'])} -> {shown_score(report[f'{split}_{key}'])}"
         for name, key in (("log-loss", "log_loss"), ("calibration error", "ece"))
     ]
     return f"calibration: temperature {found}, fitted on val; {split} {', '.join(changes)}"
 
 
-def _score(value: float | None) -> str:
+def shown_score(value: float | None) -> str:
     return "nan" if value is None else number(value)
 
 
@@ -186,9 +193,9 @@ def _scores_table(report: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
     for split in splits:
-        table.add_row(split, *_cells(report, split, names))
+        table.add_row(split, *cells(report, split, names))
     for name, scores in report.get("baselines", {}).items():
-        table.add_row(f"{splits[-1]}, {name}", *_cells(scores, splits[-1], names))
+        table.add_row(f"{splits[-1]}, {name}", *cells(scores, splits[-1], names))
     return table
 
 

@@ -27,6 +27,7 @@ from tabstep.system.sanitize import printable
 from tabstep.tables.builtin import write_builtin_table
 from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.describe import written_formats
+from tabstep.tables.folds import assign_folds, train_and_val
 from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
@@ -66,7 +67,46 @@ def prepare(
     Raises:
         UserError: a file, a column or a label is wrong, or a check found an error.
     """
-    sources, schema, best_auroc = _open(data, schema, seed, cache_dir, show)
+    opened = open_splits(data, schema, cache_dir=cache_dir, show=show)
+    sources, found = dict(opened.sources), opened.schema
+    cut = cut_of(data, found, seed)
+    if data.folds is not None and data.fold is not None:
+        show(f"fold {data.fold} of {data.folds}: val is its part of data.train, {cut}")
+        numbers = assign_folds(sources["train"], cut, data.folds)
+        sources["train"], sources["val"] = train_and_val(sources["train"], numbers, data.fold, cut)
+    if "val" not in sources:
+        show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, {cut}")
+        sources["train"], sources["val"] = hold_out(sources["train"], cut, data.val_share)
+    if "test" not in sources:
+        show("data.test is not set: there will be no test score")
+    with ReadProgress(progress) as watch:
+        watched = {split: source.watched(watch) for split, source in sources.items()}
+        encoder, tables, findings = _read(data, watched, found, opened.task, schema.classes, cache_dir, show)
+    return Prepared(
+        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=opened.best_auroc
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The tables of a run before val is held out, and what is inferred of their columns."""
+
+    schema: Schema
+    task: Task | None
+    sources: Mapping[Split, ParquetSource]
+    best_auroc: float | None
+
+
+def open_splits(data: DataSettings, schema: SchemaSettings, *, cache_dir: Path, show: Show) -> Opened:
+    """Open the splits and infer the schema; of a cross-validation, train has the rows of val too.
+
+    Raises:
+        UserError: a file or a column is wrong.
+    """
+    sources, schema, best_auroc = _open(data, schema, cache_dir, show)
+    if data.folds is not None and "val" in sources:
+        show("data.folds: the rows of val are cut into folds with those of train")
+        sources["train"] = sources["train"].joined(sources.pop("val"))
     found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
     show(schema_table(rows))
     inferred = [row.column for row in rows if row.role == "categorical" and row.why.startswith("type ")]
@@ -74,18 +114,12 @@ def prepare(
         show(line)
     if data.drop_unlabeled:
         sources = _labeled(sources, found.label, show)
-    if "val" not in sources:
-        cut = Cut(label=found.label, group=data.split.group, time=data.split.time, seed=seed)
-        show(f"data.val is not set: {data.val_share:.0%} of data.train is held out, {cut}")
-        sources["train"], sources["val"] = hold_out(sources["train"], cut, data.val_share)
-    if "test" not in sources:
-        show("data.test is not set: there will be no test score")
-    with ReadProgress(progress) as watch:
-        watched = {split: source.watched(watch) for split, source in sources.items()}
-        encoder, tables, findings = _read(data, watched, found, task, schema.classes, cache_dir, show)
-    return Prepared(
-        schema=found, encoder=encoder, sources=sources, tables=tables, findings=findings, best_auroc=best_auroc
-    )
+    return Opened(schema=found, task=task, sources=sources, best_auroc=best_auroc)
+
+
+def cut_of(data: DataSettings, schema: Schema, seed: int) -> Cut:
+    """Return how val, or the folds, are drawn."""
+    return Cut(label=schema.label, group=data.split.group, time=data.split.time, seed=seed)
 
 
 def _read(
@@ -164,7 +198,7 @@ def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
 
 
 def _open(
-    data: DataSettings, schema: SchemaSettings, seed: int, cache_dir: Path, show: Show
+    data: DataSettings, schema: SchemaSettings, cache_dir: Path, show: Show
 ) -> tuple[dict[Split, ParquetSource], SchemaSettings, float | None]:
     """Open the splits; with no location set, those of the built-in table, whose schema is known."""
     locations = locate_splits(data.path, data.train, data.val, data.test)

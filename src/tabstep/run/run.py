@@ -2,59 +2,41 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import shutil
-import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from rich.console import Console
 
 from tabstep.analysis.run_analysis import Limits
 from tabstep.analysis.run_report import report_run
 from tabstep.artifact import onnx_file
-from tabstep.artifact.save import check_place, write_json
+from tabstep.artifact.save import write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
-from tabstep.config.settings import PathSettings, Settings, TrainerSettings
+from tabstep.config.settings import Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
 from tabstep.run.decision import check_decision
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
+from tabstep.run.folds import run_folds
+from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
-from tabstep.run_files import (
-    ANALYSIS,
-    CHECKPOINTS,
-    DONE,
-    HISTORY,
-    MODEL,
-    PAGE,
-    PREDICTIONS,
-    RANKS,
-    REPORT,
-    TENSORBOARD,
-)
+from tabstep.run.showing import only_new, plain_messages, shower
+from tabstep.run_files import PAGE, RANKS, REPORT
 from tabstep.schema import Split
 from tabstep.sweep.trial import attach, is_trial
-from tabstep.system.atomic_write import check_writable
 from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
-from tabstep.system.locks import LOCK, exclusive
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.training.callbacks.extra import without_state
 from tabstep.training.fit import find_checkpoint, over, train
 from tabstep.training.stopping import selected_row
-
-_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
 
 
 def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = None) -> float:
@@ -68,41 +50,20 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
         UserError: the input or the configuration is wrong.
         StoppedError: a signal came; the state is saved.
     """
-    machine = _machine(settings.trainer)
     ranks = current_ranks()
+    if settings.data.folds is not None and settings.data.fold is None:
+        return run_folds(settings, config, ranks, set() if shown is None else shown, run)
+    machine = _machine(settings.trainer)
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
-    with _plain_messages(), _locked(settings.paths) if ranks.rank == 0 else nullcontext():
+    with plain_messages(), locked(settings.paths) if ranks.rank == 0 else nullcontext():
         return _run_locked(settings, config, ranks, set() if shown is None else shown)
 
 
 def _machine(trainer: TrainerSettings, rows: int | None = None) -> Machine:
     return resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows)
-
-
-@contextmanager
-def _locked(paths: PathSettings) -> Iterator[None]:
-    with exclusive(Path(paths.output_dir)):
-        if paths.checkpoint_dir is None:
-            yield
-            return
-        check_writable(paths.checkpoints, "paths.checkpoint_dir")
-        with exclusive(paths.checkpoints, "paths.checkpoint_dir"):
-            yield
-
-
-@contextmanager
-def _plain_messages() -> Iterator[None]:
-    """Show a warning as one line without the source it came from, and of Lightning only what needs attention."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr, flush=True)
-        # Lightning 2.6.6 asks torch 2.13 in a way that torch has deprecated.
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-        yield
 
 
 def _run_on_devices(settings: Settings, devices: int) -> float:
@@ -118,10 +79,10 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     if settings.export == "onnx":
         onnx_file.check_installed("export=onnx")
     check_components(settings)
-    show = _shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
-    show_new = _only_new(show, shown)
+    show = shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
+    show_new = only_new(show, shown)
     if ranks.rank == 0:
-        _check_places(settings.paths)
+        check_places(settings.paths)
     prepared = _prepared(settings, ranks, show_new)
     machine = _machine(settings.trainer, batch_size_of(settings, prepared) // ranks.world_size)
     for note in machine.notes:
@@ -129,7 +90,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     check_decision(settings.decision, prepared.encoder.task)
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
-            _set_aside(settings.paths, show)
+            set_aside(settings.paths, show)
         built = assemble(settings, prepared, machine, ranks)
         attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
@@ -210,14 +171,6 @@ def _row_limits(settings: Settings, prepared: Prepared) -> dict[Split, int | Non
     return {split: None if limit is None else limit * size for split, (limit, size) in batches.items()}
 
 
-def _check_places(paths: PathSettings) -> None:
-    """Find in the first second, not after the training, what cannot be written."""
-    check_writable(Path(paths.output_dir), "paths.output_dir")
-    if paths.model_dir is not None or not (Path(paths.output_dir) / DONE).exists():  # of a finished run it is our own
-        check_place(paths.model, "paths.model_dir")
-    check_writable(paths.model.parent, "paths.model_dir")
-
-
 def _facts(settings: Settings, prepared: Prepared, built: Assembly) -> dict[str, Any]:
     """Return what the report of a finished run hangs on besides what its checkpoints are bound to."""
     history = built.classifier.progress.history
@@ -247,59 +200,3 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
 def _objective(report: Mapping[str, Any], objective: str) -> float:
     value = report.get(objective)
     return float("nan") if value is None else float(value)
-
-
-def _set_aside(paths: PathSettings, show: Show) -> None:
-    """Move what an earlier run left into ``previous-<n>``: starting anew must not destroy it."""
-    output = Path(paths.output_dir)
-    places = {CHECKPOINTS: paths.checkpoints, MODEL: paths.model} | {name: output / name for name in _OUTPUTS}
-    old = {name: _content(path) for name, path in places.items() if _content(path)}
-    if not old:
-        return
-    number = 1
-    while (output / f"previous-{number}").exists():
-        number += 1
-    target = output / f"previous-{number}"
-    target.mkdir()
-    for name, content in old.items():
-        directory = target / name if places[name].is_dir() else target
-        directory.mkdir(exist_ok=True)
-        for path in content:  # one by one: a container's mounted directory cannot be moved itself
-            shutil.move(path, directory / path.name)
-    show(f"resume=never: the earlier run in {output} was moved to {target}")
-
-
-def _content(path: Path) -> list[Path]:
-    """Return a file itself, or what is in a directory besides the lock of this run."""
-    if not path.is_dir():
-        return [path] if path.exists() else []
-    return [entry for entry in path.iterdir() if entry.name != LOCK]
-
-
-def _only_new(show: Show, shown: set[str]) -> Show:
-    """Return what shows an item unless its text is in ``shown``, and keeps it there."""
-
-    def show_new(item: Any) -> None:
-        console = Console(width=200, file=io.StringIO())
-        with console.capture() as text:
-            console.print(item)
-        if text.get() not in shown:
-            shown.add(text.get())
-            show(item)
-
-    return show_new
-
-
-def _shower(*, silent: bool) -> Show:
-    """Return what prints to standard output, as wide as the terminal, or nothing."""
-    if silent:
-        return lambda _: None
-    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=120)
-
-    def show(item: Any) -> None:
-        if isinstance(item, str):
-            print(item, flush=True)
-        else:
-            console.print(item)
-
-    return show

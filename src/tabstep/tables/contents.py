@@ -45,6 +45,11 @@ class Contents:
         self._where = where
         self._memory = memory
 
+    def joined(self, other: Contents, location: Location) -> Contents:
+        """Return those of the files of both; ``location`` has all of them."""
+        states = {**self._states, **other._states}
+        return Contents(location, states, where=self._where, memory=self._memory)
+
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each file, in hex.

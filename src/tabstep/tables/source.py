@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -103,6 +104,29 @@ class ParquetSource:
             whole[np.flatnonzero(self._mask)[mask]] = True
             mask = whole
         return self._changed(split=split, mask=mask)
+
+    def joined(self, other: ParquetSource) -> ParquetSource:
+        """Return a source of these rows and then the other's, with the columns that both have.
+
+        Both must be whole and read with the same formats.
+
+        Raises:
+            UserError: they lie on different file systems, or are the same files.
+        """
+        mine, others = self._location, other._location
+        if mine.filesystem != others.filesystem:
+            raise UserError(f"{self.where}, {other.where}: lie on different file systems: join them in one place first")
+        twice = set(self.files) & set(other.files)
+        if twice:
+            raise UserError(f"{self.where}, {other.where}: both have the file {min(twice)}: leave it in one of them")
+        location = Location(filesystem=mine.filesystem, base="", paths=(*mine.paths, *others.paths))
+        footers = [
+            replace(footer, name=f"{source.split}/{footer.name}")
+            for source in (self, other)
+            for footer in source._footers
+        ]
+        contents = self._contents.joined(other._contents, location)
+        return ParquetSource(location, footers, contents, split=self.split, parse=self._parse, watch=self._watch)
 
     def reading(self, parse: Mapping[str, str]) -> ParquetSource:
         """Return a source that reads the text of some columns by a format, see ``parse_text``.

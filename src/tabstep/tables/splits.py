@@ -162,11 +162,11 @@ def cut_rows(table: TypedTable, cut: Cut, shares: Sequence[float]) -> np.ndarray
         UserError: the column of groups or times is missing, or a time is.
     """
     if cut.time is not None:
-        return draw_latest(_times(table, cut.time), shares)
+        return draw_latest(times_of(table, cut.time), shares)
     codes = label_strata(table, cut.label[0])[0] if len(cut.label) == 1 else np.zeros(table.num_rows, dtype=np.int32)
     if cut.group is None:
         return draw(codes, shares, cut.seed)
-    _check_column(table, cut.group, "group")
+    check_column(table, cut.group, "group")
     return draw_groups(label_strata(table, cut.group)[0], codes, shares, cut.seed)
 
 
@@ -182,7 +182,7 @@ def draw_groups(groups: np.ndarray, codes: np.ndarray, shares: Sequence[float], 
     """
     count = int(groups.max(initial=-1)) + 1
     sizes = np.bincount(groups, minlength=count)
-    stratum = _most_frequent(groups, codes, count)
+    stratum = most_frequent(groups, codes, count)
     order = np.random.default_rng([seed, 1]).permutation(count)
     part = np.zeros(count, dtype=np.int8)
     for code in np.unique(stratum):
@@ -194,7 +194,7 @@ def draw_groups(groups: np.ndarray, codes: np.ndarray, shares: Sequence[float], 
     return np.asarray(part[groups])
 
 
-def _most_frequent(groups: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+def most_frequent(groups: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
     """Return the class of most rows of each group, the first of equally frequent ones."""
     classes = int(codes.max(initial=0)) + 1
     pairs, rows = np.unique(groups.astype(np.int64) * classes + codes, return_counts=True)
@@ -220,8 +220,8 @@ def draw_latest(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     return part
 
 
-def _times(table: TypedTable, name: str) -> np.ndarray:
-    _check_column(table, name, "time")
+def times_of(table: TypedTable, name: str) -> np.ndarray:
+    check_column(table, name, "time")
     times = np.concatenate([to_float64(batch.column(0)) for batch in table.batches([name])])
     if np.isnan(times).any():
         row = int(np.flatnonzero(np.isnan(times))[0])
@@ -229,7 +229,7 @@ def _times(table: TypedTable, name: str) -> np.ndarray:
     return times
 
 
-def _check_column(table: TypedTable, name: str, what: str) -> None:
+def check_column(table: TypedTable, name: str, what: str) -> None:
     if name not in table.arrow_schema.names:
         close = nearest(name, table.arrow_schema.names)
         raise UserError(f"{table.where}: has no column {name!r} to split by {what}: {close}")
