@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
+from tests.commands import Commands, tables, write
+
 # A slow machine is not a fault of the code, and a fault found in CI must be found there again.
-settings.register_profile("tabstep", deadline=None, derandomize=bool(os.environ.get("CI")))
+# More examples: HYPOTHESIS_EXAMPLES=1000 scripts/test -k text.
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+settings.register_profile("tabstep", deadline=None, max_examples=EXAMPLES, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tabstep")
 
 # Started in the background by a shell, this process ignores Ctrl-C and so would every program that a test interrupts.
@@ -53,3 +59,26 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / split).mkdir()
         pq.write_table(make_table(rows, seed), root / split / f"{split}.parquet", write_page_checksum=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    started = Commands()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def finished(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``data`` and the run ``out`` on it; not to be changed."""
+    root = tmp_path_factory.mktemp("finished")
+    write(root / "data", tables())
+    ended = commands.train(root, "schema.id=row_id", "trainer.max_epochs=2")
+    assert ended.code == 0, ended.err
+    return root
+
+
+@pytest.fixture
+def run_copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of ``finished`` that may be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -15,7 +15,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP = re.compile(r"^\d\. `(?P<file>[^`]+)`: .*?^   ```\w+\n(?P<text>.*?)^   ```$", re.M | re.S)
-COPIED = ("train.py", "conf", "src", "pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/models")
+COPIED = (
+    "train.py",
+    "conf",
+    "src",
+    "pyproject.toml",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/commands.py",
+    "tests/models",
+)
 
 
 @pytest.fixture
@@ -45,7 +54,7 @@ def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_three_files_are_a_model_that_trains(checkout: Path) -> None:
-    options = ["model=maxout", "model.width=4", "debug=fast", "trainer=cpu", "data.builtin_rows=1000"]
+    options = ["model=maxout", "model.width=4", "debug=fast", "trainer=cpu", "data.builtin_rows=1000", "report=none"]
     done = python(checkout, "train.py", *options, "paths.output_dir=run", "paths.cache_dir=cache")
     assert done.returncode == 0, done.stdout + done.stderr
     architecture = json.loads((checkout / "run" / "model" / "model.json").read_text(encoding="utf-8"))
