@@ -26,6 +26,7 @@ import tabstep.cli
 import tabstep.entry
 import tabstep.models.mlp
 import tabstep.run.run
+from tabstep.artifact.serving_code import needed_modules
 from tabstep.config.compose import composed
 from tabstep.page.pictures import axes, styled, to_svg
 
@@ -128,8 +129,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    assert tabstep.models.mlp
-    assert tabstep.run.run  # both are imported late by a command, and before the fork here
+    assert tabstep.run.run  # imported late by a command, and before the fork here
+    needed_modules("tabstep.serving.transform", tabstep.models.mlp.__name__)  # kept: a third of a short run
     torch.set_num_threads(1)
     with styled():
         to_svg(axes()[0], "")  # fonts and parsers of matplotlib: a third of a run with a page
