@@ -20,7 +20,7 @@ import tabstep
 
 Fault = tuple[str, int, str]
 Tables = dict[str, Any]
-SOURCE = str(Path(tabstep.__file__).resolve().parent.parent)
+PLACES = [Path(tabstep.__file__).resolve().parents[1], Path(__file__).resolve().parents[1]]
 FORKS = Path(__file__).with_name("forks.py")
 ROWS = {"train": 100, "val": 40, "test": 40}
 SMALL = [
@@ -60,7 +60,8 @@ class Commands:
     """Commands in the forks of one process."""
 
     def __init__(self, **environ: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONWARNINGS": "", "COLUMNS": "200", **environ}
+        path = os.pathsep.join(map(str, PLACES))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", "COLUMNS": "200", **environ}
         self._process = subprocess.Popen(
             [sys.executable, str(FORKS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -15,12 +15,15 @@ import pytest
 from hypothesis import settings
 
 from tests.commands import Commands, tables, write
+from tests.hydra_files import read_once
 
 # A slow machine is not a fault of the code, and a fault found in CI must be found there again.
 # More examples: HYPOTHESIS_EXAMPLES=1000 scripts/test -k text.
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
 settings.register_profile("tabstep", deadline=None, max_examples=EXAMPLES, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tabstep")
+
+read_once()
 
 # Started in the background by a shell, this process ignores Ctrl-C and so would every program that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -29,6 +29,7 @@ import tabstep.run.run
 from tabstep.artifact.serving_code import needed_modules
 from tabstep.config.compose import composed
 from tabstep.page.pictures import axes, styled, to_svg
+from tests.hydra_files import read_once
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -132,6 +133,7 @@ if __name__ == "__main__":
     assert tabstep.run.run  # imported late by a command, and before the fork here
     needed_modules("tabstep.serving.transform", tabstep.models.mlp.__name__)  # kept: a third of a short run
     torch.set_num_threads(1)
+    read_once()
     with styled():
         to_svg(axes()[0], "")  # fonts and parsers of matplotlib: a third of a run with a page
     composed(["seed=1"], [tabstep.entry.config_dir()])  # Hydra's own imports and grammar: a fifth of a short run

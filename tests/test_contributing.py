@@ -23,6 +23,7 @@ COPIED = (
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/commands.py",
+    "tests/hydra_files.py",
     "tests/models",
 )
 
