@@ -30,6 +30,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = ("test_readme.py", "test_resume.py", "test_kills.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest tests begin first, so that none is left for one worker alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def make_table(rows: int, seed: int = 0) -> pa.Table:
     """A binary task with every common type: id, two numbers (one with nulls), a category, a flag and a day."""
     rng = np.random.default_rng(seed)

@@ -141,3 +141,4 @@ if __name__ == "__main__":
         result = json.dumps(answer(json.loads(line)))
         sys.stdout.write(result + "\n")
         sys.stdout.flush()
+    os._exit(0)  # taking down what was imported costs as long as a command

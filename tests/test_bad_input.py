@@ -692,29 +692,35 @@ FILES = [
 ]
 
 
+HARMED = [(name, harm) for name in FILES for harm in ("removed", "cut", "flipped")]
+SOME = {("report.json", "cut"), ("DONE", "removed"), ("model/model.safetensors", "flipped")}
+
+
 @pytest.mark.parametrize(
-    "harm", [*(pytest.param(harm, marks=pytest.mark.slow) for harm in ("removed", "cut")), "flipped"]
+    ("name", "harm"), [pytest.param(*each, marks=[] if each in SOME else pytest.mark.slow) for each in HARMED]
 )
-def test_a_damaged_finished_run_is_repaired_from_its_checkpoints(commands: Commands, run_copy: Path, harm: str) -> None:
+def test_a_damaged_finished_run_is_repaired_from_its_checkpoints(
+    commands: Commands, run_copy: Path, name: str, harm: str
+) -> None:
     out = run_copy / "out"
     arguments = ["schema.id=row_id", "trainer.max_epochs=2"]
     report = json.loads((out / "report.json").read_text())
     before = results(out)
-    for number, name in enumerate(FILES):
-        path = out / name
-        content = path.read_bytes()
-        path.unlink()
-        if harm != "removed":
-            path.write_bytes(content[:-1] if harm == "cut" else flipped(content, (number * 7919) % len(content)))
-        ended = commands.train(run_copy, *arguments)
-        assert (ended.code, ended.err) == (0, ""), name
-        assert "this run is complete" not in ended.out, name
-        if (name, harm) != ("DONE", "removed"):
-            assert f"resume: {name} of this finished run is damaged or missing: its results are made" in ended.out
-        assert results(out) == before, name
-        after = json.loads((out / "report.json").read_text())
-        assert {**after, "seconds": 0} == {**report, "seconds": 0}
-        assert "this run is complete" in commands.train(run_copy, *arguments).out
+    path = out / name
+    content = path.read_bytes()
+    path.unlink()
+    if harm != "removed":
+        position = (FILES.index(name) * 7919) % len(content)
+        path.write_bytes(content[:-1] if harm == "cut" else flipped(content, position))
+    ended = commands.train(run_copy, *arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert "this run is complete" not in ended.out
+    if (name, harm) != ("DONE", "removed"):
+        assert f"resume: {name} of this finished run is damaged or missing: its results are made" in ended.out
+    assert results(out) == before
+    after = json.loads((out / "report.json").read_text())
+    assert {**after, "seconds": 0} == {**report, "seconds": 0}
+    assert "this run is complete" in commands.train(run_copy, *arguments).out
 
 
 def test_a_damaged_finished_run_without_checkpoints_is_trained_anew(commands: Commands, run_copy: Path) -> None:
@@ -1004,6 +1010,7 @@ def test_secrets_of_the_environment_are_not_stored(commands: Commands, tmp_path:
     assert "by ***" in (tmp_path / "out" / "model" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_predictions_into_one_file_at_once(finished: Path, tmp_path: Path) -> None:
     """Several commands, each a process: all end with 0 and the file is one of theirs, whole."""
     command = [sys.executable, "-m", "tabstep.cli", "predict", str(finished / "out" / "model")]

@@ -28,11 +28,12 @@ COPIED = (
 )
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the three files of the recipe."""
+    directory = tmp_path_factory.mktemp("checkout")
     for name in COPIED:
-        source, target = ROOT / name, tmp_path / name
+        source, target = ROOT / name, directory / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "local"))
@@ -42,9 +43,9 @@ def checkout(tmp_path: Path) -> Path:
     files = {step["file"]: textwrap.dedent(step["text"]) for step in STEP.finditer(section)}
     assert list(files) == ["src/tabstep/models/maxout.py", "conf/model/maxout.yaml", "tests/models/test_maxout.py"]
     for name, text in files.items():
-        assert not (tmp_path / name).exists()
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    return tmp_path
+        assert not (directory / name).exists()
+        (directory / name).write_text(text, encoding="utf-8")
+    return directory
 
 
 def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

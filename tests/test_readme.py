@@ -234,6 +234,8 @@ def test_overrides_within_sentences_and_tables_exist() -> None:
             texts = re.findall(r"'[^']+'|[^\s']+", span)
             overrides = [text.strip("'") for text in texts if re.match(r"'?[\w.]+=[^…]+$", text)]
             known = [text for text in overrides if re.split(r"[.=]", text)[0] in roots]
+            if not known:
+                continue  # a thousand spans, and a check reads the options of every group
             problems, _ = check_overrides(known, [ROOT / "conf"], multirun=True)
             assert not [problem for problem in problems if "schema: no such option" not in problem], span
 

@@ -70,6 +70,7 @@ def test_finished_trials_are_not_run_twice(sweep: Sweep, runs: Runs, ledger: Rea
     assert [Path(settings.paths.output_dir).name for settings in runs.settings] == [str(n) for n in range(5)]
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_ends_as_one_that_was_not(sweep: Sweep, runs: Runs, ledger: Read, tmp_path: Path) -> None:
     overrides = (*SEARCH, "hydra.sweeper.n_trials=14")
     assert entry.main(["-m", "hydra.sweep.dir=whole", *overrides]) == 0
@@ -441,7 +442,12 @@ def config(overrides: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "overrides", [["model=resnet,mlp", "optimizer=sgd"], ["experiment=example,imbalanced", "seed=1,2"], [*SEARCH]]
+    "overrides",
+    [
+        ["model=resnet,mlp", "optimizer=sgd"],
+        pytest.param(["experiment=example,imbalanced", "seed=1,2"], marks=pytest.mark.slow),
+        pytest.param([*SEARCH], marks=pytest.mark.slow),
+    ],
 )
 def test_best_trial_can_be_run_again(sweep: Sweep, ledger: Read, overrides: list[str]) -> None:
     assert sweep(*overrides) == 0
