@@ -19,7 +19,7 @@ from tests.hydra_files import read_once
 
 # A slow machine is not a fault of the code, and a fault found in CI must be found there again.
 # More examples: HYPOTHESIS_EXAMPLES=1000 scripts/test -k text.
-EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "100" if os.environ.get("CI") else "40"))
 settings.register_profile("tabstep", deadline=None, max_examples=EXAMPLES, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tabstep")
 

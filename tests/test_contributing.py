@@ -36,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source, target = ROOT / name, directory / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "local"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("local", "*.pyc.*"))
         else:
             shutil.copyfile(source, target)
     _, _, section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## A new model in three files\n")

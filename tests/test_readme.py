@@ -161,11 +161,11 @@ def follow(page: Path, directory: Path) -> list[str]:
 
 
 def make_checkout(directory: Path) -> None:
-    """Copy what a reader has, with a ``python`` and a ``tabstep`` of this Python."""
+    """Copy what a reader has and what is compiled of it, with a ``python`` and a ``tabstep`` of this Python."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("local", "*.pyc.*"))
         else:
             shutil.copy2(source, directory / name)
     programs = directory / ".programs"
