@@ -98,6 +98,7 @@ def service(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     monkeypatch.setattr(trials, "job_runner", made)
     monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr("tabstep.sweep.html_report.can_draw", lambda: False)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():
