@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,28 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
+from tests.commands import Commands, tables, write
+from tests.hydra_files import read_once
+
 # A slow machine is not a fault of the code, and a fault found in CI must be found there again.
-settings.register_profile("tabstep", deadline=None, derandomize=bool(os.environ.get("CI")))
+# More examples: HYPOTHESIS_EXAMPLES=1000 scripts/test -k text.
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "100" if os.environ.get("CI") else "40"))
+settings.register_profile("tabstep", deadline=None, max_examples=EXAMPLES, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tabstep")
+
+read_once()
 
 # Started in the background by a shell, this process ignores Ctrl-C and so would every program that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LONGEST = ("test_readme.py", "test_resume.py", "test_kills.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest tests begin first, so that none is left for one worker alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def make_table(rows: int, seed: int = 0) -> pa.Table:
@@ -53,3 +70,26 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / split).mkdir()
         pq.write_table(make_table(rows, seed), root / split / f"{split}.parquet", write_page_checksum=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    started = Commands()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def finished(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``data`` and the run ``out`` on it; not to be changed."""
+    root = tmp_path_factory.mktemp("finished")
+    write(root / "data", tables())
+    ended = commands.train(root, "schema.id=row_id", "trainer.max_epochs=2")
+    assert ended.code == 0, ended.err
+    return root
+
+
+@pytest.fixture
+def run_copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of ``finished`` that may be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

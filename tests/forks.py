@@ -1,6 +1,6 @@
 """Runs commands of tabstep, each in a fork of one process that has imported everything, so that a run costs no import.
 
-Started by test_bad_input.py. Reads one JSON object a line and answers each with one: the exit code, negative for a
+Started by commands.py. Reads one JSON object a line and answers each with one: the exit code, negative for a
 signal, what the command wrote, and its peak memory.
 
     {"program": "train" | "tabstep", "argv": [...], "cwd": "...", "environ": {...}, "fault": null | {point, call, do}}
@@ -24,8 +24,12 @@ import torch
 
 import tabstep.cli
 import tabstep.entry
+import tabstep.models.mlp
 import tabstep.run.run
+from tabstep.artifact.serving_code import needed_modules
 from tabstep.config.compose import composed
+from tabstep.page.pictures import axes, styled, to_svg
+from tests.hydra_files import read_once
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -127,9 +131,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     assert tabstep.run.run  # imported late by a command, and before the fork here
+    needed_modules("tabstep.serving.transform", tabstep.models.mlp.__name__)  # kept: a third of a short run
     torch.set_num_threads(1)
+    read_once()
+    with styled():
+        to_svg(axes()[0], "")  # fonts and parsers of matplotlib: a third of a run with a page
     composed(["seed=1"], [tabstep.entry.config_dir()])  # Hydra's own imports and grammar: a fifth of a short run
     for line in sys.stdin:
         result = json.dumps(answer(json.loads(line)))
         sys.stdout.write(result + "\n")
         sys.stdout.flush()
+    os._exit(0)  # taking down what was imported costs as long as a command

@@ -13,8 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,156 +23,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import tabstep
+from tests.commands import ROWS, Commands, Fault, Tables, flipped, stored, table, tables, with_column, write
 
-SOURCE = str(Path(tabstep.__file__).resolve().parent.parent)
-FORKS = Path(__file__).with_name("forks.py")
-ROWS = {"train": 100, "val": 40, "test": 40}
-SMALL = [
-    "data.path=data",
-    "data.batch_size=32",
-    "data.checks=strict",
-    "schema.label=label",
-    "model.width=8",
-    "model.depth=1",
-    "model.num_bins=4",
-    "model.embedding_dim=4",
-    "trainer=cpu",
-    "trainer.max_epochs=1",
-    "trainer.precision=32-true",
-    "paths.output_dir=out",
-    "paths.cache_dir=cache",
-]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-    peak_mb: int
-
-    @property
-    def said(self) -> list[str]:
-        """The lines of standard error but for warnings."""
-        return [line for line in self.err.splitlines() if not line.startswith("warning: ")]
-
-
-class Commands:
-    """Commands in the forks of one process."""
-
-    def __init__(self, **environ: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONWARNINGS": "", "COLUMNS": "200", **environ}
-        self._process = subprocess.Popen(
-            [sys.executable, str(FORKS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def run(
-        self, cwd: Path, program: str, argv: Sequence[str], fault: Fault | None = None, environ: Mapping[str, str] = {}
-    ) -> Ended:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        named = None if fault is None else dict(zip(("point", "call", "do"), fault, strict=True))
-        request = {"program": program, "argv": [*argv], "cwd": str(cwd), "fault": named, "environ": {**environ}}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
-
-    def train(self, cwd: Path, *overrides: str, fault: Fault | None = None, **environ: str) -> Ended:
-        return self.run(cwd, "train", [*SMALL, *overrides], fault, environ)
-
-    def predict(
-        self, cwd: Path, table: str, out: str = "p.parquet", *, fault: Fault | None = None, **environ: str
-    ) -> Ended:
-        return self.run(cwd, "tabstep", ["predict", "out/model", table, "-o", out], fault, environ)
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-
-Fault = tuple[str, int, str]
-Tables = dict[str, Any]
 Change = Callable[[Tables], object]
-
-
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Commands]:
-    started = Commands()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def finished(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ``data`` and the run ``out`` on it; not to be changed."""
-    root = tmp_path_factory.mktemp("finished")
-    write(root / "data", tables())
-    ended = commands.train(root, "schema.id=row_id", "trainer.max_epochs=2")
-    assert ended.code == 0, ended.err
-    return root
-
-
-@pytest.fixture
-def run_copy(finished: Path, tmp_path: Path) -> Path:
-    """A copy of ``finished`` that may be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-def table(rows: int, seed: int = 0) -> pa.Table:
-    rng = np.random.default_rng(seed)
-    age = rng.normal(40, 12, rows)
-    city = rng.choice(["Bonn", "Köln", "Ulm"], rows)
-    score = (age - 40) / 12 + (city == "Bonn") + rng.normal(0, 0.5, rows)
-    return pa.table(
-        {
-            "row_id": [f"{seed}-{index}" for index in range(rows)],
-            "age": age,
-            "income": rng.lognormal(10, 1, rows),
-            "city": city.tolist(),
-            "label": np.where(score > 0.5, "yes", "no").tolist(),
-        }
-    )
-
-
-def tables() -> Tables:
-    return {split: table(rows, seed) for seed, (split, rows) in enumerate(ROWS.items())}
-
-
-def write(root: Path, splits: Tables) -> None:
-    """Write each split as ``<split>/<split>.parquet``, its bytes as they are, or several tables as several files."""
-    for split, content in splits.items():
-        (root / split).mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            (root / split / f"{split}.parquet").write_bytes(content)
-            continue
-        parts = {f"{split}.parquet": content} if isinstance(content, pa.Table) else content
-        for name, part in parts.items():
-            pq.write_table(part, root / split / name, write_page_checksum=True)
-
-
-def stored(content: pa.Table) -> bytearray:
-    buffer = io.BytesIO()
-    pq.write_table(content, buffer, write_page_checksum=True)
-    return bytearray(buffer.getvalue())
-
-
-def flipped(content: bytes | bytearray, position: int) -> bytes:
-    changed = bytearray(content)
-    changed[position] ^= 4
-    return bytes(changed)
-
-
-def with_column(content: pa.Table, name: str, values: Any) -> pa.Table:
-    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    if name in content.column_names:
-        return content.set_column(content.column_names.index(name), name, array)
-    return content.append_column(name, array)
 
 
 def put(name: str, values: Callable[[int, int], Any], *splits: str) -> Change:
@@ -625,7 +477,7 @@ def test_handled(commands: Commands, tmp_path: Path, case: str) -> None:
     found = tables()
     change(found)
     write(tmp_path / "data", found)
-    ended = commands.train(tmp_path, *overrides)
+    ended = commands.train(tmp_path, "report=default", *overrides)
     assert (ended.code, ended.err) == (0, "")
     for line in lines:
         assert re.search(line, ended.out), ended.out
@@ -840,27 +692,35 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("harm", ["removed", "cut", "flipped"])
-def test_a_damaged_finished_run_is_repaired_from_its_checkpoints(commands: Commands, run_copy: Path, harm: str) -> None:
+HARMED = [(name, harm) for name in FILES for harm in ("removed", "cut", "flipped")]
+SOME = {("report.json", "cut"), ("DONE", "removed"), ("model/model.safetensors", "flipped")}
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"), [pytest.param(*each, marks=[] if each in SOME else pytest.mark.slow) for each in HARMED]
+)
+def test_a_damaged_finished_run_is_repaired_from_its_checkpoints(
+    commands: Commands, run_copy: Path, name: str, harm: str
+) -> None:
     out = run_copy / "out"
     arguments = ["schema.id=row_id", "trainer.max_epochs=2"]
     report = json.loads((out / "report.json").read_text())
     before = results(out)
-    for number, name in enumerate(FILES):
-        path = out / name
-        content = path.read_bytes()
-        path.unlink()
-        if harm != "removed":
-            path.write_bytes(content[:-1] if harm == "cut" else flipped(content, (number * 7919) % len(content)))
-        ended = commands.train(run_copy, *arguments)
-        assert (ended.code, ended.err) == (0, ""), name
-        assert "this run is complete" not in ended.out, name
-        if (name, harm) != ("DONE", "removed"):
-            assert f"resume: {name} of this finished run is damaged or missing: its results are made" in ended.out
-        assert results(out) == before, name
-        after = json.loads((out / "report.json").read_text())
-        assert {**after, "seconds": 0} == {**report, "seconds": 0}
-        assert "this run is complete" in commands.train(run_copy, *arguments).out
+    path = out / name
+    content = path.read_bytes()
+    path.unlink()
+    if harm != "removed":
+        position = (FILES.index(name) * 7919) % len(content)
+        path.write_bytes(content[:-1] if harm == "cut" else flipped(content, position))
+    ended = commands.train(run_copy, *arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert "this run is complete" not in ended.out
+    if (name, harm) != ("DONE", "removed"):
+        assert f"resume: {name} of this finished run is damaged or missing: its results are made" in ended.out
+    assert results(out) == before
+    after = json.loads((out / "report.json").read_text())
+    assert {**after, "seconds": 0} == {**report, "seconds": 0}
+    assert "this run is complete" in commands.train(run_copy, *arguments).out
 
 
 def test_a_damaged_finished_run_without_checkpoints_is_trained_anew(commands: Commands, run_copy: Path) -> None:
@@ -889,6 +749,7 @@ def test_two_runs_in_one_directory(commands: Commands, run_copy: Path) -> None:
 def test_two_runs_with_one_directory_of_checkpoints(commands: Commands, run_copy: Path) -> None:
     shutil.move(run_copy / "out" / "checkpoints", run_copy / "kept")
     overrides = ["schema.id=row_id", "trainer.max_epochs=3", "paths.output_dir=other", "paths.checkpoint_dir=kept"]
+    overrides.append("report=default")
     before = digests(run_copy)
     with open(run_copy / "kept" / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -1149,6 +1010,7 @@ def test_secrets_of_the_environment_are_not_stored(commands: Commands, tmp_path:
     assert "by ***" in (tmp_path / "out" / "model" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_predictions_into_one_file_at_once(finished: Path, tmp_path: Path) -> None:
     """Several commands, each a process: all end with 0 and the file is one of theirs, whole."""
     command = [sys.executable, "-m", "tabstep.cli", "predict", str(finished / "out" / "model")]

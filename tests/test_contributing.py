@@ -15,26 +15,37 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP = re.compile(r"^\d\. `(?P<file>[^`]+)`: .*?^   ```\w+\n(?P<text>.*?)^   ```$", re.M | re.S)
-COPIED = ("train.py", "conf", "src", "pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/models")
+COPIED = (
+    "train.py",
+    "conf",
+    "src",
+    "pyproject.toml",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/commands.py",
+    "tests/hydra_files.py",
+    "tests/models",
+)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the three files of the recipe."""
+    directory = tmp_path_factory.mktemp("checkout")
     for name in COPIED:
-        source, target = ROOT / name, tmp_path / name
+        source, target = ROOT / name, directory / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "local"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("local", "*.pyc.*"))
         else:
             shutil.copyfile(source, target)
     _, _, section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## A new model in three files\n")
     files = {step["file"]: textwrap.dedent(step["text"]) for step in STEP.finditer(section)}
     assert list(files) == ["src/tabstep/models/maxout.py", "conf/model/maxout.yaml", "tests/models/test_maxout.py"]
     for name, text in files.items():
-        assert not (tmp_path / name).exists()
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    return tmp_path
+        assert not (directory / name).exists()
+        (directory / name).write_text(text, encoding="utf-8")
+    return directory
 
 
 def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +56,7 @@ def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_three_files_are_a_model_that_trains(checkout: Path) -> None:
-    options = ["model=maxout", "model.width=4", "debug=fast", "trainer=cpu", "data.builtin_rows=1000"]
+    options = ["model=maxout", "model.width=4", "debug=fast", "trainer=cpu", "data.builtin_rows=1000", "report=none"]
     done = python(checkout, "train.py", *options, "paths.output_dir=run", "paths.cache_dir=cache")
     assert done.returncode == 0, done.stdout + done.stderr
     architecture = json.loads((checkout / "run" / "model" / "model.json").read_text(encoding="utf-8"))

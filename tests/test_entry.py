@@ -86,7 +86,12 @@ def test_hydras_own_directory_is_followed(runs: Runs, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["-m", "trainer=cpu", "seed=1,2"], ["trainer=cpu", "-m", "seed=1,2"], ["seed=1,2", "trainer=cpu", "-m"]]
+    "argv",
+    [
+        pytest.param(["-m", "trainer=cpu", "seed=1,2"], marks=pytest.mark.slow),
+        ["trainer=cpu", "-m", "seed=1,2"],
+        pytest.param(["seed=1,2", "trainer=cpu", "-m"], marks=pytest.mark.slow),
+    ],
 )
 def test_sweep_takes_flags_anywhere(runs: Runs, tmp_path: Path, argv: list[str]) -> None:
     assert entry.main(argv) == 0

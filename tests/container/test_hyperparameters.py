@@ -179,7 +179,7 @@ def written(value: Any) -> str:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)  # each composes twice
 @given(st.dictionaries(st.sampled_from(["a", "b", "c.d", "c.e", "f"]), trees, min_size=1, max_size=4))
 def test_the_job_composes_the_same_values(tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any]) -> None:
     directory = tmp_path_factory.getbasetemp() / "conf"

@@ -86,3 +86,4 @@ def test_killing_what_has_ended_is_no_fault() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     kill(process)
+    assert process.returncode == 0

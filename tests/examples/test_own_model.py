@@ -22,6 +22,7 @@ OWN = ROOT / "examples" / "own_model"
 
 def test_a_model_of_ones_own_trains_and_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, str(ROOT / "train.py"), f"--config-dir={OWN / 'conf'}", "model=additive", "debug=fast"]
+    command.append("report=none")
     metric = "metrics.extra=[{name: 'decision_cost:DecisionCost', options: {missed: 10}}]"
     overrides = [
         metric,

@@ -6,18 +6,15 @@ request (``200``, ``400``, ``406``, ``413``, ``415``).
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from tabstep.schema import Schema
-from tests import test_bad_input
 from tests.serving.conftest import _rich_table, _save_model
-from tests.test_bad_input import Commands
 
 KIND = "fault"
 
@@ -35,29 +32,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     passed = sum(report.outcome == "passed" for report in ours)
     terminalreporter.write_line(f"faults: {passed} of {len(ours)} cases end as they must ({counted})")
-
-
-@pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
-    started = Commands()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="session")
-def finished(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ``data`` and the run ``out`` on it; not to be changed."""
-    root = tmp_path_factory.mktemp("finished")
-    test_bad_input.write(root / "data", test_bad_input.tables())
-    ended = commands.train(root, "schema.id=row_id", "trainer.max_epochs=2")
-    assert ended.code == 0, ended.err
-    return root
-
-
-@pytest.fixture
-def run_copy(finished: Path, tmp_path: Path) -> Path:
-    """A copy of ``finished`` that may be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")

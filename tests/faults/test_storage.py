@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_bad_input import Commands, Ended
+from tests.commands import Commands, Ended
 
 SHIM = Path(__file__).with_name("storage.c")
 TRAIN = ("schema.id=row_id", "trainer.max_epochs=2")

@@ -270,6 +270,7 @@ def test_a_job_can_start_no_other_and_take_no_key() -> None:
     assert denied([own, Need("kms:CreateGrant", KEY)], "job_role_kms") != []
 
 
+@pytest.mark.slow
 def test_the_pipelines_role_runs_the_documented_steps(monkeypatch: pytest.MonkeyPatch, aws: str) -> None:
     monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
     session = sdk.session(sdk.boto_session(REGION), BUCKET, pipeline=True)

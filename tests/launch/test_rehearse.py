@@ -28,6 +28,7 @@ pytest.importorskip("sagemaker_training")
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["data.builtin_rows=2000", "trainer.max_epochs=3", "trainer=cpu", "data.batch_size=128", "tags=[a, 'b c']"]
+SMALL.append("report=none")  # the page of a job is that of test_local_tables_are_the_channels
 # Draws of dropout differ from rank to rank, and after three epochs of Muon the scores of rows hardly differ at all.
 ALIKE = ["model.dropout=0", "optimizer=adamw", "optimizer.lr=0.01"]
 FEW_SAVES = ["callbacks.checkpoint.every_n_steps=3"]

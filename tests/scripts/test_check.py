@@ -51,7 +51,7 @@ def environment(tmp_path: Path) -> Environment:
     return Environment(tmp_path)
 
 
-PYTEST = "python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal"
+PYTEST = "python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal"
 
 
 def test_everything_runs_and_the_line_of_pytest_is_the_last(environment: Environment) -> None:

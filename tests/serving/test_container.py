@@ -149,6 +149,7 @@ def test_the_handler_as_one_function_answers_the_same(model_dir: Path, table: pa
     assert told == [[status, phrase, kind, body.splitlines()[0]] for status, phrase, kind, body in other]
 
 
+@pytest.mark.slow
 def test_a_csv_that_is_split_by_line(model_dir: Path, table: pa.Table) -> None:
     """As batch transform does: the first piece has the header, the others have not; each line in has a line out."""
     pytest.importorskip("sagemaker_inference")

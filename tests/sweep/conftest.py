@@ -55,6 +55,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("tabstep.sweep.html_report.can_draw", lambda: False)  # seconds a sweep: test_plots.py has them
     root = logging.getLogger()
     before = list(root.handlers), root.level
     yield found

@@ -30,7 +30,10 @@ def rows(file: str = "s/leaderboard.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(text))
 
 
-def test_grid_ends_in_a_leaderboard(sweep: Sweep, ledger: Read, capsys: pytest.CaptureFixture[str]) -> None:
+def test_grid_ends_in_a_leaderboard(
+    sweep: Sweep, ledger: Read, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabstep.sweep.html_report.can_draw", lambda: True)
     assert sweep("optimizer.lr=1e-3,3e-3", "model=mlp,resnet", "seed=7") == 0
     found = ledger()
     assert [trial.overrides for trial in found.trials] == [
@@ -49,6 +52,7 @@ def test_grid_ends_in_a_leaderboard(sweep: Sweep, ledger: Read, capsys: pytest.C
     said = capsys.readouterr().out
     assert "again:       OMP_NUM_THREADS=1 python train.py optimizer.lr=0.003 model=" in said
     assert "importance for val_auroc" in said
+    assert {path.stem for path in Path("s/plots").glob("*.png")} >= {"history", "importance"}
 
 
 def test_objective_is_that_of_the_report(sweep: Sweep, runs: Runs, ledger: Read) -> None:
@@ -70,6 +74,7 @@ def test_finished_trials_are_not_run_twice(sweep: Sweep, runs: Runs, ledger: Rea
     assert [Path(settings.paths.output_dir).name for settings in runs.settings] == [str(n) for n in range(5)]
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_ends_as_one_that_was_not(sweep: Sweep, runs: Runs, ledger: Read, tmp_path: Path) -> None:
     overrides = (*SEARCH, "hydra.sweeper.n_trials=14")
     assert entry.main(["-m", "hydra.sweep.dir=whole", *overrides]) == 0
@@ -191,6 +196,7 @@ def test_timeout_begins_no_more_trials(sweep: Sweep, ledger: Read) -> None:
     assert len(ledger().trials) == 3
 
 
+@pytest.mark.slow
 def test_two_objectives(sweep: Sweep, runs: Runs, ledger: Read) -> None:
     runs.report = lambda settings: {
         "val_auroc": score(settings),
@@ -222,8 +228,16 @@ def test_two_objectives(sweep: Sweep, runs: Runs, ledger: Read) -> None:
     [
         (["trainer.max_epochs=9"], "hydra.sweep.dir: trainer.max_epochs was None, now it is 9"),
         (["seed=1,2,3"], "hydra.sweep.dir: seed was choice(1,2), now it is choice(1,2,3)"),
-        (["seed=1", "optimizer.lr=1,2"], "hydra.sweep.dir: seed was choice(1,2), now it is not swept"),
-        (["objective=val_f1"], "hydra.sweep.dir: hydra.sweeper.objectives was ['val_auroc'], now it is ['val_f1']"),
+        pytest.param(
+            ["seed=1", "optimizer.lr=1,2"],
+            "hydra.sweep.dir: seed was choice(1,2), now it is not swept",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["objective=val_f1"],
+            "hydra.sweep.dir: hydra.sweeper.objectives was ['val_auroc'], now it is ['val_f1']",
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_changed_sweep_is_refused_with_the_difference(
@@ -321,6 +335,7 @@ def test_space_that_names_no_key_is_one_line(
     assert capsys.readouterr().err == f"optimizer.lrr: no such key (got {shown}): did you mean 'optimizer.lr'?\n"
 
 
+@pytest.mark.slow
 def test_fewer_trials_than_there_are(sweep: Sweep, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(*SEARCH) == 0
     assert sweep(*SEARCH, "hydra.sweeper.n_trials=2") == 2
@@ -441,7 +456,12 @@ def config(overrides: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "overrides", [["model=resnet,mlp", "optimizer=sgd"], ["experiment=example,imbalanced", "seed=1,2"], [*SEARCH]]
+    "overrides",
+    [
+        ["model=resnet,mlp", "optimizer=sgd"],
+        pytest.param(["experiment=example,imbalanced", "seed=1,2"], marks=pytest.mark.slow),
+        pytest.param([*SEARCH], marks=pytest.mark.slow),
+    ],
 )
 def test_best_trial_can_be_run_again(sweep: Sweep, ledger: Read, overrides: list[str]) -> None:
     assert sweep(*overrides) == 0

@@ -140,6 +140,7 @@ def test_one_class_is_nan_not_zero() -> None:
     assert np.isfinite(found["accuracy"])
 
 
+@pytest.mark.slow
 def test_what_an_epoch_keeps_does_not_hold_on_to_the_activations_of_its_batches() -> None:
     """Counted in bytes a row: 4 of a logit and 8 of a label, not the kilobytes of a heap full of holes."""
     program = """

@@ -175,7 +175,9 @@ def test_checkpoints_are_of_one_execution_unless_the_step_is_cached(session: Any
     assert found[cached.name]["CacheConfig"] == {"Enabled": True, "ExpireAfter": "P30D"}
 
 
-@pytest.mark.parametrize("cache", [None, CacheConfig(enable_caching=True, expire_after="P30D")])
+@pytest.mark.parametrize(
+    "cache", [None, pytest.param(CacheConfig(enable_caching=True, expire_after="P30D"), marks=pytest.mark.slow)]
+)
 def test_no_two_steps_share_a_place_for_checkpoints_and_scores(session: Any, cache: Any) -> None:
     """An equal second step would be given the first one's model, and another one would overwrite its scores."""
     one, other = builder(session), builder(session, hyperparameters=["schema.label=y", "seed=2"])

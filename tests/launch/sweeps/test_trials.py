@@ -98,6 +98,7 @@ def service(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     monkeypatch.setattr(trials, "job_runner", made)
     monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr("tabstep.sweep.html_report.can_draw", lambda: False)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():
@@ -153,6 +154,7 @@ def test_a_job_for_each_trial(service: Service, sweep: Sweep) -> None:
     assert Path("s/3/model/weights").read_bytes() == b"w"
 
 
+@pytest.mark.slow
 def test_no_two_trials_share_a_place_for_checkpoints(service: Service, sweep: Sweep) -> None:
     """One that was given stands above those of all trials."""
     run, places = service.run, {}
@@ -213,6 +215,7 @@ def test_after_an_interruption_nothing_is_sent_twice(
     assert [row["state"] for row in board()] == ["complete"] * 4
 
 
+@pytest.mark.slow
 def test_every_override_is_checked_before_anything_is_sent(
     service: Service, sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,7 +289,7 @@ def test_quota_is_waited_for(service: Service, sweep: Sweep, monkeypatch: pytest
     assert [row["state"] for row in board()] == ["complete"] * 2
 
 
-@pytest.mark.parametrize("step", ["describe", "download"])
+@pytest.mark.parametrize("step", [pytest.param("describe", marks=pytest.mark.slow), "download"])
 def test_expired_token_leaves_the_jobs_and_their_trials_as_they_are(
     service: Service,
     sweep: Sweep,
@@ -312,6 +315,7 @@ def test_expired_token_leaves_the_jobs_and_their_trials_as_they_are(
     assert not any(name.endswith("-2") for name in service.done)
 
 
+@pytest.mark.slow
 def test_refusal_for_another_reason_ends_the_sweep(
     service: Service, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,6 +240,7 @@ def test_a_stopped_tuner_still_has_a_best_job(tuner: Tuner, sweep: Sweep, capsys
     assert not Path("s/model").exists()
 
 
+@pytest.mark.slow
 def test_budget_counts_all_jobs(tuner: Tuner, sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     Path("prices.yaml").write_text("eu-central-1:\n  ml.m5.xlarge: 0.3\n")
     assert sweep(*SEARCH, "launch.max_usd=0.5") == 2
