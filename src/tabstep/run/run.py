@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from tabstep.analysis.run_report import report_run
 from tabstep.artifact.save import check_place, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
+from tabstep.config.secrets import hidden
 from tabstep.config.settings import PathSettings, Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
+from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
 from tabstep.run_files import (
     ANALYSIS,
     CHECKPOINTS,
@@ -40,6 +42,7 @@ from tabstep.run_files import (
     RANKS,
     REPORT,
     TENSORBOARD,
+    WANDB,
 )
 from tabstep.schema import Split
 from tabstep.sweep.trial import attach, is_trial
@@ -48,11 +51,13 @@ from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.locks import LOCK, exclusive
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
+from tabstep.tracking.tracker import Tracker
 from tabstep.training.callbacks.extra import without_state
 from tabstep.training.fit import find_checkpoint, over, train
+from tabstep.training.loggers import log_settings
 from tabstep.training.stopping import selected_row
 
-_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE)
+_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, DONE, WANDB)
 
 
 def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = None) -> float:
@@ -116,11 +121,31 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
         show_new(note)
     if ranks.rank == 0:
         _check_places(settings.paths)
-    prepared = _prepared(settings, ranks, show_new)
+    nobody: AbstractContextManager[list[Tracker]] = nullcontext([])
+    with tracked(settings) if ranks.rank == 0 else nobody as trackers:
+        prepared = _prepared(settings, ranks, show_new)
+        return _run_prepared(settings, config, machine, ranks, prepared, trackers, started, show)
+
+
+def _run_prepared(
+    settings: Settings,
+    config: dict[str, Any],
+    machine: Machine,
+    ranks: Ranks,
+    prepared: Prepared,
+    trackers: list[Tracker],
+    started: float,
+    show: Show,
+) -> float:
+    """Train, export and report, with tables that are encoded and trackers that answer."""
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             _set_aside(settings.paths, show)
+        begin_tracking(trackers, settings, config, show)
         built = assemble(settings, prepared, machine, ranks)
+        if ranks.rank == 0:
+            log_settings(built.trainer.loggers, hidden(config))
+        attach_trackers(trackers, settings, built)
         attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
         if dist.is_available() and dist.is_initialized():
@@ -130,6 +155,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], machine: Machine, ra
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)
     _write_page(settings, prepared, show)
+    keep_results(trackers, settings, built, report)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 

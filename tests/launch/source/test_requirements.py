@@ -49,6 +49,17 @@ def test_a_version_that_is_not_known_is_not_guessed() -> None:
 def test_options_bring_their_packages() -> None:
     assert job_packages(parse(composed([], [config_dir()]))) == []
     assert job_packages(parse(composed(["logger=tensorboard"], [config_dir()]))) == ["tensorboard"]
+    for uri, packages in {
+        "https://mlflow.example.com": ["mlflow-skinny", "wandb"],
+        "arn:aws:sagemaker:eu-central-1:123456789012:mlflow-tracking-server/mine": [
+            "mlflow-skinny",
+            "sagemaker-mlflow",
+            "wandb",
+        ],
+        "sqlite:///runs.db": ["mlflow", "wandb"],
+    }.items():
+        chosen = ["logger=mlflow", f"logger.mlflow.tracking_uri='{uri}'", "logger.wandb.enabled=true"]
+        assert job_packages(parse(composed(chosen, [config_dir()]))) == packages
     assert requirements.REQUIREMENTS == "requirements.txt"
 
 
