@@ -99,6 +99,7 @@ COVERED = {
     "tables/readers": "tables/test_csv",
     "tables/row_groups": "tables/test_split_file",
     "tabstep": "test_entry",
+    "tracking/wandb_files": "tracking/test_wandb",
     "training/callbacks/checkpointing": "training/test_classifier",
 }
 """Modules that are tested through the one that uses them, and where."""

@@ -112,6 +112,10 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("data.val", "v.parquet", "data.val: is set, but there is no train split"),
     ("resume", "atuo", "got 'atuo': did you mean 'auto'?"),
     ("resume", "http://x/y.ckpt", "resume: expected a local checkpoint"),
+    ("logger.mlflow.tracking_uri", "localhost:5000", "got 'localhost:5000': http://localhost:5000"),
+    ("logger.mlflow.tracking_uri", "htps://x", "got 'htps://x': did you mean 'https'?"),
+    ("logger.mlflow.tracking_uri", "arn:aws:s3:::bucket", "expected the ARN of an MLflow server or app of SageMaker"),
+    ("logger.mlflow.tracking_uri", "http://me:hunter22@x", "tracking_uri: holds a password in an address"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from tabstep.config.settings import (
     CosineSettings,
     DataSettings,
     LaunchSettings,
+    LoggerSettings,
     LossSettings,
     Metric,
     MetricSettings,
@@ -31,6 +33,9 @@ from tabstep.decisions import parse_goal
 from tabstep.errors import nearest
 from tabstep.registry import PluginSettings, metric_key
 
+_SCHEME = re.compile(r"(\w[\w.-]*)(?:\+\w+)?:(\d*)")
+_STORES = ("http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "uc")
+_MLFLOW_ARN = re.compile(r"arn:aws[\w-]*:sagemaker:[\w-]+:\d{12}:mlflow-(?:tracking-server|app)/\S+")
 RESUME_WORDS = ("auto", "must", "never")
 
 
@@ -176,6 +181,18 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
+def _tracking(logger: LoggerSettings) -> Iterator[str]:
+    uri, key = logger.mlflow.tracking_uri, "logger.mlflow.tracking_uri"
+    if uri is None:
+        return
+    if uri.startswith("arn:"):
+        if not _MLFLOW_ARN.fullmatch(uri):
+            yield f"{key}: expected the ARN of an MLflow server or app of SageMaker, got {uri!r}"
+    elif (match := _SCHEME.match(uri)) and match[1] not in _STORES:
+        hint = f"http://{uri}" if match[2].isdecimal() else nearest(match[1], _STORES)
+        yield f"{key}: expected an address, a database or a directory, got {uri!r}: {hint}"
+
+
 def _decision(decision: str | None) -> Iterator[str]:
     if decision is not None:
         try:
@@ -248,6 +265,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("trainer", "scheduler", "callbacks"), _length),
     (("resume",), _resume),
     (("decision",), _decision),
+    (("logger",), _tracking),
     (("objective", "callbacks", "metrics"), _watched),
     (("paths",), _paths),
     (("data", "paths"), _outside),

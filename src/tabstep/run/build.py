@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
-from tabstep.config.parse import to_dict
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest
@@ -34,7 +33,7 @@ from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.extra_metrics import build_extra_metrics, score_names
-from tabstep.training.loggers import log_row, log_settings, write_history
+from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
@@ -78,7 +77,6 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     check_monitors(settings, prepared.encoder, trainer.callbacks)  # type: ignore[attr-defined]
     if ranks.rank == 0:
         keep_history(classifier, trainer, output / HISTORY if settings.logger.csv else None)
-        log_settings(trainer.loggers, to_dict(settings))
     return Assembly(
         classifier=classifier, data=data, trainer=trainer, checkpointer=checkpointer, architecture=architecture
     )
@@ -367,8 +365,8 @@ def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) 
     """
     if file is not None:
         classifier.epoch_listeners.append(lambda _: write_history(file, classifier.progress.history))
-    if trainer.loggers:
-        classifier.epoch_listeners.append(lambda row: log_row(trainer.loggers, row))
+    if loggers := list(trainer.loggers):
+        classifier.epoch_listeners.append(lambda row: log_row(loggers, row))
 
 
 def build_loggers(settings: Settings, output: Path) -> list[Logger]:

@@ -21,11 +21,12 @@ from tabstep.run_files import (
     PREDICTIONS,
     REPORT,
     TENSORBOARD,
+    WANDB,
 )
 from tabstep.system.atomic_write import check_writable
 from tabstep.system.locks import LOCK, exclusive
 
-_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, FOLDS, DONE)
+_OUTPUTS = (PREDICTIONS, TENSORBOARD, HISTORY, REPORT, ANALYSIS, PAGE, FOLDS, DONE, WANDB)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tabstep.artifact import onnx_file
 from tabstep.artifact.save import write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
+from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
 from tabstep.run.decision import check_decision
@@ -28,14 +29,17 @@ from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
+from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
 from tabstep.run_files import PAGE, RANKS, REPORT
 from tabstep.schema import Split
 from tabstep.sweep.trial import attach, is_trial
 from tabstep.system.devices import Machine, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
+from tabstep.tracking.tracker import Tracker
 from tabstep.training.callbacks.extra import without_state
 from tabstep.training.fit import find_checkpoint, over, train
+from tabstep.training.loggers import log_settings
 from tabstep.training.stopping import selected_row
 
 
@@ -83,15 +87,35 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     show_new = only_new(show, shown)
     if ranks.rank == 0:
         check_places(settings.paths)
-    prepared = _prepared(settings, ranks, show_new)
-    machine = _machine(settings.trainer, batch_size_of(settings, prepared) // ranks.world_size)
-    for note in machine.notes:
-        show_new(note)
-    check_decision(settings.decision, prepared.encoder.task)
+    nobody: AbstractContextManager[list[Tracker]] = nullcontext([])
+    with tracked(settings) if ranks.rank == 0 else nobody as trackers:
+        prepared = _prepared(settings, ranks, show_new)
+        machine = _machine(settings.trainer, batch_size_of(settings, prepared) // ranks.world_size)
+        for note in machine.notes:
+            show_new(note)
+        check_decision(settings.decision, prepared.encoder.task)
+        return _run_prepared(settings, config, machine, ranks, prepared, trackers, started, show)
+
+
+def _run_prepared(
+    settings: Settings,
+    config: dict[str, Any],
+    machine: Machine,
+    ranks: Ranks,
+    prepared: Prepared,
+    trackers: list[Tracker],
+    started: float,
+    show: Show,
+) -> float:
+    """Train, export and report, with tables that are encoded and trackers that answer."""
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             set_aside(settings.paths, show)
+        begin_tracking(trackers, settings, config, show)
         built = assemble(settings, prepared, machine, ranks)
+        if ranks.rank == 0:
+            log_settings(built.trainer.loggers, hidden(config))
+        attach_trackers(trackers, settings, built)
         attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
         if dist.is_available() and dist.is_initialized():
@@ -101,6 +125,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)
     _write_page(settings, prepared, show)
+    keep_results(trackers, settings, built, report)
     show_report(report, settings.paths, show)
     return _objective(report, settings.objective)
 

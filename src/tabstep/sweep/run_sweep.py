@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -35,6 +34,7 @@ from tabstep.sweep.samplers import Proposer, make_proposer
 from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, is_remote
 from tabstep.sweep.space import Space, given, parse_space
 from tabstep.sweep.summary import conclude, pause
+from tabstep.sweep.tracked_sweep import tracked_sweep
 from tabstep.sweep.validate import changed_advice, check_same, check_space, check_surroundings, fixed
 
 LEAST_WINDOW = 3
@@ -84,23 +84,27 @@ def start(
         return hand_over(launcher, handover)
     with locked(composer.sweep_dir) as descriptor, _same_threads(settings):
         ledger = _open(plan)
-        surroundings = SweepContext(
-            descriptor=descriptor,
-            study=ledger.header.study,
-            spent=sum(trial.usd or 0.0 for trial in ledger.trials),
-            conf_dirs=tuple(composer.extra_conf_dirs),
-            standalone=partial(standalone, composer=composer),
-        )
-        runner = choose_runner(launcher, settings, surroundings, plan.options)
-        try:
-            _run(plan, ledger, runner)
-        except (KeyboardInterrupt, StoppedError):
-            pause(ledger, composer)
-            raise
-        finally:
-            write_leaderboard(ledger)
-        conclude(ledger, plan.space, composer)
+        with tracked_sweep(ledger, settings) as links:
+            surroundings = SweepContext(
+                descriptor=descriptor,
+                study=ledger.header.study,
+                spent=sum(trial.usd or 0.0 for trial in ledger.trials),
+                conf_dirs=tuple(composer.extra_conf_dirs),
+                standalone=lambda overrides: [*standalone(overrides, composer), *links],
+            )
+            _run_and_conclude(plan, ledger, choose_runner(launcher, settings, surroundings, plan.options))
     return [trial.values[0] for trial in ledger.trials if trial.values]
+
+
+def _run_and_conclude(plan: Plan, ledger: Ledger, runner: Runner) -> None:
+    try:
+        _run(plan, ledger, runner)
+    except (KeyboardInterrupt, StoppedError):
+        pause(ledger, plan.composer)
+        raise
+    finally:
+        write_leaderboard(ledger)
+    conclude(ledger, plan.space, plan.composer)
 
 
 def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Composer) -> Plan:

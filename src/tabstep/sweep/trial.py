@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabstep.errors import UserError
+from tabstep.run_files import MLFLOW
 from tabstep.sweep.ledger import POINTER, PROGRESS, Direction, Trial, read_json, read_sweep
 from tabstep.sweep.options import USUAL_EPOCHS
 from tabstep.sweep.pruning import PRUNED, PruningRule, best_so_far
@@ -42,6 +43,33 @@ class TrialLink:
 def is_trial(directory: Path) -> bool:
     """Tell whether a run in this directory is a trial of a sweep."""
     return (directory / POINTER).is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a trial's record elsewhere says of its sweep.
+
+    ``parent`` is the id of the sweep's run in MLflow, ``overrides`` are the values that differ between trials.
+    """
+
+    name: str | None = None
+    study: str | None = None
+    parent: str | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+def family(directory: Path) -> Family | None:
+    """Return what a run in this directory belongs to, None where it is no trial."""
+    pointer = read_json(directory / POINTER)
+    if not pointer:
+        return None
+    sweep = read_sweep(directory / pointer["sweep"])
+    return Family(
+        name=f"trial {pointer['number']}",
+        study=sweep.header.study,
+        parent=read_json(sweep.directory / MLFLOW).get("run_id"),
+        overrides=sweep.trials[pointer["number"]].params,
+    )
 
 
 def attach(directory: Path, classifier: Classifier, checkpointer: Checkpointer, *, reports: bool) -> None:

@@ -13,8 +13,36 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import FULL_DISK
+from tabstep.tracking.tracker import Tracker
 
 Row = Mapping[str, float]
+
+
+class TrackerLogger(Logger):
+    """What callbacks log, for a tracker; epochs and results reach it without the Trainer.
+
+    Args:
+        tracker: None on ranks other than 0, where callbacks still look for a logger.
+    """
+
+    def __init__(self, name: str, tracker: Tracker | None) -> None:
+        super().__init__()
+        self._name, self._tracker = name, tracker
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self._tracker is not None:
+            self._tracker.log(metrics, step or 0)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        pass  # the tracker has the settings
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:

@@ -53,6 +53,17 @@ def test_options_bring_their_packages() -> None:
     assert onnx == ["onnx", "onnxruntime", "onnxscript"]
     project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
     assert onnx == [text.partition(">")[0] for text in project["optional-dependencies"]["onnx"]]
+    for uri, packages in {
+        "https://mlflow.example.com": ["mlflow-skinny", "wandb"],
+        "arn:aws:sagemaker:eu-central-1:123456789012:mlflow-tracking-server/mine": [
+            "mlflow-skinny",
+            "sagemaker-mlflow",
+            "wandb",
+        ],
+        "sqlite:///runs.db": ["mlflow", "wandb"],
+    }.items():
+        chosen = ["logger=mlflow", f"logger.mlflow.tracking_uri='{uri}'", "logger.wandb.enabled=true"]
+        assert job_packages(parse(composed(chosen, [config_dir()]))) == packages
     assert requirements.REQUIREMENTS == "requirements.txt"
 
 

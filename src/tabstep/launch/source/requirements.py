@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Final
 
 from tabstep.config.fields import plugins
-from tabstep.config.settings import Settings
+from tabstep.config.settings import LoggerSettings, Settings
 from tabstep.errors import UserError
 from tabstep.registry import find_file
 
@@ -26,13 +26,30 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 def job_packages(settings: Settings) -> list[str]:
     """Return the distributions that this configuration needs besides those that every job does."""
-    names = [*(settings.baselines or []), *(["tensorboard"] if settings.logger.tensorboard else [])]
+    names = [*(settings.baselines or []), *logger_packages(settings.logger)]
     names += _ONNX if settings.export == "onnx" else []
     found = [registry.distribution(part.name) for _, registry, part in plugins(settings)]
     own = [package.name for package in found if package is not None]
     return list(
         dict.fromkeys([*names, *(name for name in own if not (OF_THE_IMAGE.fullmatch(name) or name in PACKAGES))])
     )
+
+
+def logger_packages(logger: LoggerSettings) -> list[str]:
+    """Return the distributions that the loggers need.
+
+    A server needs MLflow's small distribution alone, whose requirements leave the image as it is; a database needs all.
+
+    >>> from tabstep.config.settings import LoggerSettings, MlflowSettings
+    >>> logger_packages(LoggerSettings(mlflow=MlflowSettings(enabled=True, tracking_uri="https://mlflow.example.com")))
+    ['mlflow-skinny']
+    """
+    names = ["tensorboard"] if logger.tensorboard else []
+    if logger.mlflow.enabled:
+        where = logger.mlflow.tracking_uri or ""
+        names += ["mlflow-skinny"] if where.startswith(("http", "arn:")) else ["mlflow"]
+        names += ["sagemaker-mlflow"] if where.startswith("arn:") else []
+    return names + (["wandb"] if logger.wandb.enabled else [])
 
 
 def loose_modules(settings: Settings, directory: str = "src") -> dict[str, bytes]:
