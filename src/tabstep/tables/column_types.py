@@ -194,6 +194,9 @@ def _float_text(value: float) -> str | None:
 
 
 def _each_distinct(array: pa.Array, text: Callable[[float], str | None]) -> pa.Array:
+    if types.is_float16(array.type):  # pyarrow encodes it from 26 on
+        distinct, places = np.unique(array.to_numpy(zero_copy_only=False), return_inverse=True)
+        return pa.array([text(value) for value in distinct], type=pa.string()).take(pa.array(places))
     encoded = array.dictionary_encode()
     # numpy scalars keep the shortest digits of their own width: float32 0.1 is "0.1", not "0.10000000149011612"
     values = encoded.dictionary.to_numpy(zero_copy_only=False)
