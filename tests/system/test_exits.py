@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+from omegaconf import OmegaConf
 
 from tabstep.errors import RetryError, UserError
 from tabstep.system.exits import exit_code, of_the_machine, of_the_storage, reading, writing
@@ -27,6 +28,26 @@ def test_sigterm_ends_a_command_with_a_line(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "stopped by SIGTERM: what was saved stays, and the same command goes on\n"
     assert cleaned == [True]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_stop_within_a_library_that_raises_anew_is_a_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    def resolver() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def command() -> None:
+        OmegaConf.register_new_resolver("stop_here", resolver, replace=True)
+        OmegaConf.create({"key": "${stop_here:}"}).key  # noqa: B018
+
+    def wrapped() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise UserError("loss: its constructor failed") from error
+
+    for each in (command, wrapped):
+        assert exit_code(each) == 128 + signal.SIGTERM
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == "stopped by SIGTERM: what was saved stays, and the same command goes on"
 
 
 def test_another_thread_has_no_signals() -> None:

@@ -46,14 +46,13 @@ def exit_code(command: Callable[[], None]) -> int:
             command()
             sys.stdout.flush()  # here, where it is known what a failure means
     except (UserError, RetryError, StoppedError) as error:
-        if os.environ.get("TABSTEP_TRACEBACK") == "1":
-            traceback.print_exc()
-        say(str(error))
-        return error.exit_code
+        return _ended_by(_stop_behind(error) or error)
     except KeyboardInterrupt:
         say("interrupted")
         return EXIT_SIGINT
     except Exception as error:  # noqa: BLE001 the outermost frame: nothing is hidden
+        if (stop := _stop_behind(error)) is not None:
+            return _ended_by(stop)
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 128 + signal.SIGPIPE
         if isinstance(error, OSError) and of_the_machine(error):  # of any file, at any time
@@ -62,6 +61,20 @@ def exit_code(command: Callable[[], None]) -> int:
         say(f"this is a fault of tabstep, not of your input: {type(error).__name__}: {error}")
         return EXIT_INTERNAL
     return EXIT_OK
+
+
+def _ended_by(error: UserError | RetryError | StoppedError) -> int:
+    if os.environ.get("TABSTEP_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    say(str(error))
+    return error.exit_code
+
+
+def _stop_behind(error: BaseException | None) -> StoppedError | None:
+    """Return the stop that an error was made of: a signal meets libraries, as OmegaConf, that raise their own anew."""
+    while error is not None and not isinstance(error, StoppedError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _ended_by_storage(error: OSError) -> int:
