@@ -8,8 +8,8 @@ import tabstep
 from tabstep import run_files
 
 SOURCE = Path(tabstep.__file__).parent
-# A directory of the container's tree and a hyperparameter happen to be called alike.
-NAMESAKES = {"model", "checkpoints", "predictions", "tensorboard", "ranks", "config.yaml"}
+# A directory of the container's tree, a hyperparameter, a key of the report and a package happen to be called alike.
+NAMESAKES = {"model", "checkpoints", "predictions", "tensorboard", "ranks", "config.yaml", "folds", "wandb"}
 
 
 def literals(file: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tabstep.training.epoch_order import EpochOrder
 def tensors(rows: int) -> Batch:
     """Rows that can be told apart by each of their parts."""
     number = torch.arange(rows)
-    return Batch(number[:, None].float(), number[:, None].int(), number)
+    return Batch(number[:, None].float(), number[:, None].int(), number, 0.5 * number.float() if rows % 2 else None)
 
 
 def train_rows(rows: int, batch_size: int, *, start: int = 0, rank: int = 0, world_size: int = 1) -> list[list[int]]:
@@ -23,8 +23,9 @@ def train_rows(rows: int, batch_size: int, *, start: int = 0, rank: int = 0, wor
     )
     batches = list(loader)
     assert len(batches) == len(loader)
-    for x_num, x_cat, y in batches:
+    for x_num, x_cat, y, weight in batches:
         assert x_num[:, 0].long().tolist() == x_cat[:, 0].tolist() == y.tolist()
+        assert (weight is None) if rows % 2 == 0 else torch.equal(2.0 * weight, y.float())
     return [batch.y.tolist() for batch in batches]
 
 

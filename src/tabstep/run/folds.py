@@ -28,6 +28,7 @@ from tabstep.run.fold_results import Fold, Joined
 from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Opened, Show, cut_of, open_splits
 from tabstep.run.showing import only_new, plain_messages, shower
+from tabstep.run.tracked_folds import named_fold, tracked_folds
 from tabstep.run_files import DONE, FOLDS, MODEL, PAGE, REPORT
 from tabstep.schema import Split
 from tabstep.sweep.trial import is_trial
@@ -70,11 +71,13 @@ def _run_locked(settings: Settings, config: dict[str, Any], shown: set[str], run
     numbers = _assigned(settings, opened, show)
     with writing("paths.output_dir: cannot be written"):
         _check_resume(settings, show)
-        for fold in range(1, _folds(settings) + 1):
-            own = fold_settings(settings, fold)
-            run_one(own, _with_changes(config, own), shown)
-        report = _finish(settings, config, opened, numbers, started, show)
-    _write_page(settings, show)
+        with tracked_folds(settings, config, show) as (related, keep):
+            for fold in range(1, _folds(settings) + 1):
+                own = named_fold(settings, fold_settings(related, fold), fold)
+                run_one(own, _with_changes(config, own), shown)
+            report = _finish(settings, config, opened, numbers, started, show)
+            _write_page(settings, show)
+            keep(report)
     show_folds(report, settings.paths, show)
     value = report.get(settings.objective)
     return float("nan") if value is None else float(value)
