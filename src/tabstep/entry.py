@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tabstep.config.components import missing_components
 from tabstep.config.local_tables import missing_tables
 from tabstep.config.overrides import PRIMARY, Command, check_overrides, config_dir
 from tabstep.config.parse import parse
@@ -116,7 +117,7 @@ def _composed_problems(
     if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
         check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
     looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
-    return missing_tables(settings.data) if looks else []
+    return [*missing_components(settings), *missing_tables(settings.data)] if looks else []
 
 
 def _composition(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str) -> tuple[dict[str, Any], Settings]:

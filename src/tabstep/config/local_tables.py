@@ -16,8 +16,13 @@ _NO_PLAIN_PATH = re.compile(r"^[a-z][a-z0-9+.-]+://|[*?\[]")
 
 
 def missing_tables(data: DataSettings) -> list[str]:
-    """Return one line for each location below ``data`` that is a plain path to nothing."""
-    problems = []
+    """Return one line for each location below ``data`` that is a plain path to nothing.
+
+    What a reader of another package calls a location may be none: it says so itself.
+    """
+    problems: list[str] = []
+    if data.reader.name != "default":
+        return problems
     for key in ("path", "train", "val", "test"):
         location = getattr(data, key)
         if location is None or _NO_PLAIN_PATH.search(location):
