@@ -9,7 +9,7 @@ from tabstep.encoding.row_weights import check_total, row_weights
 from tabstep.errors import UserError
 
 
-@pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf, None, 1e300])
+@pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf, None, 1e39])
 def test_a_weight_that_is_none_is_named_with_its_row(wrong: float | None) -> None:
     batch = pa.RecordBatch.from_pydict({"w": [1.0, wrong]})
     with pytest.raises(UserError, match=r"data.train: column 'w' has the weight \S+ in row 11: weights are finite"):

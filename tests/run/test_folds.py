@@ -315,13 +315,63 @@ def test_several_labels_some_missing_in_folds_of_whole_groups(tmp_path: Path) ->
     assert (found["prob_late"].to_numpy() > thresholds[1]).tolist() == found["prediction_late"].to_pylist()
 
 
+WEIGHTED = ["schema.weight=w", "data.folds=3", "data.checks=off", "trainer.max_epochs=1"]
+
+
+def test_rows_count_by_their_weights_in_what_is_out_of_fold_and_in_test(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, rows in (("train", 150), ("test", 60)):
+        table = make_table(rows, seed=rows)
+        pq.write_table(table.append_column("w", pa.array(rng.random(rows) * 1e-3)), tmp_path / f"{split}.parquet")
+    places = [f"data.train={tmp_path}/train.parquet", f"data.test={tmp_path}/test.parquet"]
+    output = crossed(tmp_path, *places, *WEIGHTED, "baselines=null")
+    report = json.loads((output / "report.json").read_text())
+    test = {key.removeprefix("test_"): value for key, value in report.items()}
+    for split, table, found in (("val", "train", report["out_of_fold"]), ("test", "test", test)):
+        stored = pq.read_table(predictions_file(output, split))
+        weights = pq.read_table(tmp_path / f"{table}.parquet", columns=["w"])["w"].to_numpy()
+        y, probs = np.array([label == "yes" for label in stored["label"].to_pylist()]), stored["prob_yes"].to_numpy()
+        assert found["auroc"] == pytest.approx(roc_auc_score(y, probs, sample_weight=weights), abs=1e-6)
+        expected = log_loss(y, probs.astype(np.float64), sample_weight=weights)
+        assert found["log_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_fold_in_which_no_row_counts_is_found_before_the_first_one_trains(tmp_path: Path) -> None:
+    table = make_table(120, seed=1).append_column("g", pa.array([i % 4 for i in range(120)]))
+    table = table.append_column("w", pa.array([0.0 if i % 4 == 1 else 1.0 for i in range(120)]))
+    pq.write_table(table, tmp_path / "t.parquet")
+    grouped = [f"data.train={tmp_path}/t.parquet", *WEIGHTED, "data.folds=4", "data.split.group=g", "schema.drop=[g]"]
+    with pytest.raises(UserError, match=r"data.folds: every weight in column 'w' is zero in val of fold \d"):
+        crossed(tmp_path, *grouped)
+    assert not (tmp_path / "run" / "folds").exists()
+
+
+CALLS: list[str] = []
+
+
+def shuffled(location: str) -> pa.Table:
+    """Read rows in an order that no second call gives."""
+    CALLS.append(location)
+    table = pq.read_table(location)
+    return table.take(pa.array(np.random.default_rng(len(CALLS)).permutation(table.num_rows)))
+
+
+def test_a_reader_of_unstable_order_is_asked_once(tiny_data: Path, tmp_path: Path) -> None:
+    pq.write_table(pq.read_table(tiny_data / "train"), tmp_path / "t.parquet")
+    CALLS.clear()
+    reader = [f"data.train={tmp_path}/t.parquet", f"data.reader.name={__name__}:shuffled", "data.checks=off"]
+    output = crossed(tmp_path, *reader, "data.folds=2", "trainer.max_epochs=1")
+    ids = pq.read_table(predictions_file(output, "val"))["row_id"].to_pylist()
+    assert (len(CALLS), len(ids)) == (1, len(set(ids)))
+
+
 def test_what_is_joined_does_not_hang_on_the_pieces_that_it_is_read_in(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fold_results, "_ROWS", 7)
     numbers = pq.read_table(predictions_file(three, "val"))["fold"].to_numpy()
     folds = [Fold.read(number, three / "folds" / str(number), {}, train_rows=173, weight=1.0) for number in (1, 2, 3)]
-    joined = Joined(folds, numbers, decision="f1", extra=[])
+    joined = Joined(folds, numbers, decision="f1", extra=[], weights={})
     splits: tuple[Split, ...] = ("val", "test")
     for split in splits:
         joined.write(split, tmp_path)

@@ -93,6 +93,12 @@ def test_in_time_train_lies_before_val_and_grows(tmp_path: Path) -> None:
             "class '1' has 1 values of 'g', fewer than the 2 folds",
         ),
         ({"y": [0, 1] * 4, "t": [1] * 7 + [2]}, Cut(label=("y",), time="t"), 2, "rows of one time stay together"),
+        (
+            {"y": [0, 1] * 4 + [2], "t": [*range(9)]},
+            Cut(label=("y",), time="t"),
+            2,
+            "class '2' first comes in part 3 in the order of 't'",
+        ),
         ({"y": [0, 1], "t": [1, None]}, Cut(label=("y",), time="t"), 2, "row 1 has no 't'"),
         ({"y": [0, 1], "day": [1, 2]}, Cut(label=("y",), time="days"), 2, "did you mean 'day'"),
     ],

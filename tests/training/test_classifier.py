@@ -187,6 +187,20 @@ def test_weights_of_rows_are_those_of_a_bare_loop_bit_for_bit(tmp_path: Path, mo
     assert [row["train_loss"] for row in module.progress.history] == pytest.approx(means, abs=1e-6)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batches_and_windows_without_weight_change_nothing(
+    accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = np.zeros(ROWS, dtype=np.float32)
+    weight[:3] = 1.0  # of 210 rows: most windows have none of them
+    monkeypatch.setitem(TABLES, "train", replace(TABLES["train"], weight=weight))
+    module = fit(_no_dropout(classifier(new_model(), batch_size=16)), tmp_path, batch_size=16, accumulate=accumulate)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    assert not same(module.model, new_model())
+    (first, *_) = module.progress.history
+    assert 0.0 < first["train_loss"] < 5.0
+
+
 def test_micro_batches_add_up_to_the_big_batch_exactly_also_with_class_weights(tmp_path: Path) -> None:
     # Without dropout, whose masks depend on the batch. 210 rows: the last window is uneven.
     weights = [1.0, 5.0]

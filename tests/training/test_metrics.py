@@ -225,3 +225,20 @@ def test_weights_are_scikit_learns(task: Task) -> None:
         assert found["log_loss"] == pytest.approx(sk.log_loss(y, probs, sample_weight=weight), rel=1e-6)
         assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, probs > 0.5, sample_weight=weight))
         assert found["auroc"] == pytest.approx(sk.roc_auc_score(y, probs, sample_weight=weight))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4])
+@pytest.mark.parametrize("bins", [None, 4096])
+def test_fractions_are_weights_as_scikit_learns_of_any_scale(scale: float, bins: int | None) -> None:
+    rng = np.random.default_rng(0)
+    weight = torch.from_numpy((scale * rng.random(300)).astype(np.float32))
+    probs, y = example("binary", 300)
+    metrics = build_metrics("binary", 1, thresholds=bins)
+    metrics.update(probs, y, weight=weight)
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    near = 1e-6 if bins is None else 2e-3
+    assert found["average_precision"] == pytest.approx(
+        sk.average_precision_score(y, probs, sample_weight=weight), abs=near
+    )
+    assert found["auroc"] == pytest.approx(sk.roc_auc_score(y, probs, sample_weight=weight), abs=near)
+    assert found["log_loss"] == pytest.approx(sk.log_loss(y, probs, sample_weight=weight), rel=1e-6)

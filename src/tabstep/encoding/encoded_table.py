@@ -27,6 +27,7 @@ _TABLE_FORMAT: Final = 2
 _ROWS: Final = "rows.arrow"
 _META: Final = "meta.json"
 _WEIGHT: Final = "weight.bin"
+_PIECE: Final = 2**20
 _BLOCK: Final = 8 * 2**20
 _THREADS: Final = 4
 
@@ -121,17 +122,29 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
             for name, array in arrays.items():
                 files[name].write(array.data)
             if "weight" in arrays:
-                total += float(arrays["weight"].sum(dtype=np.float64))
+                total += float(arrays["weight"].sum())
             writer.write_batch(others)
             row += others.num_rows
     if schema.weight is not None:
         check_total(total, schema.weight, where=source.where)
+        _normalize(directory / _WEIGHT, row, total)
     widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.cardinalities)}
     if encoder.task == "multilabel":
         widths["y"] = encoder.num_classes
     seals = {path.name: _seal(path) for path in sorted(directory.iterdir())}
     meta = {"fingerprint": fingerprint, "num_rows": row, "widths": widths, "files": seals}
     write_sealed(directory / _META, json.dumps(meta))
+
+
+def _normalize(path: Path, rows: int, total: float) -> None:
+    """Turn float64 weights into float32 ones with a mean of 1: only their ratios count, and sums stay in range."""
+    given = np.memmap(path, dtype=np.float64, mode="r", shape=(rows,))
+    single = path.with_suffix(".single")
+    with open(single, "wb") as file:
+        for start in range(0, rows, _PIECE):
+            file.write((given[start : start + _PIECE] / (total / rows)).astype(np.float32).data)
+    del given
+    single.replace(path)
 
 
 def _open(directory: Path, fingerprint: str, split: str) -> EncodedTable:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pyarrow as pa
 
 from tabstep.errors import UserError
 from tabstep.tables.record_batch import numbers
 
+MOST: Final = 1e38
+"""Of a weight: what no single number of 32 bits holds is a mistake, and sums of these stay in range."""
+
 
 def row_weights(batch: pa.RecordBatch, name: str, *, first_row: int, where: str) -> np.ndarray:
-    """Return the weights of a batch, ``(n,)`` float32.
+    """Return the weights of a batch, ``(n,)`` float64.
 
     Raises:
         UserError: a weight is null, negative, or no finite number in float32.
@@ -19,16 +24,14 @@ def row_weights(batch: pa.RecordBatch, name: str, *, first_row: int, where: str)
     [2.0, 0.0]
     """
     weights = numbers(batch, name)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-        single = weights.astype(np.float32)
-    wrong = ~(np.isfinite(single) & (single >= 0))
+    wrong = ~((weights >= 0) & (weights <= MOST))
     if wrong.any():
         row = int(wrong.argmax())
         raise UserError(
-            f"{where}: column {name!r} has the weight {weights[row]:g} in row {first_row + row}: "
+            f"{where}: column {name!r} has the weight {batch.column(name)[row].as_py()} in row {first_row + row}: "
             "weights are finite numbers of 0 and above; correct it, or set schema.weight=null"
         )
-    return single
+    return weights
 
 
 def check_total(total: float, name: str, *, where: str) -> None:

@@ -61,16 +61,26 @@ class Joined:
     Args:
         numbers: of each row of train, the fold that it is val of; 0 for none.
         decision: the goal of the thresholds, which are chosen on predictions that no model made of rows it had seen.
+        weights: of the rows of train and of test; empty where rows have none.
 
     Raises:
         UserError: the folds do not know the same classes.
     """
 
     def __init__(
-        self, folds: Sequence[Fold], numbers: np.ndarray, *, decision: str | None, extra: Sequence[PluginSettings]
+        self,
+        folds: Sequence[Fold],
+        numbers: np.ndarray,
+        *,
+        decision: str | None,
+        extra: Sequence[PluginSettings],
+        weights: Mapping[Split, np.ndarray],
     ) -> None:
         self.folds = tuple(folds)
         self._numbers, self._decision, self._extra = _predicted(numbers, folds), decision, extra
+        self._weights = dict(weights)
+        if "train" in self._weights:
+            self._weights["val"] = self._weights["train"][self._numbers > 0]
         self.scores: dict[str, dict[str, float]] = {}
         self.labels: dict[Split, np.ndarray] = {}
         for fold in self.folds:
@@ -116,12 +126,16 @@ class Joined:
         labels: list[np.ndarray] = []
 
         def batches() -> Iterator[pa.RecordBatch]:
+            start = 0
             for rows, probs, numbers in self._parts(split):
                 y = self._encoded(rows)
                 labels.append(y)
                 given = torch.from_numpy(np.ascontiguousarray(probs[:, 1] if self.encoder.task == "binary" else probs))
+                weight = self._weights.get(split)
+                named = {} if weight is None else {"weight": torch.from_numpy(weight[start : start + len(y)])}
+                start += len(y)
                 for each in (scores, calibration):
-                    each.update(given, torch.from_numpy(y))
+                    each.update(given, torch.from_numpy(y), **named)
                 batch = self.predictor.result(rows, probs)
                 yield batch if numbers is None else batch.append_column(_free(FOLD, batch), pa.array(numbers))
 

@@ -25,6 +25,8 @@ from tabstep.run.export import Report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.fold_report import joined_report, show_folds
 from tabstep.run.fold_results import Fold, Joined
+from tabstep.run.fold_weights import fold_weights
+from tabstep.run.foreign_reader import read_once
 from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Opened, Show, cut_of, open_splits
 from tabstep.run.showing import only_new, plain_messages, shower
@@ -67,15 +69,17 @@ def _run_locked(settings: Settings, config: dict[str, Any], shown: set[str], run
     show_new = only_new(show, shown)
     check_places(settings.paths)
     cache_dir = Path(settings.paths.cache_dir)
+    settings = replace(settings, data=read_once(settings.data, cache_dir))
     opened = open_splits(settings.data, settings.schema, cache_dir=cache_dir, show=show_new)
     numbers = _assigned(settings, opened, show)
+    weights = fold_weights(opened, numbers, in_time=settings.data.split.time is not None)
     with writing("paths.output_dir: cannot be written"):
         _check_resume(settings, show)
         with tracked_folds(settings, config, show) as (related, keep):
             for fold in range(1, _folds(settings) + 1):
                 own = named_fold(settings, fold_settings(related, fold), fold)
                 run_one(own, _with_changes(config, own), shown)
-            report = _finish(settings, config, opened, numbers, started, show)
+            report = _finish(settings, config, opened, numbers, weights, started, show)
             _write_page(settings, show)
             keep(report)
     show_folds(report, settings.paths, show)
@@ -90,7 +94,7 @@ def _folds(settings: Settings) -> int:
 
 def _assigned(settings: Settings, opened: Opened, show: Show) -> np.ndarray:
     train, cut = opened.sources["train"], cut_of(settings.data, opened.schema, settings.seed)
-    numbers = assign_folds(train, cut, _folds(settings))
+    numbers = assign_folds(train, cut, _folds(settings), known=settings.schema.classes is not None)
     sizes = np.bincount(numbers)[1:]
     how = f"in the order of {cut.time!r}, train before val" if cut.time is not None else str(cut)
     show(f"data.folds={_folds(settings)}: {train.num_rows:,} rows, {sizes.min():,} to {sizes.max():,} a fold, {how}")
@@ -139,12 +143,19 @@ def _with_changes(config: Mapping[str, Any], own: Settings) -> dict[str, Any]:
 
 
 def _finish(
-    settings: Settings, config: Mapping[str, Any], opened: Opened, numbers: np.ndarray, started: float, show: Show
+    settings: Settings,
+    config: Mapping[str, Any],
+    opened: Opened,
+    numbers: np.ndarray,
+    weights: Mapping[Split, np.ndarray],
+    started: float,
+    show: Show,
 ) -> Report:
     """Join the folds, unless that is done already and whole."""
     output = Path(settings.paths.output_dir)
     places = [output / FOLDS / str(fold) for fold in range(1, _folds(settings) + 1)]
-    facts = {"folds": [file_digest(place / DONE) for place in places], "decision": settings.decision}
+    facts: dict[str, Any] = {"folds": [file_digest(place / DONE) for place in places], "decision": settings.decision}
+    facts["objective"] = settings.objective
     splits: list[Split] = ["val", "test"] if "test" in opened.sources else ["val"]
     report, lost = finished_report(settings.paths, facts, splits)
     if report is not None:
@@ -155,7 +166,7 @@ def _finish(
     (output / PAGE).unlink(missing_ok=True)  # it is of other models
     in_time = settings.data.split.time is not None
     folds = [_fold(number, place, numbers, in_time=in_time) for number, place in enumerate(places, start=1)]
-    joined = Joined(folds, numbers, decision=settings.decision, extra=settings.metrics.extra)
+    joined = Joined(folds, numbers, decision=settings.decision, extra=settings.metrics.extra, weights=weights)
     for split in splits:
         joined.write(split, output)
     report = joined_report(settings, joined, output)

@@ -17,6 +17,7 @@ from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table
 from tabstep.encoding.encoder import Encoder, fit_cached
 from tabstep.encoding.labels import Label
+from tabstep.encoding.row_weights import check_total
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
 from tabstep.run.foreign_reader import read_by
@@ -194,6 +195,9 @@ def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
         split: table if (rows := limits[split]) is None else table.head(rows)
         for split, table in prepared.tables.items()
     }
+    for split, table in tables.items():
+        if table.weight is not None:
+            check_total(float(table.weight.sum()), str(prepared.schema.weight), where=where_of(split))
     return replace(prepared, tables=tables)
 
 

@@ -71,9 +71,13 @@ def _ended_by(error: UserError | RetryError | StoppedError) -> int:
 
 
 def _stop_behind(error: BaseException | None) -> StoppedError | None:
-    """Return the stop that an error was made of: a signal meets libraries, as OmegaConf, that raise their own anew."""
+    """Return the stop that an error was made of: a signal meets libraries, as OmegaConf, that raise their own anew.
+
+    Of our own errors it is what they were raised from: one that comes later, as a full disk, has its own line.
+    """
     while error is not None and not isinstance(error, StoppedError):
-        error = error.__cause__ or error.__context__
+        ours = isinstance(error, UserError | RetryError)
+        error = error.__cause__ if ours else error.__cause__ or error.__context__
     return error
 
 

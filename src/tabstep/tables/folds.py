@@ -11,18 +11,24 @@ from tabstep.tables.source import ParquetSource, TypedTable
 from tabstep.tables.splits import Cut, check_column, draw_latest, label_strata, most_frequent, times_of
 
 
-def assign_folds(table: TypedTable, cut: Cut, folds: int) -> np.ndarray:
+def assign_folds(table: TypedTable, cut: Cut, folds: int, *, known: bool = False) -> np.ndarray:
     """Return ``(num_rows,)`` int16: the fold, from 1, in which a row is val; 0, in time alone, for the earliest rows.
 
     The same rows, cut and number give the same folds.
 
+    Args:
+        known: the classes are declared, so that a model knows those too that its rows do not show.
+
     Raises:
         UserError: the column of groups or times is missing, or a fold or a class has too few rows for this.
     """
-    if cut.time is not None:
-        return _in_time(times_of(table, cut.time), folds, cut.time)
     single = len(cut.label) == 1
     codes, classes = label_strata(table, cut.label[0]) if single else (np.zeros(table.num_rows, np.int32), [None])
+    if cut.time is not None:
+        numbers = _in_time(times_of(table, cut.time), folds, cut.time)
+        if not known:
+            _check_first_part(numbers, codes, classes, cut.time)
+        return numbers
     if cut.group is None:
         _check_counts(np.bincount(codes), classes, folds, "rows")
         if table.num_rows < folds:
@@ -97,6 +103,18 @@ def _in_time(times: np.ndarray, folds: int, name: str) -> np.ndarray:
             f"together: part {empty[0] + 1} has none: set fewer folds"
         )
     return numbers
+
+
+def _check_first_part(numbers: np.ndarray, codes: np.ndarray, classes: Sequence[str | None], name: str) -> None:
+    """Refuse a class that comes later than the first part, which is all that the first model learns from."""
+    seen = np.bincount(codes[numbers == 0], minlength=len(classes))
+    for index, (label, count) in enumerate(zip(classes, seen.tolist(), strict=True)):
+        if label is not None and count == 0:
+            part = int(numbers[codes == index].min()) + 1
+            raise UserError(
+                f"data.folds: class {label!r} first comes in part {part} in the order of {name!r}, and the first model "
+                "learns from part 1 alone: set schema.classes, or fewer folds"
+            )
 
 
 def _check_counts(counts: np.ndarray, classes: Sequence[str | None], folds: int, what: str) -> None:

@@ -157,9 +157,8 @@ class Classifier(L.LightningModule):
             guards.check_losses(losses, weights, len(batch.y))
         weights = batch.weighted(weights)
         loss_sum: Tensor = (losses * weights).sum()
-        weight: Tensor = weights.sum()
-        if batch.weight is not None:
-            weight = weight.clamp_min(_SMALLEST)  # all weights of a batch may be zero: no gradient then
+        total: Tensor = weights.sum()
+        weight = total if batch.weight is None else total.clamp_min(_SMALLEST)  # all may be zero: no gradient then
         self.last_loss = loss_sum.detach() / weight
         self._watch.add(self.last_loss)
         self._check_finite(batch)
@@ -168,7 +167,7 @@ class Classifier(L.LightningModule):
         self.progress.batch = self.epoch_batch + 1
         if not self._sums_window:
             return loss_sum / weight
-        self._window.append(weight.detach())
+        self._window.append(total.detach())
         return loss_sum / self.options.batch_size
 
     def batch_losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -253,7 +252,7 @@ class Classifier(L.LightningModule):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(weight)
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        return parts * self.options.batch_size / weight
+        return torch.where(weight > 0, parts * self.options.batch_size / weight, 0.0)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         taken = self._taken

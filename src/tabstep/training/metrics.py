@@ -215,7 +215,8 @@ def areas(positives: Tensor, negatives: Tensor) -> Tensor:
         return NAN.expand(2)
     tp, fp = p.cumsum(0), n.cumsum(0)
     auroc = (n * (tp - 0.5 * p)).sum() / (p.sum() * n.sum())
-    precision = tp / (tp + fp).clamp_min(1.0)
+    seen = tp + fp  # of weights: it may be any number
+    precision = tp / torch.where(seen > 0, seen, 1.0)
     return torch.stack([auroc, (p * precision).sum() / p.sum()])
 
 
