@@ -75,6 +75,7 @@ COVERED = {
     "option_types": "test_registry",
     "run/evaluation": "run/test_export",
     "run/finished": "run/test_export",
+    "run/fold_weights": "run/test_folds",
     "run/fold_report": "run/test_folds",
     "run/fold_results": "run/test_folds",
     "run/places": "run/test_folds",

@@ -129,6 +129,7 @@ def _schema_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--conf-dir", default="conf", help="directory of the configuration (default: %(default)s)")
     parser.add_argument("--label", action="append", help="column to predict; once for each label of a multilabel task")
     parser.add_argument("--id", help="column that identifies a row")
+    parser.add_argument("--weight", help="column that says how much a row counts")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     _reader_argument(parser)
 
@@ -141,7 +142,8 @@ def _schema(options: Namespace) -> None:
     from tabstep.tables.schema_file import write_schema_file
 
     labels: list[str] | None = options.label
-    stated = Declared(id=options.id, label=labels[0] if labels is not None and len(labels) == 1 else labels)
+    label = labels[0] if labels is not None and len(labels) == 1 else labels
+    stated = Declared(id=options.id, label=label, weight=options.weight)
     directory = Path(options.conf_dir) / "schema"
     with _table(options) as table:
         path, rows = write_schema_file(table, options.name, directory, stated, overwrite=options.overwrite)
@@ -160,6 +162,7 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", help="column by which the latest rows are test, those before them val")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    _reader_argument(parser)
 
 
 def _split(options: Namespace) -> None:
@@ -169,14 +172,15 @@ def _split(options: Namespace) -> None:
     if options.group and options.time:
         raise UserError("--group and --time: choose one of them")
     label = () if options.label is None else (options.label,)
-    counts = split_table(
-        options.table,
-        options.out,
-        cut=Cut(label=label, group=options.group, time=options.time, seed=options.seed),
-        val_share=options.val,
-        test_share=options.test,
-        overwrite=options.overwrite,
-    )
+    with _table(options) as table:
+        counts = split_table(
+            table,
+            options.out,
+            cut=Cut(label=label, group=options.group, time=options.time, seed=options.seed),
+            val_share=options.val,
+            test_share=options.test,
+            overwrite=options.overwrite,
+        )
     rows = ", ".join(f"{count} rows of {split}" for split, count in counts.items())
     print(f"{rows}: use them with data.path={options.out}")
 
@@ -256,6 +260,7 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", metavar="TABLE", help="usual rows, where attributions begin (default: the table)"
     )
+    _reader_argument(parser)
 
 
 def _explain(options: Namespace) -> None:
@@ -263,15 +268,16 @@ def _explain(options: Namespace) -> None:
 
     from tabstep.analysis.explain import explain, explanation_tables
 
-    found = explain(
-        options.model_dir,
-        options.table,
-        metric=options.metric,
-        rows=options.rows,
-        repeats=options.repeats,
-        class_name=options.class_name,
-        reference=options.reference,
-    )
+    with _table(options) as location:
+        found = explain(
+            options.model_dir,
+            location,
+            metric=options.metric,
+            rows=options.rows,
+            repeats=options.repeats,
+            class_name=options.class_name,
+            reference=options.reference,
+        )
     console = Console() if sys.stdout.isatty() else Console(width=120)
     for table in explanation_tables(found):
         console.print(table)

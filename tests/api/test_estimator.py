@@ -70,6 +70,13 @@ def test_fit_predict_and_the_classes(frame: pd.DataFrame, y: Any) -> None:
         estimator.predict(frame[["job", "age"]])
 
 
+def test_the_threshold_of_a_decision_is_that_of_its_predictions(frame: pd.DataFrame, y: Any) -> None:
+    estimator = TabstepClassifier(overrides={**FAST, "decision": "cost={fp: 1, fn: 20}"}, random_state=0).fit(frame, y)
+    found = estimator.predict(frame)
+    assert found.tolist() == estimator.model_.predict(frame)["prediction"].tolist()
+    assert found.tolist() != estimator.classes_[estimator.predict_proba(frame).argmax(axis=1)].tolist()
+
+
 @pytest.mark.parametrize("classes", [[0, 1], [2.0, 1.0], [True, False], ["b", "a"], [-1, 0, 7]])
 def test_labels_of_every_type(frame: pd.DataFrame, classes: list[Any]) -> None:
     labels = np.array(classes)[np.arange(len(frame)) % len(classes)]

@@ -50,6 +50,15 @@ def test_a_stop_within_a_library_that_raises_anew_is_a_stop(capsys: pytest.Captu
         assert line == "stopped by SIGTERM: what was saved stays, and the same command goes on"
 
 
+def test_an_error_that_is_its_own_cause_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        error = UserError("logger.wandb: no key")
+        raise error from error
+
+    assert exit_code(command) == 2
+    assert capsys.readouterr().err == "logger.wandb: no key\n"
+
+
 def test_another_thread_has_no_signals() -> None:
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(exit_code(lambda: None)))

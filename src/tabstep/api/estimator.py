@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from tabstep.api.train import Overrides, override_texts, train_tables
+from tabstep.artifact.predictor import decide
 from tabstep.errors import UserError
 from tabstep.tables.frames import to_table
 
@@ -119,8 +120,8 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the likeliest class ``(n,)`` of the rows of ``X``."""
-        winners = self.predict_proba(X).argmax(axis=1)
+        """Return the likeliest class ``(n,)`` of the rows of ``X``; of two, by the threshold of ``decision``."""
+        winners = decide(self.predict_proba(X), self.model_.thresholds[0])
         return np.asarray(self.classes_[winners])
 
     def __sklearn_tags__(self) -> Any:

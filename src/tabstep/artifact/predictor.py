@@ -206,7 +206,7 @@ class Predictor:
                 taken = probs[:, index].astype(np.float64) > threshold
                 columns[_free(f"prediction_{name}", columns)] = pa.array(taken.astype(np.int8))
         else:
-            winners = pa.array(_decide(probs, self.thresholds[0]))
+            winners = pa.array(decide(probs, self.thresholds[0]))
             columns[_free("prediction", columns)] = pa.array(list(self.encoder.classes)).take(winners)
         return pa.RecordBatch.from_pydict(columns)
 
@@ -248,7 +248,7 @@ def weighted_mean(parts: Sequence[NDArray[np.float32]], weights: Sequence[float]
     return (total / sum(weights)).astype(np.float32)
 
 
-def _decide(probs: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int64]:
+def decide(probs: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.int64]:
     """Return the likeliest class; an exact half is the first of two, as in the metrics, or what a threshold says."""
     if threshold != 0.5 and probs.shape[1] == 2:
         return (probs[:, 1].astype(np.float64) > threshold).astype(np.int64)

@@ -75,10 +75,12 @@ def _stop_behind(error: BaseException | None) -> StoppedError | None:
 
     Of our own errors it is what they were raised from: one that comes later, as a full disk, has its own line.
     """
-    while error is not None and not isinstance(error, StoppedError):
+    seen: set[int] = set()  # an error may be its own cause
+    while error is not None and not isinstance(error, StoppedError) and id(error) not in seen:
+        seen.add(id(error))
         ours = isinstance(error, UserError | RetryError)
         error = error.__cause__ if ours else error.__cause__ or error.__context__
-    return error
+    return error if isinstance(error, StoppedError) else None
 
 
 def _ended_by_storage(error: OSError) -> int:

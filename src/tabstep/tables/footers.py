@@ -101,7 +101,8 @@ def _check_ends(file: pa.NativeFile, size: int) -> None:
         raise UserError("is encrypted, and no key can be given: write it again without encryption")
     if size < 12 or file.read_at(4, 0) != _MAGIC:
         raise UserError(
-            "is not a parquet file (it does not begin with PAR1): convert it (`tabstep split` reads CSV) or remove it"
+            "is not a parquet file (it does not begin with PAR1): convert it, name what reads it (data.reader.name, "
+            "--reader), or remove it"
         )
     length, magic = _TAIL.unpack(file.read_at(_TAIL.size, size - _TAIL.size))
     if magic != _MAGIC or length + 12 > size:

@@ -97,6 +97,8 @@ class Tracker(ABC):
             return
         try:
             self._make_open()
+        except (UserError, RetryError):
+            raise
         except Exception as error:  # a client raises what it likes
             raise unreachable(self.key, self.name, error) from error
 
@@ -199,9 +201,11 @@ def shortened(error: BaseException) -> str:
 def no_answer(error: BaseException) -> bool:
     """Tell whether an error comes from a server that is not there, from what led to it."""
     seen: BaseException | None = error
-    while seen is not None:
+    known: set[int] = set()
+    while seen is not None and id(seen) not in known:
         if isinstance(seen, ConnectionError | TimeoutError) or type(seen).__name__ in _NO_ANSWER:
             return True
+        known.add(id(seen))
         seen = seen.__cause__ or seen.__context__
     return False
 

@@ -12,13 +12,13 @@ TIE_DELTA = 1e-3
 """Log-loss that counts as progress where the monitor stands still, so that a run ends although a loss never does."""
 
 
-MINIMIZED = ("loss", "error", "distance")
+MINIMIZED = ("loss", "error", "distance", "_ece")
 
 
 def is_minimized(metric: str) -> bool:
     """Tell by its name whether less of a metric is better; ``training.extra_metrics`` sees to it that names are so.
 
-    >>> is_minimized("val_log_loss"), is_minimized("val_hamming_distance"), is_minimized("val_recall")
+    >>> is_minimized("val_log_loss"), is_minimized("test_raw_ece"), is_minimized("val_recall")
     (True, True, False)
     """
     return metric.endswith(MINIMIZED)
