@@ -220,8 +220,10 @@ def _split(data: DataSettings) -> Iterator[str]:
 
 
 def _folds(data: DataSettings, trainer: TrainerSettings, resume: str, export: str | None) -> Iterator[str]:
-    if data.fold is not None and (data.folds is None or data.fold > data.folds):
-        yield f"data.fold: is {data.fold}, and data.folds is {'null' if data.folds is None else data.folds}: set folds"
+    if data.fold is not None and data.folds is None:
+        yield f"data.fold: is {data.fold}, and data.folds is null: set data.folds to the number of folds"
+    elif data.fold is not None and data.folds is not None and data.fold > data.folds:
+        yield f"data.fold: is {data.fold}, and data.folds is {data.folds}: set data.fold to 1 to {data.folds}"
     if data.folds is None or data.fold is not None:
         return
     if trainer.num_nodes > 1:

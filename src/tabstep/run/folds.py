@@ -97,7 +97,8 @@ def _assigned(settings: Settings, opened: Opened, show: Show) -> np.ndarray:
     numbers = assign_folds(train, cut, _folds(settings), known=settings.schema.classes is not None)
     sizes = np.bincount(numbers)[1:]
     how = f"in the order of {cut.time!r}, train before val" if cut.time is not None else str(cut)
-    show(f"data.folds={_folds(settings)}: {train.num_rows:,} rows, {sizes.min():,} to {sizes.max():,} a fold, {how}")
+    each = f"{sizes.min():,}" if sizes.min() == sizes.max() else f"{sizes.min():,} to {sizes.max():,}"
+    show(f"data.folds={_folds(settings)}: {train.num_rows:,} rows, {each} a fold, {how}")
     return numbers
 
 
