@@ -24,8 +24,8 @@ def kill(data: Path, out: Path, *points: str) -> list[dict[str, object]]:
 
 # How often a run comes by each point at least; a process takes the points of one line.
 POINTS = [
-    {"sync": 130},
-    {"synced": 130},
+    {"sync": 125},
+    {"synced": 125},
     {"batch": 21, "step": 12, "save": 12, "saved": 12},
     {"serialized": 12, "prune": 12, "unlink": 8, "rename": 25},
     {"best": 2, "link": 2, "validation": 6, "validated": 3, "epoch": 3, "closed": 3, "export": 1, "exported": 1}

@@ -73,10 +73,20 @@ def plugins(settings: Any, prefix: str = "") -> Iterator[tuple[str, Registry, Pl
 
 
 @functools.cache
-def registries() -> dict[str, Registry]:
-    """Return the registry of each group that has one."""
-    found = {key: registry(annotation) for key, annotation in hints(Settings).items()}
-    return {key: known for key, known in found.items() if known is not None}
+def registries(cls: type = Settings, prefix: str = "") -> dict[str, Registry]:
+    """Return the registry of each group that has one, by its dotted key.
+
+    >>> sorted(registries())
+    ['classifier', 'data.reader', 'loss', 'model', 'optimizer', 'scheduler']
+    """
+    found: dict[str, Registry] = {}
+    for key, annotation in hints(cls).items():
+        known = registry(annotation)
+        if known is not None:
+            found[f"{prefix}{key}"] = known
+        elif len(below := groups(annotation)) == 1:
+            found |= registries(below[0], f"{prefix}{key}.")
+    return found
 
 
 def choices(annotation: Any) -> tuple[str, ...]:

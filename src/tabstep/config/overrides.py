@@ -233,8 +233,7 @@ class _Checker:
         return [] if self._is_open(key) else problems
 
     def _is_open(self, key: str) -> bool:
-        group, _, below = key.partition(".")
-        return bool(below) and group in self.open_groups
+        return any(key.startswith(f"{group}.") for group in self.open_groups)
 
 
 def _open_groups(overrides: Sequence[str], conf_dirs: Sequence[Path]) -> frozenset[str]:
@@ -247,7 +246,7 @@ def _open_groups(overrides: Sequence[str], conf_dirs: Sequence[Path]) -> frozens
         or any(
             _FOREIGN_NAME.search(file.read_text(encoding="utf-8"))
             for directory in conf_dirs
-            for file in (directory / group).glob("*.yaml")
+            for file in (directory / group.partition(".")[0]).glob("*.yaml")
         )
     )
 
