@@ -82,6 +82,23 @@ class StoppedError(RuntimeError):
         return StoppedError, (str(self), self.exit_code - 128)
 
 
+def led_to(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on, each once: an error may be its own cause.
+
+    Of our own errors it is the cause alone: what was being handled meanwhile is not what they are about.
+
+    >>> [type(each).__name__ for each in led_to(UserError("no"))]
+    ['UserError']
+    """
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        ours = isinstance(following, UserError | RetryError)
+        following = following.__cause__ if ours else following.__cause__ or following.__context__
+
+
 def nearest(name: str, choices: Iterable[str], *, limit: int = 12) -> str:
     """Return the part of an error that helps with a mistyped name: the nearest one, else the choices.
 

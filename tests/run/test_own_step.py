@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
+from tests.training.interrupted import interrupted
 from torch import Tensor
 
 from tabstep.config.compose import composed
@@ -18,7 +18,6 @@ from tabstep.errors import UserError
 from tabstep.launch.source.requirements import loose_modules
 from tabstep.registry import CLASSIFIERS
 from tabstep.run.run import run
-from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
 from tabstep.training.checkpoint_files import CheckpointStore, load_state
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batch
@@ -84,17 +83,8 @@ def test_a_step_of_ones_own_is_resumed_bit_for_bit(
     whole = train(tiny_data, tmp_path / "whole", MIXUP)
     expected = last_state(tmp_path / "whole")
     assert expected["state_dict"]["blended"] == 4 * 200
-    save = Checkpointer._save
-
-    def die(self: Checkpointer, trainer: L.Trainer, module: Classifier) -> None:
-        save(self, trainer, module)
-        if module.progress.epoch == 2:
-            raise StopTraining(15)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpointer, "_save", die)
-        with pytest.raises(RuntimeError, match="the same command goes on"):
-            train(tiny_data, tmp_path / "killed", MIXUP)
+    with interrupted(monkeypatch):
+        train(tiny_data, tmp_path / "killed", MIXUP)
     resumed = train(tiny_data, tmp_path / "killed", MIXUP)
     found = last_state(tmp_path / "killed")
     for name, tensor in expected["state_dict"].items():

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -44,10 +45,16 @@ def report_run(
     show: Show,
 ) -> None:
     """Analyse a run that has just ended and write its page; whatever goes wrong is a line and no more."""
+    with unharmed(show), np.errstate(over="ignore", invalid="ignore"):  # a column may hold the largest floats there are
+        _write_analysis(directory, _analysed(read_run(directory), model, sources, findings, limits))
+        write_page(directory, model)
+
+
+@contextmanager
+def unharmed(show: Show) -> Iterator[None]:
+    """Turn whatever goes wrong with a page into a line: the run that it is of is complete."""
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # a column may hold the largest floats there are
-            _write_analysis(directory, _analysed(read_run(directory), model, sources, findings, limits))
-            write_page(directory, model)
+        yield
     except (StoppedError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - the run is complete: its page is an extra

@@ -201,6 +201,11 @@ def _scores_table(report: Mapping[str, Any]) -> Table:
 
 def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
     yield calibration_line(report)
+    yield from remarks(report)
+
+
+def remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is said of the scores of a run or of a cross-validation."""
     if "decision" in report:
         yield decision_line(report["decision"])
     warning = below_linear(report, report.get("baselines", {}), report["objective"])

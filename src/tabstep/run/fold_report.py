@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from rich.table import Table
 
-from tabstep.baselines.scores import below_linear
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.log_lines import SCORES, best_line, extra_line
-from tabstep.run.decision import decision_line, decision_report
-from tabstep.run.export import Report, cells
+from tabstep.run.decision import decision_report
+from tabstep.run.export import Report, cells, remarks
 from tabstep.run.fold_results import Joined
 from tabstep.run.prepare import Show
 from tabstep.run_files import FOLDS, PAGE, PREDICTIONS, REPORT
@@ -88,7 +87,7 @@ def _baselines(found: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, di
 def show_folds(report: Mapping[str, Any], paths: PathSettings, show: Show) -> None:
     """Show the scores and where everything is; last the line for a service, whose scores are means over the folds."""
     show(_table(report))
-    for line in _remarks(report):
+    for line in remarks(report):
         show(line)
     output = Path(paths.output_dir)
     places = {"model": paths.model, PREDICTIONS: output / PREDICTIONS, FOLDS: output / FOLDS, "report": output / REPORT}
@@ -121,13 +120,3 @@ def _table(report: Mapping[str, Any]) -> Table:
         table.add_row("test, one model, mean", *cells(single, "test", names))
         table.add_row("test, averaged model", *cells(report, "test", names))
     return table
-
-
-def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
-    if "decision" in report:
-        yield decision_line(report["decision"])
-    warning = below_linear(report, report.get("baselines", {}), report["objective"])
-    if warning is not None:
-        yield warning
-    if "best_reachable_test_auroc" in report:
-        yield f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}"

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from tabstep.analysis.run_report import write_page
+from tabstep.analysis.run_report import unharmed, write_page
 from tabstep.artifact.save import save_ensemble, write_json
 from tabstep.baselines.trees import check_installed
 from tabstep.config.settings import PathSettings, Settings
-from tabstep.errors import StoppedError, UserError
+from tabstep.errors import UserError
 from tabstep.run.build import check_components
 from tabstep.run.export import Report
 from tabstep.run.finished import finished_report, mark_finished
@@ -155,8 +155,8 @@ def _finish(
     """Join the folds, unless that is done already and whole."""
     output = Path(settings.paths.output_dir)
     places = [output / FOLDS / str(fold) for fold in range(1, _folds(settings) + 1)]
-    facts: dict[str, Any] = {"folds": [file_digest(place / DONE) for place in places], "decision": settings.decision}
-    facts["objective"] = settings.objective
+    done = [file_digest(place / DONE) for place in places]
+    facts = {"folds": done, "decision": settings.decision, "objective": settings.objective}
     splits: list[Split] = ["val", "test"] if "test" in opened.sources else ["val"]
     report, lost = finished_report(settings.paths, facts, splits)
     if report is not None:
@@ -194,14 +194,10 @@ def _fold(number: int, place: Path, numbers: np.ndarray, *, in_time: bool) -> Fo
 
 
 def _write_page(settings: Settings, show: Show) -> None:
-    """Write the page; a failure is a line, for the run is complete."""
+    """Write the page where there is none."""
     output: PathSettings = settings.paths
     directory = Path(output.output_dir)
     if not settings.report.page or (directory / PAGE).exists() or (is_trial(directory) and not settings.report.trials):
         return
-    try:
+    with unharmed(show):
         write_page(directory, output.model)
-    except (StoppedError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # noqa: BLE001 - as of any run
-        show(f"{PAGE}: could not be made: {type(error).__name__}: {' '.join(str(error).split())}")

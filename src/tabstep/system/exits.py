@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from tabstep.errors import EXIT_INTERNAL, EXIT_OK, EXIT_RETRY, EXIT_SIGINT, RetryError, StoppedError, UserError
+from tabstep.errors import EXIT_INTERNAL, EXIT_OK, EXIT_RETRY, EXIT_SIGINT, RetryError, StoppedError, UserError, led_to
 
 FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """A write has no room, or may not take more."""
@@ -70,17 +70,9 @@ def _ended_by(error: UserError | RetryError | StoppedError) -> int:
     return error.exit_code
 
 
-def _stop_behind(error: BaseException | None) -> StoppedError | None:
-    """Return the stop that an error was made of: a signal meets libraries, as OmegaConf, that raise their own anew.
-
-    Of our own errors it is what they were raised from: one that comes later, as a full disk, has its own line.
-    """
-    seen: set[int] = set()  # an error may be its own cause
-    while error is not None and not isinstance(error, StoppedError) and id(error) not in seen:
-        seen.add(id(error))
-        ours = isinstance(error, UserError | RetryError)
-        error = error.__cause__ if ours else error.__cause__ or error.__context__
-    return error if isinstance(error, StoppedError) else None
+def _stop_behind(error: BaseException) -> StoppedError | None:
+    """Return the stop that an error was made of: a signal meets libraries, as OmegaConf, that raise their own anew."""
+    return next((each for each in led_to(error) if isinstance(each, StoppedError)), None)
 
 
 def _ended_by_storage(error: OSError) -> int:

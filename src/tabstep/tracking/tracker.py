@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from tabstep.errors import RetryError, UserError
+from tabstep.errors import RetryError, UserError, led_to
 from tabstep.system.atomic_write import file_digest, write_durably
 
 AGAIN_SECONDS: Final = 60.0
@@ -200,14 +200,9 @@ def shortened(error: BaseException) -> str:
 
 def no_answer(error: BaseException) -> bool:
     """Tell whether an error comes from a server that is not there, from what led to it."""
-    seen: BaseException | None = error
-    known: set[int] = set()
-    while seen is not None and id(seen) not in known:
-        if isinstance(seen, ConnectionError | TimeoutError) or type(seen).__name__ in _NO_ANSWER:
-            return True
-        known.add(id(seen))
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(
+        isinstance(each, ConnectionError | TimeoutError) or type(each).__name__ in _NO_ANSWER for each in led_to(error)
+    )
 
 
 _NO_ANSWER: Final = frozenset({"ConnectionError", "ConnectTimeout", "ReadTimeout", "EndpointConnectionError"})

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
+from tests.training.interrupted import interrupted
 
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
@@ -17,10 +17,8 @@ from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
 from tabstep.registry import CALLBACKS, PluginSettings
 from tabstep.run.run import run
-from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
 from tabstep.training.callbacks.extra import build_callbacks, check_states
 from tabstep.training.checkpoint_files import CheckpointStore, load_state
-from tabstep.training.classifier import Classifier
 
 STOCK = "lightning.pytorch.callbacks:"
 SMALL = [
@@ -67,17 +65,8 @@ def test_early_stopping_ends_a_run_and_goes_on_counting(
     assert whole["stop_reason"] == "stopped by a callback of callbacks.extra"
     expected = last_state(tmp_path / "whole")
     assert expected["progress"]["epoch"] == 4  # the first, and three without progress
-    save = Checkpointer._save
-
-    def die(self: Checkpointer, trainer: L.Trainer, module: Classifier) -> None:
-        save(self, trainer, module)
-        if module.progress.epoch == 2:
-            raise StopTraining(15)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpointer, "_save", die)
-        with pytest.raises(RuntimeError, match="the same command goes on"):
-            train(tiny_data, tmp_path / "killed", early_stopping(patience=3))
+    with interrupted(monkeypatch):
+        train(tiny_data, tmp_path / "killed", early_stopping(patience=3))
     assert train(tiny_data, tmp_path / "killed", early_stopping(patience=3))["stop_reason"] == whole["stop_reason"]
     found = last_state(tmp_path / "killed")
     assert found["progress"]["epoch"] == 4
