@@ -128,3 +128,29 @@ def test_statistics_and_parse_have_an_effect(two_splits: list[str], tmp_path: Pa
     ]
     assert found.encoder.statistics == ()
     assert "amount" in found.schema.categorical
+
+
+def test_a_run_that_goes_on_keeps_the_precision_that_was_measured_first(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabstep.system.devices.has_bf16", lambda: True)
+    small = ["schema.id=row_id", "schema.label=label", "data.batch_size=256", "model.width=4", "model.depth=1"]
+    places = [f"data.path={tiny_data}", f"paths.output_dir={tmp_path}/run", f"paths.cache_dir={tmp_path}/cache"]
+    said = []
+    # A busy machine measures something else when the run goes on; one that begins anew measures anew.
+    for epochs, gain, resume in ((1, 9.0, "auto"), (2, 1.0, "auto"), (1, 1.0, "never"), (2, 9.0, "auto")):
+        monkeypatch.setattr("tabstep.run.run.bf16_gain", lambda gain=gain: gain)
+        overrides = [
+            *small,
+            *places,
+            "report=none",
+            "baselines=null",
+            f"trainer.max_epochs={epochs}",
+            f"resume={resume}",
+        ]
+        config = composed(["trainer.accelerator=cpu", *overrides], [config_dir()])
+        run(parse(config), config)
+        lines = capsys.readouterr().out.splitlines()
+        said += [line.split(":")[1].strip() for line in lines if line.startswith("precision: ")]
+    becomes = "16-mixed becomes"
+    assert said == [f"{becomes} bf16-mixed", f"{becomes} bf16-mixed", f"{becomes} 32-true", f"{becomes} 32-true"]

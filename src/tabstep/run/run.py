@@ -30,10 +30,11 @@ from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
-from tabstep.run_files import PAGE, RANKS, REPORT
+from tabstep.run_files import BF16, PAGE, RANKS, REPORT
 from tabstep.schema import Split
 from tabstep.sweep.trial import attach, is_trial
-from tabstep.system.devices import Machine, resolve_machine
+from tabstep.system.cache import cached_json
+from tabstep.system.devices import Machine, bf16_gain, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.tracking.tracker import Tracker
@@ -57,7 +58,8 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
     ranks = current_ranks()
     if settings.data.folds is not None and settings.data.fold is None:
         return run_folds(settings, config, ranks, set() if shown is None else shown, run)
-    machine = _machine(settings.trainer)
+    trainer = settings.trainer
+    machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=0)
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
@@ -66,8 +68,18 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
         return _run_locked(settings, config, ranks, set() if shown is None else shown)
 
 
-def _machine(trainer: TrainerSettings, rows: int | None = None) -> Machine:
-    return resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows)
+def _machine_for(settings: Settings, batch_size: int, ranks: Ranks) -> Machine:
+    """Fit the precision to the machine by what was measured first: under load it would be something else each time.
+
+    So ranks do not differ, nor does a run that goes on from what it would have been.
+    """
+
+    def gain() -> float:
+        own = cached_json(settings.paths.checkpoints, BF16, bf16_gain) if ranks.rank == 0 else 0.0
+        return float(agree_on(ranks, BF16, str(own)))
+
+    trainer, rows = settings.trainer, batch_size // ranks.world_size
+    return resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows, gain=gain)
 
 
 def _run_on_devices(settings: Settings, devices: int) -> float:
@@ -90,27 +102,27 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     nobody: AbstractContextManager[list[Tracker]] = nullcontext([])
     with tracked(settings) if ranks.rank == 0 else nobody as trackers:
         prepared = _prepared(settings, ranks, show_new)
-        machine = _machine(settings.trainer, batch_size_of(settings, prepared) // ranks.world_size)
-        for note in machine.notes:
-            show_new(note)
         check_decision(settings.decision, prepared.encoder.task)
-        return _run_prepared(settings, config, machine, ranks, prepared, trackers, started, show)
+        return _run_prepared(settings, config, ranks, prepared, trackers, started, show, show_new)
 
 
 def _run_prepared(
     settings: Settings,
     config: dict[str, Any],
-    machine: Machine,
     ranks: Ranks,
     prepared: Prepared,
     trackers: list[Tracker],
     started: float,
     show: Show,
+    show_new: Show,
 ) -> float:
     """Train, export and report, with tables that are encoded and trackers that answer."""
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             set_aside(settings.paths, show)
+        machine = _machine_for(settings, batch_size_of(settings, prepared), ranks)
+        for note in machine.notes:
+            show_new(note)
         begin_tracking(trackers, settings, config, show)
         built = assemble(settings, prepared, machine, ranks)
         if ranks.rank == 0:

@@ -42,12 +42,13 @@ def resolve_machine(
     precision: Precision,
     *,
     rows: int | None = None,
+    gain: Callable[[], float] | None = None,
 ) -> Machine:
     """Fit what was asked for to what is there.
 
     ``bf16-mixed`` is kept wherever it was asked for by that name. ``16-mixed``, the default, has no arithmetic on a
     CPU: it becomes ``bf16-mixed`` where the processor multiplies such matrices faster and a step has ``rows`` enough
-    (None: it has), else ``32-true``.
+    (None: it has), else ``32-true``. ``gain`` takes the place of ``bf16_gain``, as what was measured before.
 
     Raises:
         UserError: a GPU, or more of them than there are, was asked for by name.
@@ -68,18 +69,18 @@ def resolve_machine(
     if chosen == "mps":
         note = f"precision: {precision} becomes 32-true: on MPS mixed precision costs time and gains nothing"
         return Machine(accelerator=chosen, devices=count, precision="32-true", notes=(note,))
-    resolved, why = _on_cpu(rows)
+    resolved, why = _on_cpu(rows, gain or bf16_gain)
     note = f"precision: {precision} becomes {resolved}: {why}"
     return Machine(accelerator=chosen, devices=count, precision=resolved, notes=(note,))
 
 
-def _on_cpu(rows: int | None) -> tuple[Literal["bf16-mixed", "32-true"], str]:
+def _on_cpu(rows: int | None, measure: Callable[[], float]) -> tuple[Literal["bf16-mixed", "32-true"], str]:
     """Return what ``16-mixed`` is on this CPU, and why."""
     if not has_bf16():
         return "32-true", "this CPU has no arithmetic of 16 bits"
     if rows is not None and rows < FEW_ROWS:
         return "32-true", f"a step of {rows} rows gains nothing from bfloat16, one of {FEW_ROWS} does"
-    gain = bf16_gain()
+    gain = measure()
     measured = f"measured here, products of matrices in bfloat16 take {1 / gain:.2f} of the time"
     return ("bf16-mixed" if gain >= WORTH else "32-true"), measured
 
