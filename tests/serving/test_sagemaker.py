@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import tabstep
+from tabstep.container.archives import extract
 
 pytest.importorskip("sagemaker")
 pytest.importorskip("moto")
@@ -183,6 +184,6 @@ def test_repacked_artifact_still_loads(session: Any, artifact_uri: str, model_di
     bucket, _, key = container["ModelDataUrl"].removeprefix("s3://").partition("/")
     body = session.boto_session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-        tar.extractall(tmp_path, filter="data")
+        extract(tar, tmp_path)
     assert (tmp_path / "code" / "inference.py").is_file()
     assert tabstep.load(tmp_path).class_names == ("no", "yes")

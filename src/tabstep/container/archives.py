@@ -44,10 +44,26 @@ def _unpacked(archive: Path, output: Path) -> Path:
     directory.mkdir()
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(directory, filter="data")
+            extract(tar, directory)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{archive}: is damaged ({error}): fetch it again") from error
     return directory
+
+
+def extract(tar: tarfile.TarFile, directory: Path) -> None:
+    """Unpack below a directory and nowhere else.
+
+    Raises:
+        tarfile.TarError: a member lies elsewhere, or is of a kind that no result is.
+    """
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(directory, filter="data")
+        return
+    for member in tar:  # Python 3.11 has filters from 3.11.4 on
+        place = (directory / member.name).resolve()
+        if not place.is_relative_to(directory.resolve()) or not (member.isfile() or member.isdir()):
+            raise tarfile.ExtractError(f"{member.name!r} is no file below it")
+        tar.extract(member, directory)
 
 
 def _first_host(directory: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tabstep.container.archives import extract
 from tabstep.errors import UserError
 from tabstep.launch.source import bundle
 from tabstep.launch.source.bundle import Bundle, build_bundle, extra_conf
@@ -186,7 +187,7 @@ def test_an_installed_package_sends_itself(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_bundle_runs_where_it_is_unpacked(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(build_bundle().data), mode="r:gz") as tar:
-        tar.extractall(tmp_path, filter="data")
+        extract(tar, tmp_path)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, "train.py", "--cfg", "job", "model=resnet"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
