@@ -174,7 +174,7 @@ MISTAKES = [
     ]),
     (["model=rsnet"], ["model: no such option, got 'rsnet': did you mean 'resnet'?"]),
     (["model.expansion=2"], ["model.expansion: no such key in the composed configuration: it belongs to model=resnet"]),
-    (["+model.expansion=2"], ["model.expansion: mlp has no such key (got 2): it belongs to model=resnet"]),
+    (["+model.expansion=2"], ["model.expansion: tabm has no such key (got 2): it belongs to model=resnet"]),
     (["+experiment=example"], ["experiment: is chosen twice: give one option, experiment=..., without a '+'"]),
     (["data.path=${oc.env:NOPE}"], ["data.path: the environment variable 'NOPE' is not set"]),
     (["paths.output_dir=${oc.env:NOPE}"], ["paths.output_dir: the environment variable 'NOPE' is not set"]),

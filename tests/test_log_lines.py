@@ -29,6 +29,7 @@ ROW = {
 LINE = "Epoch: 1 | Train Loss: 0.2458 | Accuracy: 89.52 | Val Loss: 0.2511 | F1: 0.7012 | AUROC: 0.9231"
 HARD_NUMBERS = [1.2e-05, -1.2e-05, math.nan, math.inf, -math.inf, -0.25, 0.0, -0.0, 1e-300, 1e300, 0.00099999, 123456.7]
 numbers = st.one_of(st.floats(), st.floats(min_value=-10, max_value=10), st.sampled_from(HARD_NUMBERS))
+shares = numbers.filter(lambda value: not 1e306 < abs(value) < math.inf)  # above, 100 times it is no float64
 
 
 def close(read: float, written: float, *, digits: float = 5e-4, decimals: float = 5.001e-5) -> bool:
@@ -85,7 +86,7 @@ def test_round_trip_of_hard_numbers(field, value: float) -> None:
 
 @given(
     epoch=st.integers(1, 10**9),
-    values=st.fixed_dictionaries({}, optional={field.key: numbers for field in FIELDS}),
+    values=st.fixed_dictionaries({}, optional={field.key: shares if field.percent else numbers for field in FIELDS}),
 )
 def test_epoch_line_round_trip(epoch: int, values: dict[str, float]) -> None:
     line = epoch_line({"epoch": epoch, **values})

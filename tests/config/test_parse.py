@@ -52,7 +52,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("callbacks.early_stoping", {"patience": 3}, "did you mean 'callbacks.early_stopping'?"),
     ("patience", 3, "did you mean 'scheduler.patience'?"),
     ("a\nb", "x\ny", "a b: no such key (got 'x\\ny'): "),
-    ("model.expansion", 2.0, "model.expansion: mlp has no such key (got 2.0): it belongs to model=resnet"),
+    ("model.expansion", 2.0, "model.expansion: tabm has no such key (got 2.0): it belongs to model=resnet"),
     ("optimizer.nesterov", True, "optimizer.nesterov: muon has no such key (got true): it belongs to optimizer=sgd"),
     ("optimizer.lr", ..., "optimizer.lr: is missing"),
     ("seed", ..., "seed: is missing"),

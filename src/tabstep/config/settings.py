@@ -453,7 +453,7 @@ class Settings:
 
     schema: SchemaSettings = field(default_factory=SchemaSettings)
     data: DataSettings = field(default_factory=DataSettings)
-    model: Annotated[ComponentSettings, MODELS] = field(default_factory=lambda: MODELS.defaults("mlp"))
+    model: Annotated[ComponentSettings, MODELS] = field(default_factory=lambda: MODELS.defaults("tabm"))
     loss: Annotated[LossSettings | PluginSettings, LOSSES] = field(default_factory=LossSettings)
     optimizer: Annotated[OptimizerSettings | PluginSettings, OPTIMIZERS] = field(default_factory=MuonSettings)
     scheduler: Annotated[SchedulerSettings | PluginSettings, SCHEDULERS] = field(default_factory=ConstantSettings)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LINEAR_ROWS = 2_000
+LINEAR_ROWS = 500
 """Rows of train below which ``auto`` adds a linear part: above, networks were better without."""
 
 

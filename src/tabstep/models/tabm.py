@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
 from tabstep.option_types import Count, Doc, Fraction, Index, Switch
+
+MEMBERS = 8
+"""Members where nothing else is said: sixteen were no better and cost twice as much."""
+MEMBERS_ROWS = 16_000
+"""Rows of train below which members pay for their time; above, one perceptron is nearly as good."""
 
 
 class MemberLinear(nn.Module):
@@ -73,7 +78,10 @@ class TabM(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        members: Annotated[Count, Doc("perceptrons whose probabilities are averaged")] = 16,
+        members: Annotated[
+            Literal["auto"] | Count,
+            Doc("perceptrons whose probabilities are averaged; auto: 8, or an mlp for many rows"),
+        ] = "auto",
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
         depth: Annotated[Count, Doc("hidden layers")] = 2,
         dropout: Fraction = 0.1,
@@ -83,6 +91,7 @@ class TabM(nn.Module):
         flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        members = MEMBERS if members == "auto" else members
         self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
         self.members = members
         self.features = FeatureEmbedding(

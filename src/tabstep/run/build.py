@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import CALIBRATED, SCORES
 from tabstep.models import check_options
-from tabstep.models.linear import LinearModel, has_linear
+from tabstep.models.by_rows import fit_to_rows
+from tabstep.models.linear import LinearModel
 from tabstep.registry import CALLBACKS, CLASSIFIERS, LOGGERS, LOSSES, MODELS, PluginSettings
 from tabstep.run.linear_start import linear_start
 from tabstep.run.prepare import Prepared
@@ -88,6 +89,17 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
 
 
+def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
+    """Say what each ``auto`` that depends on the rows of train has become."""
+    rows = prepared.tables["train"].num_rows
+    if model_options(settings).get("members") == "auto":
+        members = build_architecture(settings, prepared.encoder, rows).options.get("members")
+        what = "one perceptron, as model=mlp" if members is None else f"{members} members"
+        yield f"model.members=auto: {what}, for {rows:,} rows of train"
+    if settings.data.batch_size == "auto":
+        yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
+
+
 def check_components(settings: Settings) -> None:
     """Refuse wrong options before anything is read; those of another package are known to its signature alone."""
     check_options(settings.model.name, model_options(settings))
@@ -107,11 +119,11 @@ def named_options(part: Any) -> dict[str, Any]:
 
 def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
     """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
-    options = model_options(settings)
-    if settings.model.name in MODELS.ours() and "linear" in options:
-        options |= {"linear": has_linear(options["linear"], num_rows)}
+    name, options = settings.model.name, model_options(settings)
+    if name in MODELS.ours():
+        name, options = fit_to_rows(name, options, num_rows)
     return Architecture(
-        name=settings.model.name,
+        name=name,
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
         num_outputs=encoder.num_outputs,

@@ -20,7 +20,7 @@ from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
-from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
+from tabstep.run.build import Assembly, assemble, batch_size_of, check_components, sizes_by_rows
 from tabstep.run.decision import check_decision
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
@@ -147,10 +147,10 @@ def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     data = gather_shards(settings.data, ranks, cache_dir, show)
     progress = settings.callbacks.progress if ranks.rank == 0 else "none"
     prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
-    if settings.data.batch_size == "auto":
-        rows = prepared.tables["train"].num_rows
-        show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
-    return limited(prepared, _row_limits(settings, prepared))
+    prepared = limited(prepared, _row_limits(settings, prepared))
+    for line in sizes_by_rows(settings, prepared):
+        show(line)
+    return prepared
 
 
 def _finish(

@@ -18,7 +18,7 @@ from tabstep.registry import PluginSettings
 
 def test_generated_paths_are_made_of_bucket_and_date() -> None:
     spec = spec_of(settings_of())
-    assert spec.job_name == "tabstep-mlp-20261121-080509-042"
+    assert spec.job_name == "tabstep-tabm-20261121-080509-042"
     assert spec.output_path == "s3://my-bucket/tabstep/output/2026-11-21"
     assert spec.checkpoint_path == f"s3://my-bucket/tabstep/checkpoints/{spec.job_name}"
     assert spec.input_path == "s3://my-bucket/tabstep/input/dddddddddddddddd"

@@ -100,7 +100,12 @@ def test_a_monitor_without_a_logger_is_one_line(tiny_data: Path, tmp_path: Path)
 
 
 def test_the_model_is_summarized(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train(tiny_data, tmp_path / "run", {"name": f"{STOCK}ModelSummary", "max_depth": 1}, overrides=("debug=fast",))
+    train(
+        tiny_data,
+        tmp_path / "run",
+        {"name": f"{STOCK}ModelSummary", "max_depth": 1},
+        overrides=("model=mlp", "debug=fast"),
+    )
     state = last_state(tmp_path / "run")["state_dict"]
     weights = sum(value.numel() for key, value in state.items() if key.startswith("model."))
     assert weights < 1000  # above, the table rounds

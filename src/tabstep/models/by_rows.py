@@ -1,0 +1,30 @@
+"""Which network ``auto`` means: few rows want more members and a linear part, many rows want neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabstep.models.linear import has_linear
+from tabstep.models.tabm import MEMBERS, MEMBERS_ROWS
+
+
+def fit_to_rows(name: str, options: Mapping[str, Any], num_rows: int) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of one of our models for so many rows of train: no ``auto`` is left.
+
+    A ``tabm`` for many rows becomes the ``mlp`` of the same sizes, which it would be with a single member.
+
+    >>> fit_to_rows("tabm", {"members": "auto", "width": 64, "linear": "auto"}, 500)
+    ('tabm', {'members': 8, 'width': 64, 'linear': True})
+    >>> fit_to_rows("tabm", {"members": "auto", "width": 64, "linear": "auto"}, 50_000)
+    ('mlp', {'width': 64, 'linear': False})
+    """
+    fitted = dict(options)
+    if "linear" in fitted:
+        fitted["linear"] = has_linear(fitted["linear"], num_rows)
+    if fitted.get("members") == "auto":
+        if num_rows >= MEMBERS_ROWS:
+            del fitted["members"]
+            return "mlp", fitted
+        fitted["members"] = MEMBERS
+    return name, fitted
