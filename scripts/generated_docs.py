@@ -151,7 +151,8 @@ def names_page() -> str:
 
 def _name(name: str, home: str, *, level: str = "##") -> str:
     """Return the section of a function or a class that is defined in a module."""
-    file = ROOT / "src" / Path(*home.split(".")).with_suffix(".py")
+    path = ROOT / "src" / Path(*home.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     body = Constants(file).body
     node = next(n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name.rpartition(".")[2])
     if isinstance(node, ast.FunctionDef):
