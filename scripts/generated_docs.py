@@ -27,7 +27,7 @@ NAMES = ("Hydra", "Optuna", "SageMaker", "AWS")
 TREE = re.compile(r"(?<=<!-- scripts/generated_docs\.py -->\n```text\n).*?(?=^```$)", re.M | re.S)
 OPTIONS = re.compile(r"^(?P<start>\| `(?P<group>\w+)` \| (?:none; )?)(?P<options>`\w+`(?:, `\w+`)*)(?= \|)", re.M)
 OF_THE_READER = ("schema", "experiment", "launch", "local")  # groups that a reader adds to
-RETURNED = {"Predictor": "tabstep.artifact.predictor", "Explanation": "tabstep.analysis.explain"}
+RETURNED = {"Predictor": "tabstep.artifact.predictor", "Explanation": "tabstep.analysis.explanation"}
 """Classes that public names return."""
 PAGE = "<!-- scripts/generated_docs.py writes this page -->\n"
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.M)

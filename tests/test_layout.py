@@ -50,6 +50,8 @@ JOURNEYS = {
 COVERED = {
     "api/run": "api/test_train",
     "analysis/dependence": "analysis/test_permutation",
+    "analysis/explanation": "analysis/test_explain",
+    "analysis/explanation_tables": "analysis/test_explain",
     "analysis/run_analysis": "analysis/test_run_report",
     "analysis/run_page": "analysis/test_run_report",
     "analysis/run_pictures": "analysis/test_run_report",

@@ -87,7 +87,8 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
 def explain_table(options: Namespace) -> None:
     from rich.console import Console
 
-    from tabstep.analysis.explain import explain, explanation_tables
+    from tabstep.analysis.explain import explain
+    from tabstep.analysis.explanation_tables import explanation_tables
 
     with table_of(options) as location:
         found = explain(

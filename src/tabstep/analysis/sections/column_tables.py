@@ -7,16 +7,12 @@ from functools import partial
 from typing import Any
 
 from tabstep.analysis import run_pictures
-from tabstep.analysis.explain import Explanation
+from tabstep.analysis.explanation import Explanation
 from tabstep.analysis.run_pictures import MOST_CLASSES
 from tabstep.analysis.sections.facts import MOST_ROWS, RunFacts, drawn, ranged, task_of
 from tabstep.analysis.slices import Slice
 from tabstep.log_lines import number
-from tabstep.page.document import (
-    folded,
-    grid,
-    paragraph,
-)
+from tabstep.page.document import folded, grid, paragraph
 from tabstep.page.table import Cell, table
 
 
