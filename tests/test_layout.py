@@ -93,6 +93,8 @@ COVERED = {
     "config/settings/scheduler": "config/settings/test_settings",
     "config/settings/schema": "config/settings/test_settings",
     "config/settings/trainer": "config/settings/test_settings",
+    "config/unknown_keys": "config/test_parse",
+    "config/values": "config/test_parse",
     "launch/launch": "launch/test_submit",
     "launch/pipeline/registration": "launch/pipeline/test_pipeline",
     "launch/pipeline/step": "launch/pipeline/test_pipeline",

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabstep.config import fields
-from tabstep.config.parse import check_value, one_line, shown, unknown_key
+from tabstep.config.parse import check_value
+from tabstep.config.unknown_keys import unknown_key
+from tabstep.config.values import one_line, shown
 from tabstep.errors import ProblemsError, UserError, nearest
 
 if TYPE_CHECKING:
