@@ -59,7 +59,7 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _completion(options: Namespace) -> None:
     from tabstep.config.completion import completion_script
-    from tabstep.config.overrides import config_dir
+    from tabstep.config.conf_directory import config_dir
 
     flags = {}
     for name, command in COMMANDS.items():

@@ -23,7 +23,7 @@ def schema_arguments(parser: argparse.ArgumentParser) -> None:
 def propose_schema(options: Namespace) -> None:
     from rich.console import Console
 
-    from tabstep.config.overrides import config_dir
+    from tabstep.config.conf_directory import config_dir
     from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from tabstep.config.overrides import config_dir
+from tabstep.config.conf_directory import config_dir
 from tabstep.errors import UserError
 from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
 from tabstep.launch.source.secrets import found_secrets
