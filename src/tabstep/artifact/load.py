@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from tabstep.artifact.predictor import Member, Predictor
+from tabstep.artifact.member import Member
+from tabstep.artifact.predictor import Predictor
 from tabstep.artifact.serving_code import CODE, PACKAGE
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError

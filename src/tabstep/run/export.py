@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tabstep.artifact.load import Calibration
-from tabstep.artifact.predictor import Member
+from tabstep.artifact.member import Member
 from tabstep.artifact.save import GOLDEN_ROWS, save
 from tabstep.baselines.scores import baseline_scores, below_linear
 from tabstep.baselines.trees import TreeName

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from tabstep.artifact.load import load
-from tabstep.artifact.predictor import Member, Predictor, weighted_mean, write_batches
+from tabstep.artifact.member import Member
+from tabstep.artifact.prediction_files import write_batches
+from tabstep.artifact.predictor import Predictor, weighted_mean
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
