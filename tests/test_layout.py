@@ -134,6 +134,7 @@ COVERED = {
     "tabstep": "test_entry",
     "tracking/wandb_files": "tracking/test_wandb",
     "training/callbacks/checkpointing": "training/test_classifier",
+    "training/progress": "training/test_classifier",
 }
 """Modules that are tested through the one that uses them, and where."""
 

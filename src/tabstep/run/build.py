@@ -30,13 +30,14 @@ from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.callbacks.console import build_console
 from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoint_files import CheckpointStore
-from tabstep.training.classifier import Classifier, StepOptions, Target
+from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.extra_metrics import build_extra_metrics, score_names
 from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
+from tabstep.training.progress import StepOptions, Target
 from tabstep.training.schedulers import build_scheduler
 from tabstep.training.scores import EpochScores
 from tabstep.training.stopping import StopRule
