@@ -128,6 +128,7 @@ COVERED = {
     "sweep/summary": "sweep/test_run_sweep",
     "sweep/validate": "sweep/test_run_sweep",
     "system/parent_watch": "sweep/test_runners",
+    "tables/batch_stream": "tables/test_source",
     "tables/footers": "tables/test_source",
     "tables/readers": "tables/test_csv",
     "tables/row_groups": "tables/test_split_file",
