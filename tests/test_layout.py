@@ -104,6 +104,8 @@ COVERED = {
     "launch/pipeline/step": "launch/pipeline/test_pipeline",
     "launch/pipeline/variables": "launch/pipeline/test_model_hyperparameters",
     "option_types": "test_registry",
+    "run/build_scores": "run/test_build",
+    "run/build_trainer": "run/test_build",
     "run/evaluation": "run/test_export",
     "run/finished": "run/test_export",
     "run/fold_weights": "run/test_folds",

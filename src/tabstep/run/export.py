@@ -23,7 +23,8 @@ from tabstep.config.settings import PathSettings, Settings
 from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.log_lines import SCORES, best_line, extra_line, is_extra, number
 from tabstep.registry import PluginSettings
-from tabstep.run.build import Assembly, build_scores
+from tabstep.run.build import Assembly
+from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show

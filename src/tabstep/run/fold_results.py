@@ -22,7 +22,7 @@ from tabstep.artifact.predictor import Predictor, weighted_mean
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
-from tabstep.run.build import build_scores
+from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import thresholds_for
 from tabstep.run_files import MODEL, predictions_file
 from tabstep.schema import Split
