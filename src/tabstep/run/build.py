@@ -11,12 +11,12 @@ import torch
 
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
-from tabstep.config.settings import Settings
+from tabstep.config.settings import LossSettings, Settings
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
 from tabstep.models.linear import LinearModel, has_linear
-from tabstep.registry import CLASSIFIERS, LOSSES, MODELS, PluginSettings
+from tabstep.registry import CLASSIFIERS, LOSSES, MODELS, ComponentSettings, PluginSettings
 from tabstep.run.build_scores import build_scores, check_monitors
 from tabstep.run.build_trainer import build_trainer, keep_history
 from tabstep.run.linear_start import linear_start
@@ -79,14 +79,14 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
 
 def check_components(settings: Settings) -> None:
     """Refuse wrong options before anything is read; those of another package are known to its signature alone."""
-    check_options(settings.model.name, model_options(settings))
+    check_options(settings.model.name, model_options(settings.model))
     for path, registry, part in plugins(settings):
         registry.check(part.name, part.options, path)
 
 
-def model_options(settings: Settings) -> dict[str, Any]:
+def model_options(model: ComponentSettings | PluginSettings) -> dict[str, Any]:
     """Return the options of the model, without its name."""
-    return {key: value for key, value in named_options(settings.model).items() if key != "name"}
+    return {key: value for key, value in named_options(model).items() if key != "name"}
 
 
 def named_options(part: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def named_options(part: Any) -> dict[str, Any]:
 
 def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
     """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
-    options = model_options(settings)
+    options = model_options(settings.model)
     if settings.model.name in MODELS.ours() and "linear" in options:
         options |= {"linear": has_linear(options["linear"], num_rows)}
     return Architecture(
@@ -109,13 +109,13 @@ def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> A
     )
 
 
-def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
+def build_task_loss(chosen: LossSettings | PluginSettings, prepared: Prepared) -> Loss:
     """Build the loss with the class weights that were asked for.
 
     Raises:
         UserError: the number of weights is not that of the classes.
     """
-    encoder, chosen = prepared.encoder, settings.loss
+    encoder = prepared.encoder
     if isinstance(chosen, PluginSettings):
         return build_foreign_loss(chosen, prepared)
     weights = class_weights(chosen.class_weights, prepared)
@@ -185,7 +185,7 @@ def build_classifier(
     cls: type[Classifier] = CLASSIFIERS.load(chosen.name) if isinstance(chosen, PluginSettings) else Classifier
     return cls(
         model,
-        build_task_loss(settings, prepared),
+        build_task_loss(settings.loss, prepared),
         {
             split: build_scores(
                 encoder, prepared.tables[split].num_rows, settings.metrics.extra, calibrated=split == "val"

@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.loggers import Logger
 
-from tabstep.config.settings import Settings
+from tabstep.config.settings import LoggerSettings, Settings
 from tabstep.errors import UserError
 from tabstep.registry import LOGGERS
 from tabstep.run_files import TENSORBOARD
@@ -31,7 +31,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         precision=machine.precision,
         max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
-        logger=build_loggers(settings, output) or False,
+        logger=build_loggers(settings.logger, output) or False,
         callbacks=[
             *build_console(settings.callbacks.progress, trainer.log_interval),
             *build_callbacks(settings.callbacks.extra),
@@ -61,16 +61,16 @@ def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) 
         classifier.epoch_listeners.append(lambda row: log_row(loggers, row))
 
 
-def build_loggers(settings: Settings, output: Path) -> list[Logger]:
+def build_loggers(logger: LoggerSettings, output: Path) -> list[Logger]:
     """Build the Trainer's loggers; the CSV file is a listener, since it is rewritten from the history.
 
     Raises:
         UserError: TensorBoard is asked for and not installed, or a constructor does not like its options.
     """
     extra: list[Logger] = [
-        LOGGERS.make(part, path=f"{LOGGERS.key}[{place}]") for place, part in enumerate(settings.logger.extra)
+        LOGGERS.make(part, path=f"{LOGGERS.key}[{place}]") for place, part in enumerate(logger.extra)
     ]
-    return [*_tensorboard(output), *extra] if settings.logger.tensorboard else extra
+    return [*_tensorboard(output), *extra] if logger.tensorboard else extra
 
 
 def _tensorboard(output: Path) -> list[Logger]:

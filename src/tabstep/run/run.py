@@ -123,11 +123,11 @@ def _run_prepared(
         machine = _machine_for(settings, batch_size_of(settings, prepared), ranks)
         for note in machine.notes:
             show_new(note)
-        begin_tracking(trackers, settings, config, show)
+        begin_tracking(trackers, Path(settings.paths.output_dir), config, show)
         built = assemble(settings, prepared, machine, ranks)
         if ranks.rank == 0:
             log_settings(built.trainer.loggers, hidden(config))
-        attach_trackers(trackers, settings, built)
+        attach_trackers(trackers, settings.logger, built)
         attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
         if dist.is_available() and dist.is_initialized():
