@@ -61,6 +61,7 @@ class Curve:
         """Return ``(n,)``: the last knot that is not above each value; 0 below all of them."""
         found = places.first.take(_upper_bits(values, places.center, places.bits))
         step = 1 << (places.most.bit_length() - 1)
+        # padded, so that no step of the search looks at a place outside
         beyond = np.append(self.knots, np.full(2 * step, np.inf))
         while step:
             found += (beyond.take(found + (step - 1)) <= values) * np.int16(step)

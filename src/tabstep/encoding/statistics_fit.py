@@ -99,12 +99,15 @@ def _fit_one(
     sizes = tuple(cardinalities[column] for column in columns)
     keys, place = distinct(combined(codes, columns, sizes))
     order = np.argsort(keys)
+    # ascending, for they are searched; the argsort of an order is its inverse
     keys, place = keys[order], np.argsort(order)[place]
     by_fold = sums_by_fold(place, len(keys), targets, folds)
     totals = by_fold.sum(axis=2)
     kept = np.zeros(len(keys), dtype=bool)
     kept[np.argsort(-totals[0], kind="stable")[:entries]] = True
+    # half a row of either outcome more: the logit of a rate of 0 or 1 is infinite
     priors = (targets.sum(axis=0) + 0.5) / (len(targets) + 1.0)
+    # centers and scales are those of what rows of train get, from the other folds
     others = np.where(kept[place], of_other_folds(by_fold, place, folds), 0.0)
     raw = raw_inputs(others[0], others[1:].T, priors, _OTHERS)
     scales = raw.std(axis=0)
@@ -116,6 +119,7 @@ def _fit_one(
         sums=tuple(tuple(row) for row in totals[1:, kept].astype(np.int64).tolist()),
         priors=tuple(priors.tolist()),
         centers=tuple(raw.mean(axis=0).round(4).tolist()),
+        # an input that hardly varies is not blown up to a spread of 1
         scales=tuple(np.where(scales > 1e-3, scales, 1.0).round(4).tolist()),
         gain=gain,
     )

@@ -34,6 +34,7 @@ from tabstep.training.calibration import MOST_ROWS, fit_temperature
 from tabstep.training.fit import best_state
 from tabstep.training.losses import build_loss
 
+# to be raised where a baseline changes: the cache holds scores of earlier versions
 _BASELINES_VERSION = 1
 Report = dict[str, Any]
 
@@ -73,6 +74,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         architecture=built.architecture,
         encoder=encoder,
         calibration=Calibration(temperature=member.temperature, thresholds=member.thresholds),
+        # raw rows, of which a model must predict the same wherever it is loaded
         golden=next(prepared.sources["val"].batches(encoder.schema.features, GOLDEN_ROWS)),
         config=config,
         metrics=report,
@@ -89,6 +91,7 @@ def calibrated_member(
     model.load_state_dict(weights)
     member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
     val = prepared.tables["val"]
+    # one number is fitted: a part of a large val, evenly spread, says as much
     every = -(-val.num_rows // MOST_ROWS)
     logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
     weight = None if val.weight is None else torch.from_numpy(val.weight[::every])

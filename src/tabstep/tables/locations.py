@@ -35,6 +35,7 @@ class FileState:
 
     @property
     def changed_ns(self) -> int:
+        # a copy may keep the time of the original, but not that of the change of its own entry
         return max(self.mtime_ns, self.ctime_ns)
 
     def same_file(self, other: FileState) -> bool:
@@ -202,6 +203,7 @@ def _in_directory(
     infos = _list(filesystem, base, where, recursive=True)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
+    # the order of files is that of the rows, and a listing's own order differs between file systems
     paths = sorted(file for file in seen if _belongs(filesystem, file, suffixes))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")

@@ -99,6 +99,7 @@ def label_strata(source: TypedTable, label: str) -> tuple[np.ndarray, list[str |
     parts = []
     for batch in source.batches([label]):
         encoded = to_text(batch.column(0)).fill_null(_NULL).dictionary_encode()
+        # every batch has a dictionary of its own, whose codes are brought to those of the table
         local = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
         parts.append(np.array(local, dtype=np.int32)[encoded.indices.to_numpy(zero_copy_only=False)])
     return np.concatenate(parts), [None if text == _NULL else text for text in known]
@@ -115,6 +116,7 @@ def draw(codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     """
     part = np.zeros(len(codes), dtype=np.int8)
     order = np.random.default_rng([seed, 0]).permutation(len(codes))
+    # stable: within a class the drawn order stays
     order = order[np.argsort(codes[order], kind="stable")]
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
     taken = np.zeros(len(starts) - 1, dtype=np.int64)

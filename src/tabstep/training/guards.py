@@ -16,6 +16,7 @@ from tabstep.schema import Task
 
 LOOK_EVERY = 50
 """Batches between two looks at the loss on a GPU: each look waits for the device."""
+# operations that change no value: what made the outputs stands behind them in the graph
 _TRANSPARENT = ("View", "Squeeze", "Unsqueeze", "ToCopy", "Reshape", "Slice", "Alias", "Clone", "Expand", "Transpose")
 
 
@@ -131,6 +132,7 @@ class LossWatch:
 
 def explain_nonfinite(model: nn.Module, x_num: Tensor, x_cat: Tensor, names: Sequence[str]) -> str:
     """Say where the first NaN or infinity of a forward pass arises: an input column, a weight or a layer."""
+    # causes before effects: a bad input or weight shows in every layer behind it
     bad = (~torch.isfinite(x_num)).any(dim=0).nonzero()
     if len(bad):
         return f"the input column {names[int(bad[0])]!r} holds it: check that column of the table"
