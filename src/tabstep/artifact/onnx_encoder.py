@@ -44,7 +44,7 @@ class EncoderGraph(nn.Module):
         numbers: list[Tensor] = []
         codes = [] if categorical is None else [categorical]
         if numeric is not None and self.scaled is not None:
-            # NaN as well as the infinities, for NaN is less than nothing
+            # in this form NaN is missing as well as the infinities
             missing = ~(numeric.abs() < math.inf)
             values = torch.where(missing, 0.0, numeric)
             numbers = [self.scaled(values, missing), self.indicators(missing).float()]

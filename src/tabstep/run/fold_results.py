@@ -165,6 +165,7 @@ class Joined:
             if not len(numbers):
                 continue
             parts = [reader.take(int(np.count_nonzero(numbers == fold.number))) for fold, reader in self._with(readers)]
+            # the rows come fold by fold: the inverse of that order leads back to the order of train
             back = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
             rows = pa.concat_tables([rows for rows, _ in parts])
             yield rows.take(pa.array(back)), np.concatenate([probs for _, probs in parts])[back], numbers

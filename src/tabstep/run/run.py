@@ -59,6 +59,7 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
     if settings.data.folds is not None and settings.data.fold is None:
         return run_folds(settings, config, ranks, set() if shown is None else shown, run)
     trainer = settings.trainer
+    # no rows: the devices are asked for, and nothing is measured yet
     machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=0)
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
