@@ -1,4 +1,4 @@
-"""Overrides before Hydra composes them: every mistake found in one pass, each override by itself."""
+"""Checks overrides before Hydra composes them: every mistake in one pass, each override by itself."""
 
 from __future__ import annotations
 

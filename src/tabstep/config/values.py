@@ -1,4 +1,4 @@
-"""A plain value against its annotation: whether it fits, what to write instead, and how it is shown."""
+"""Whether a plain value fits its annotation, what to write instead, and how it is shown."""
 
 from __future__ import annotations
 

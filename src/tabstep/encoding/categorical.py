@@ -1,4 +1,4 @@
-"""Categorical columns: which values have a code of their own, and the codes of a column of text."""
+"""The codes of categories: which values of a column have one of their own, and those of a column of text."""
 
 from __future__ import annotations
 

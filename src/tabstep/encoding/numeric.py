@@ -1,4 +1,4 @@
-"""Numeric columns: fitted facts of each and the function that brings it to the scale of a standard normal."""
+"""Numeric columns scaled near a standard normal: the fitted facts of each, and the function."""
 
 from __future__ import annotations
 

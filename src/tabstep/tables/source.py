@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS
 from tabstep.system.exits import of_the_storage
-from tabstep.tables.batch_stream import check_text, conformed, has_small_codes, joined, masked
+from tabstep.tables.arrow_stream import check_text, conformed, has_small_codes, joined, masked
 from tabstep.tables.column_types import is_text, value_type, without_views
 from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema

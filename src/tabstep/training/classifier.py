@@ -1,4 +1,4 @@
-"""The LightningModule: training step, loss on logits, gradient clipping, metrics once an epoch."""
+"""The training step as a LightningModule: loss on logits, gradient clipping, metrics once an epoch."""
 
 from __future__ import annotations
 
@@ -189,19 +189,10 @@ class Classifier(L.LightningModule):
         # infinite gradients by itself and leaves the step out.
         if self.device.type == "cpu" and self.trainer.precision != "16-mixed":
             where = f"epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1}"
-            self._check_gradients(norm, where)
+            guards.check_gradients(self.model, norm, where, self._lr)
             guards.check_gradient_norm(float(norm), options.fail_above_grad_norm or math.inf, where, self._lr)
         if options.gradient_clip_val is not None:
             torch._foreach_mul_(gradients, (options.gradient_clip_val / (norm + 1e-6)).clamp(max=1.0))
-
-    def _check_gradients(self, norm: Tensor, where: str) -> None:
-        """Refuse NaN gradients of a finite loss: clipping would spread them to all weights."""
-        if not math.isfinite(float(norm)):
-            names = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-            raise UserError(
-                f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the "
-                f"loss is: lower optimizer.lr (now {self._lr:g}), or use trainer.precision=32-true"
-            )
 
     def _window_factor(self) -> Tensor:
         """Return what turns the sum that was accumulated (and averaged over ranks) into the mean over the window."""

@@ -106,6 +106,16 @@ def check_gradient_norm(norm: float, limit: float, where: str, lr: float) -> Non
         )
 
 
+def check_gradients(model: nn.Module, norm: Tensor, where: str, lr: float) -> None:
+    """Refuse NaN gradients of a finite loss: clipping would spread them to all weights."""
+    if not math.isfinite(float(norm)):
+        names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        raise UserError(
+            f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the "
+            f"loss is: lower optimizer.lr (now {lr:g}), or use trainer.precision=32-true"
+        )
+
+
 class LossWatch:
     """Looks for a loss that is not finite: at each one, or, where a look waits for a GPU, at many in one go."""
 

@@ -1,4 +1,4 @@
-"""When a run is saved, and how it goes on from what was saved."""
+"""When a run saves its state, and how it goes on from what was saved."""
 
 from __future__ import annotations
 

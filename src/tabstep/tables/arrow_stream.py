@@ -1,4 +1,4 @@
-"""A stream of record batches: masked, joined to fewer, and brought to the schema of their table."""
+"""A stream of Arrow record batches: masked, joined to fewer, and brought to the schema of their table."""
 
 from __future__ import annotations
 

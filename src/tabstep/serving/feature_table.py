@@ -1,4 +1,4 @@
-"""Rows of a request as a table of the columns that the encoder was fitted on: found by name, in its order."""
+"""The features of a model out of the rows of a request: found by name, each of its kind, in the encoder's order."""
 
 from __future__ import annotations
 
