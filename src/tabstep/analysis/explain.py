@@ -79,12 +79,12 @@ def explain(
         raise UserError(f"metric: no score is called {metric!r}: {nearest(metric, SCORES)}")
     batch, total = read_rows(predictor, table, rows)
     usual = _reference(predictor, model, batch, reference)
-    found = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
+    attributions = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
     y = _labels(predictor, batch)
     summary = summarize(
-        predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=found
+        predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=attributions
     )
-    return Explanation(**{**vars(summary), "attributions": attribution_table(predictor, batch, found)})
+    return Explanation(**{**vars(summary), "attributions": attribution_table(predictor, batch, attributions)})
 
 
 def summarize(  # noqa: PLR0913 - what a person can ask for
@@ -201,20 +201,22 @@ def attributions_of(
     return mean_of([attribute(member, batch, usual, classes) for member in members], [m.weight for m in members])
 
 
-def attribution_table(predictor: Predictor, batch: pa.RecordBatch, found: Attributions) -> pa.Table:
+def attribution_table(predictor: Predictor, batch: pa.RecordBatch, attributions: Attributions) -> pa.Table:
     """Return one row each: id and label where they are, what is explained, and a figure a column."""
     schema, names = predictor.encoder.schema, predictor.class_names
     kept = [name for name in (schema.id, *schema.label) if name is not None and name in batch.schema.names]
     columns = {name: batch.column(name) for name in kept}
     columns |= {
-        "explained": pa.array([names[index] for index in found.explained.tolist()]),
-        "log_odds": pa.array(found.log_odds),
-        "baseline": pa.array(found.baseline),
+        "explained": pa.array([names[index] for index in attributions.explained.tolist()]),
+        "log_odds": pa.array(attributions.log_odds),
+        "baseline": pa.array(attributions.baseline),
     }
-    columns |= {f"attribution_{name}": pa.array(found.values[:, i]) for i, name in enumerate(found.columns)}
+    columns |= {
+        f"attribution_{name}": pa.array(attributions.values[:, i]) for i, name in enumerate(attributions.columns)
+    }
     return pa.table(columns)
 
 
-def _sizes(found: Attributions) -> dict[str, float]:
-    sizes = np.abs(found.values).mean(axis=0).tolist()
-    return dict(zip(found.columns, sizes, strict=True))
+def _sizes(attributions: Attributions) -> dict[str, float]:
+    sizes = np.abs(attributions.values).mean(axis=0).tolist()
+    return dict(zip(attributions.columns, sizes, strict=True))

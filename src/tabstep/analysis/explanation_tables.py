@@ -16,32 +16,32 @@ _SHOWN: Final = 20
 _EACH_ROW: Final = 5
 
 
-def explanation_tables(found: Explanation) -> Iterator[Table]:
+def explanation_tables(explanation: Explanation) -> Iterator[Table]:
     """Yield what a terminal shows: importances, and of a handful of rows why each is as it is."""
-    if found.importances:
-        yield importance_table(found)
-    if found.rows <= _EACH_ROW:
-        yield from (row_table(found, row) for row in range(found.rows))
+    if explanation.importances:
+        yield importance_table(explanation)
+    if explanation.rows <= _EACH_ROW:
+        yield from (row_table(explanation, row) for row in range(explanation.rows))
 
 
-def importance_table(found: Explanation) -> Table:
+def importance_table(explanation: Explanation) -> Table:
     """Return the importances for a terminal."""
-    table = Table(title=f"Importance: fall of {found.metric} when a column is permuted", title_justify="left")
+    table = Table(title=f"Importance: fall of {explanation.metric} when a column is permuted", title_justify="left")
     for header in ("column", "mean", "spread", ""):
         table.add_column(header, justify="left" if header in ("column", "") else "right")
-    largest = max((importance.mean for importance in found.importances), default=0.0)
-    for importance in found.importances[:_SHOWN]:
+    largest = max((importance.mean for importance in explanation.importances), default=0.0)
+    for importance in explanation.importances[:_SHOWN]:
         bar = "█" * round(20 * max(0.0, importance.mean) / largest) if largest > 0 else ""
         table.add_row(Text(printable(importance.column)), number(importance.mean), number(importance.std), bar)
     return table
 
 
-def row_table(found: Explanation, row: int) -> Table:
+def row_table(explanation: Explanation, row: int) -> Table:
     """Return why one row is as it is: its largest attributions."""
-    assert found.attributions is not None
+    assert explanation.attributions is not None
     values = {
         name: column[row].as_py()
-        for name, column in zip(found.attributions.column_names, found.attributions.columns, strict=True)
+        for name, column in zip(explanation.attributions.column_names, explanation.attributions.columns, strict=True)
     }
     shares = {
         name.removeprefix("attribution_"): share for name, share in values.items() if name.startswith("attribution_")

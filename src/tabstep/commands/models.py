@@ -91,7 +91,7 @@ def explain_table(options: Namespace) -> None:
     from tabstep.analysis.explanation_tables import explanation_tables
 
     with table_of(options) as location:
-        found = explain(
+        explanation = explain(
             options.model_dir,
             location,
             metric=options.metric,
@@ -101,9 +101,9 @@ def explain_table(options: Namespace) -> None:
             reference=options.reference,
         )
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    for table in explanation_tables(found):
+    for table in explanation_tables(explanation):
         console.print(table)
-    print(found.looked_at)
+    print(explanation.looked_at)
     if options.out is not None:
-        found.write(options.out)
+        explanation.write(options.out)
         print(f"explanation: {options.out}")

@@ -41,9 +41,9 @@ def parse(config: Mapping[str, Any]) -> Settings:
     problems: list[str] = []
     parsed: dict[str, Any] = {}
     for key, annotation in fields.hints(Settings).items():
-        found = list(problems)
+        before = list(problems)
         value = _field(config, key, annotation, "", problems)
-        if problems == found:
+        if problems == before:
             parsed[key] = value
     _refuse_unknown(config, Settings, "", problems)
     problems += broken_rules(parsed)

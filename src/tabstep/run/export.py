@@ -111,8 +111,8 @@ def _evaluate(
         if split in prepared.tables:
             table = prepared.tables[split]
             scores = build_scores(prepared.encoder, table.num_rows, extra)
-            found = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
-            report |= {f"{split}_{key}": value for key, value in found.items()}
+            scored = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
+            report |= {f"{split}_{key}": value for key, value in scored.items()}
     return report
 
 

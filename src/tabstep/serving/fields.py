@@ -72,8 +72,8 @@ def model_fields(encoder: Encoder, golden: pa.Schema) -> tuple[Field, ...]:
 
 
 def from_values(values: Sequence[Any], field: Field) -> pa.Array:
-    found = set(map(type, values))
-    if field.kind == "number" and not field.exact and found <= _PLAIN_NUMBERS:
+    given = set(map(type, values))
+    if field.kind == "number" and not field.exact and given <= _PLAIN_NUMBERS:
         try:
             return pa.array(values, pa.float64())
         except (
@@ -82,11 +82,11 @@ def from_values(values: Sequence[Any], field: Field) -> pa.Array:
         ):  # an integer that no float64 holds: its text is read as the nearest one
             pass
     due = _PYTHON[field.kind] + ((str,) if types.is_decimal(field.dtype) else ())
-    if not found <= {*due, type(None)}:
+    if not given <= {*due, type(None)}:
         _check_types(values, field, due)
     if field.kind == "boolean":
         return pa.array(values, pa.bool_())
-    texts = values if found <= _TEXTS else [v if v is None or isinstance(v, str) else repr(v) for v in values]
+    texts = values if given <= _TEXTS else [v if v is None or isinstance(v, str) else repr(v) for v in values]
     try:
         array = pa.array(texts, pa.string())
     except UnicodeEncodeError as error:
