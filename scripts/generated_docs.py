@@ -27,7 +27,7 @@ NAMES = ("Hydra", "Optuna", "SageMaker", "AWS")
 TREE = re.compile(r"(?<=<!-- scripts/generated_docs\.py -->\n```text\n).*?(?=^```$)", re.M | re.S)
 OPTIONS = re.compile(r"^(?P<start>\| `(?P<group>\w+)` \| (?:none; )?)(?P<options>`\w+`(?:, `\w+`)*)(?= \|)", re.M)
 OF_THE_READER = ("schema", "experiment", "launch", "local")  # groups that a reader adds to
-RETURNED = {"Predictor": "tabstep.artifact.predictor", "Explanation": "tabstep.analysis.explain"}
+RETURNED = {"Predictor": "tabstep.artifact.predictor", "Explanation": "tabstep.analysis.explanation"}
 """Classes that public names return."""
 PAGE = "<!-- scripts/generated_docs.py writes this page -->\n"
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.M)
@@ -151,7 +151,8 @@ def names_page() -> str:
 
 def _name(name: str, home: str, *, level: str = "##") -> str:
     """Return the section of a function or a class that is defined in a module."""
-    file = ROOT / "src" / Path(*home.split(".")).with_suffix(".py")
+    path = ROOT / "src" / Path(*home.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     body = Constants(file).body
     node = next(n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name.rpartition(".")[2])
     if isinstance(node, ast.FunctionDef):

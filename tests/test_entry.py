@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from tabstep import entry
-from tabstep.config import overrides
 from tabstep.config.settings import Settings
 from tabstep.errors import RetryError, StoppedError, UserError
 
@@ -262,14 +261,6 @@ def test_hostile_text_cannot_drive_the_terminal(runs: Runs, capsys: pytest.Captu
     runs.failure = UserError("column '\x1b[2J' is missing")
     assert entry.main([]) == 2
     assert "\x1b" not in capsys.readouterr().err
-
-
-def test_installed_package_falls_back_on_its_own_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    checkout = overrides.config_dir()
-    monkeypatch.setattr(overrides, "__file__", str(tmp_path / "lib" / "tabstep" / "config" / "overrides.py"))
-    assert overrides.config_dir() == tmp_path / "lib" / "tabstep" / "conf"
-    assert (checkout / "train.yaml").is_file()
-    assert checkout.name == "conf"
 
 
 def test_lightnings_lines_appear_once(runs: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from tabstep.config.overrides import check_overrides, group_options
+from tabstep.config.conf_directory import group_options
+from tabstep.config.overrides import check_overrides
 from tabstep.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tabstep.config.command_line import Command
 from tabstep.config.components import missing_components
+from tabstep.config.conf_directory import PRIMARY, config_dir
 from tabstep.config.local_tables import missing_tables
-from tabstep.config.overrides import PRIMARY, Command, check_overrides, config_dir
+from tabstep.config.overrides import check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.container import container

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tabstep.analysis.attributions import Embedded, attribute, column_shares, log_odds, mean_of
-from tabstep.artifact.predictor import Member
+from tabstep.artifact.member import Member
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.models import build_model

@@ -14,7 +14,9 @@ from pyarrow import csv
 
 import tabstep
 from tabstep import cli
-from tabstep.analysis.explain import Budget, Explanation, explain, explanation_tables, summarize
+from tabstep.analysis.explain import Budget, explain, summarize
+from tabstep.analysis.explanation import Explanation
+from tabstep.analysis.explanation_tables import explanation_tables
 from tabstep.artifact import load as loading
 from tabstep.artifact import save as saving
 from tabstep.encoding.encoder import Encoder, EncoderOptions

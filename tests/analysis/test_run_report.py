@@ -20,7 +20,7 @@ import tabstep
 from tabstep import cli
 from tabstep.analysis import run_page, run_report
 from tabstep.analysis.run_analysis import Limits, analyse
-from tabstep.analysis.run_page import uncalibrated
+from tabstep.analysis.sections import facts
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse, to_dict
 from tabstep.entry import config_dir
@@ -207,7 +207,7 @@ def test_failure_is_a_line_and_the_rest_stays(runs: Runs, tmp_path: Path, monkey
     def fail(*_: Any) -> Any:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(run_page, "_checks", fail)
+    monkeypatch.setattr(run_page, "check_section", fail)
     page = Page(run_report.write_page(directory, directory / "model"))
     assert "Data checks: RuntimeError: on purpose" in page.text
     assert "test.parquet" in page.text
@@ -236,7 +236,8 @@ def test_page_can_be_left_out_and_is_made_when_the_run_is_called_again(data: Pat
 def test_page_without_matplotlib_has_its_tables(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(runs("binary"), directory)
-    monkeypatch.setattr(run_page, "can_draw", lambda: False)
+    for module in (run_page, facts):
+        monkeypatch.setattr(module, "can_draw", lambda: False)
     page = Page(run_report.write_page(directory, directory / "model"))
     assert "svg" not in page.tags
     assert "Pictures need the package matplotlib" in page.text
@@ -249,20 +250,3 @@ def test_unfinished_run_and_model_are_refused(runs: Runs, tmp_path: Path, capsys
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "is not finished" in capsys.readouterr().err
     assert cli.main(["report", str(runs("binary") / "model")]) == 2
-
-
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
-def test_temperature_is_taken_back(task: Any) -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(50, 3))
-    temperature = [1.7, 0.6, 2.0] if task == "multilabel" else [1.7]
-
-    def probs(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if task == "multiclass":
-            return np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
-        positive = 1 / (1 + np.exp(-values))
-        return np.stack([1 - positive[:, 0], positive[:, 0]], axis=1) if task == "binary" else positive
-
-    found = uncalibrated(probs(logits / temperature).astype(np.float32), temperature, task)
-    np.testing.assert_allclose(found, probs(logits), atol=1e-5)
-    assert uncalibrated(probs(logits).astype(np.float32), [1.0], task) is None

@@ -14,9 +14,10 @@ import torch
 from tests.serving.conftest import CATEGORICAL, NUMERIC, _rich_table
 
 from tabstep.artifact.load import Architecture
+from tabstep.artifact.member import Member
 from tabstep.artifact.onnx_file import graph_inputs
 from tabstep.artifact.onnx_graph import PredictorGraph
-from tabstep.artifact.predictor import Member, Predictor
+from tabstep.artifact.predictor import Predictor
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.registry import MODELS
 from tabstep.schema import Schema

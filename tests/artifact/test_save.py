@@ -18,7 +18,8 @@ import torch
 import tabstep
 from tabstep.artifact import save as saving
 from tabstep.artifact.load import Architecture
-from tabstep.artifact.predictor import Member, Predictor
+from tabstep.artifact.member import Member
+from tabstep.artifact.predictor import Predictor
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
 from tabstep.schema import Schema

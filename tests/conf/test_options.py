@@ -10,7 +10,8 @@ import yaml
 
 from tabstep.config import fields
 from tabstep.config.compose import composed, composed_sweeper
-from tabstep.config.overrides import check_overrides, group_options
+from tabstep.config.conf_directory import group_options
+from tabstep.config.overrides import check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir

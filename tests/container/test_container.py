@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tabstep.config.command_line import Command
 from tabstep.config.compose import composed
-from tabstep.config.overrides import Command
 from tabstep.config.parse import parse
 from tabstep.container import container
 from tabstep.container.container import MAX_REASON, Container, reason

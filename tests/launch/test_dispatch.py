@@ -13,7 +13,7 @@ pytest.importorskip("sagemaker")
 from tests.launch.jobs import ROLE
 
 from tabstep.entry import main
-from tabstep.launch.request import limits
+from tabstep.launch.request import service_model
 
 pytestmark = pytest.mark.usefixtures("nowhere")
 SOURCE = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ def test_a_dry_run_prints_the_request_alone(capsys: pytest.CaptureFixture[str]) 
     assert main([*DRY_RUN, *overrides, "schema.drop=[a b, 'c,d']"]) == 0
     out, err = capsys.readouterr()
     request = json.loads(out)
-    assert limits.violations(request) == []
+    assert service_model.violations(request) == []
     parameters = request["HyperParameters"]
     assert (parameters["model"], parameters["optimizer.lr"]) == ('"resnet"', "0.0003")
     assert not [name for name in parameters if name.startswith(("launch", "schema"))]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.serving.fields import Field, to_table
+from tabstep.serving.feature_table import to_table
+from tabstep.serving.fields import Field
 from tabstep.serving.request_error import RequestError
 from tabstep.serving.requests import read_request
 from tabstep.tables.column_types import ValueKind, fits, to_float64

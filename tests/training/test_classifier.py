@@ -23,12 +23,13 @@ from tabstep.models import build_model
 from tabstep.schema import Split
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.checkpoint_files import CheckpointStore
-from tabstep.training.classifier import Classifier, StepOptions, Target
+from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batch, Batching, TableDataModule, num_batches
 from tabstep.training.epoch_order import EpochOrder, batch_seed
 from tabstep.training.losses import build_loss
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
+from tabstep.training.progress import StepOptions, Target
 from tabstep.training.schedulers import build_scheduler
 from tabstep.training.scores import EpochScores
 from tabstep.training.stopping import StopRule

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tabstep.analysis.dependence import decoded
-from tabstep.artifact.predictor import Member
+from tabstep.artifact.member import Member
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.embeddings import FeatureEmbedding

@@ -15,7 +15,8 @@ from tabstep.analysis.selection import select
 from tabstep.analysis.stored_predictions import METRICS, Candidate, Split, check_fit
 from tabstep.analysis.stored_runs import find_runs, read_run, short_names
 from tabstep.artifact.load import ENSEMBLE, load
-from tabstep.artifact.predictor import Predictor, write_batches
+from tabstep.artifact.prediction_files import write_batches
+from tabstep.artifact.predictor import Predictor
 from tabstep.artifact.save import save_ensemble, write_json
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest

@@ -1,112 +1,34 @@
-"""What a model makes of a table: how much each column matters, in which way, and why each row is as it is."""
+"""Explains what a model makes of a table: how much each column matters, in which way, and why each row is as it is."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from rich.table import Table
-from rich.text import Text
 
 from tabstep.analysis.attributions import Attributions, attribute, mean_of
 from tabstep.analysis.dependence import Dependence, partial_dependence
+from tabstep.analysis.explanation import Explanation
 from tabstep.analysis.permutation import Importance, permutation_importance
-from tabstep.analysis.sampled_rows import limit_cells, row_count, sample_batches, sample_places
+from tabstep.analysis.sampled_rows import limit_cells, sample_batches, sample_places
 from tabstep.analysis.weighted_scores import SCORES, score
 from tabstep.artifact.load import golden_rows, load
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError, nearest
-from tabstep.log_lines import number
-from tabstep.system.atomic_write import write_durably
-from tabstep.system.exits import writing
-from tabstep.system.sanitize import printable
 from tabstep.tables.frames import is_location, to_table
 
-EXPLANATION, ATTRIBUTIONS = "explanation.json", "attributions.parquet"
 ROWS: Final = 5_000
 DEPENDENCE_ROWS: Final = 500
 _LEAST_REFERENCE: Final = 50
 _REFERENCE_ROWS: Final = 1_000
-_SHOWN: Final = 20
 _IMPORTANCE_SHARE: Final = 0.7
 """Of the time, after which the columns that were looked at are drawn."""
-_EACH_ROW: Final = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """What a model makes of ``rows`` of a table's ``total`` rows.
-
-    ``metric`` is the score that ``importances`` are falls of, empty where the table has no labels. ``left_out`` are
-    columns that there was no time for. ``sizes`` are the mean absolute attributions, ``attributions`` has one row each
-    with a figure a column.
-    """
-
-    rows: int
-    total: int
-    metric: str
-    importances: tuple[Importance, ...]
-    dependences: tuple[Dependence, ...]
-    classes: tuple[str, ...]
-    sizes: Mapping[str, float]
-    left_out: tuple[str, ...] = ()
-    attributions: pa.Table | None = None
-
-    @property
-    def looked_at(self) -> str:
-        """Say how many rows were looked at, and of how many."""
-        return row_count(self.rows, self.total)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``explanation.json`` holds: all but the attributions."""
-        return {
-            "rows": self.rows,
-            "total": self.total,
-            "metric": self.metric,
-            "classes": list(self.classes),
-            "importance": [importance.to_dict() for importance in self.importances],
-            "mean_attribution": dict(self.sizes),
-            "left_out": list(self.left_out),
-            "dependence": [dependence.to_dict() for dependence in self.dependences],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Explanation:
-        """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
-        return cls(
-            rows=data["rows"],
-            total=data["total"],
-            metric=data["metric"],
-            classes=tuple(data["classes"]),
-            importances=tuple(Importance(**importance) for importance in data["importance"]),
-            sizes=data["mean_attribution"],
-            left_out=tuple(data["left_out"]),
-            dependences=tuple(map(Dependence.from_dict, data["dependence"])),
-        )
-
-    def write(self, directory: str | os.PathLike[str]) -> None:
-        """Write ``explanation.json`` and, where there are any, ``attributions.parquet``.
-
-        Raises:
-            UserError: the directory cannot be written.
-        """
-        folder = Path(directory)
-        with writing(f"{folder}: cannot be written"):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_durably(folder / EXPLANATION, json.dumps(self.to_dict(), indent=1).encode())
-            if self.attributions is not None:
-                sink = pa.BufferOutputStream()
-                pq.write_table(self.attributions, sink, write_page_checksum=True)
-                write_durably(folder / ATTRIBUTIONS, sink.getvalue())
 
 
 class Budget:
@@ -157,12 +79,12 @@ def explain(
         raise UserError(f"metric: no score is called {metric!r}: {nearest(metric, SCORES)}")
     batch, total = read_rows(predictor, table, rows)
     usual = _reference(predictor, model, batch, reference)
-    found = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
+    attributions = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
     y = _labels(predictor, batch)
     summary = summarize(
-        predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=found
+        predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=attributions
     )
-    return Explanation(**{**vars(summary), "attributions": attribution_table(predictor, batch, found)})
+    return Explanation(**{**vars(summary), "attributions": attribution_table(predictor, batch, attributions)})
 
 
 def summarize(  # noqa: PLR0913 - what a person can ask for
@@ -279,60 +201,22 @@ def attributions_of(
     return mean_of([attribute(member, batch, usual, classes) for member in members], [m.weight for m in members])
 
 
-def attribution_table(predictor: Predictor, batch: pa.RecordBatch, found: Attributions) -> pa.Table:
+def attribution_table(predictor: Predictor, batch: pa.RecordBatch, attributions: Attributions) -> pa.Table:
     """Return one row each: id and label where they are, what is explained, and a figure a column."""
     schema, names = predictor.encoder.schema, predictor.class_names
     kept = [name for name in (schema.id, *schema.label) if name is not None and name in batch.schema.names]
     columns = {name: batch.column(name) for name in kept}
     columns |= {
-        "explained": pa.array([names[index] for index in found.explained.tolist()]),
-        "log_odds": pa.array(found.log_odds),
-        "baseline": pa.array(found.baseline),
+        "explained": pa.array([names[index] for index in attributions.explained.tolist()]),
+        "log_odds": pa.array(attributions.log_odds),
+        "baseline": pa.array(attributions.baseline),
     }
-    columns |= {f"attribution_{name}": pa.array(found.values[:, i]) for i, name in enumerate(found.columns)}
+    columns |= {
+        f"attribution_{name}": pa.array(attributions.values[:, i]) for i, name in enumerate(attributions.columns)
+    }
     return pa.table(columns)
 
 
-def _sizes(found: Attributions) -> dict[str, float]:
-    sizes = np.abs(found.values).mean(axis=0).tolist()
-    return dict(zip(found.columns, sizes, strict=True))
-
-
-def explanation_tables(found: Explanation) -> Iterator[Table]:
-    """Yield what a terminal shows: importances, and of a handful of rows why each is as it is."""
-    if found.importances:
-        yield importance_table(found)
-    if found.rows <= _EACH_ROW:
-        yield from (row_table(found, row) for row in range(found.rows))
-
-
-def importance_table(found: Explanation) -> Table:
-    """Return the importances for a terminal."""
-    table = Table(title=f"Importance: fall of {found.metric} when a column is permuted", title_justify="left")
-    for header in ("column", "mean", "spread", ""):
-        table.add_column(header, justify="left" if header in ("column", "") else "right")
-    largest = max((importance.mean for importance in found.importances), default=0.0)
-    for importance in found.importances[:_SHOWN]:
-        bar = "█" * round(20 * max(0.0, importance.mean) / largest) if largest > 0 else ""
-        table.add_row(Text(printable(importance.column)), number(importance.mean), number(importance.std), bar)
-    return table
-
-
-def row_table(found: Explanation, row: int) -> Table:
-    """Return why one row is as it is: its largest attributions."""
-    assert found.attributions is not None
-    values = {
-        name: column[row].as_py()
-        for name, column in zip(found.attributions.column_names, found.attributions.columns, strict=True)
-    }
-    shares = {
-        name.removeprefix("attribution_"): share for name, share in values.items() if name.startswith("attribution_")
-    }
-    title = f"Row {row}: log-odds of {printable(values['explained'])}, {number(values['log_odds'])}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("column")
-    table.add_column("attribution", justify="right")
-    for name in sorted(shares, key=lambda name: -abs(shares[name]))[:_SHOWN]:
-        table.add_row(Text(printable(name)), f"{shares[name]:+.4f}")
-    table.add_row("(usual)", number(values["baseline"]))
-    return table
+def _sizes(attributions: Attributions) -> dict[str, float]:
+    sizes = np.abs(attributions.values).mean(axis=0).tolist()
+    return dict(zip(attributions.columns, sizes, strict=True))

@@ -16,8 +16,9 @@ import numpy as np
 import yaml
 
 from tabstep.analysis.run_analysis import Limits, analyse
-from tabstep.analysis.run_page import RunFacts, run_page
+from tabstep.analysis.run_page import run_page
 from tabstep.analysis.sampled_rows import Predicted, read_predictions
+from tabstep.analysis.sections.facts import RunFacts
 from tabstep.analysis.stored_runs import StoredRun, read_run
 from tabstep.analysis.weighted_scores import SCORES
 from tabstep.artifact.load import ENSEMBLE, MEMBERS, load

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from tabstep.artifact.predictor import Member, Predictor
+from tabstep.artifact.member import Member
+from tabstep.artifact.predictor import Predictor
 from tabstep.artifact.serving_code import CODE, PACKAGE
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
@@ -222,6 +223,7 @@ def _check_golden(predictor: Predictor, directory: Path) -> None:
     with _reading(directory, "golden.parquet"):
         expected = np.array(rows.column(rows.num_columns - 1).to_pylist(), dtype=np.float64).reshape(found.shape)
     off = float(np.abs(found - expected).max(initial=0.0))
+    # in this form NaN is refused too
     if not off <= GOLDEN_TOLERANCE:
         raise UserError(
             f"{directory}: golden rows come out different by {off:.2g}: the model does not compute here what it "

@@ -44,6 +44,7 @@ class EncoderGraph(nn.Module):
         numbers: list[Tensor] = []
         codes = [] if categorical is None else [categorical]
         if numeric is not None and self.scaled is not None:
+            # in this form NaN is missing as well as the infinities
             missing = ~(numeric.abs() < math.inf)
             values = torch.where(missing, 0.0, numeric)
             numbers = [self.scaled(values, missing), self.indicators(missing).float()]
@@ -78,6 +79,7 @@ class _Scaled(nn.Module):
             _SCALINGS[kind]([columns[index] for index in group]) for kind, group in groups.items()
         )
         order = [*(index for group in groups.values() for index in group), *constant]
+        # the inverse: from the groups back to the order of the columns
         self.register_buffer("order", torch.from_numpy(np.argsort(order)))
 
     def forward(self, values: Tensor, missing: Tensor) -> Tensor:
@@ -181,6 +183,7 @@ class _Rates(nn.Module):
         self.search = Search([np.array(statistic.keys, dtype=np.int64) for statistic in statistics])
         tables = [statistic.table.astype(np.float32) for statistic in statistics]
         self.register_buffer("columns", torch.tensor(columns).flatten())
+        # a factor of 0 takes the padding out of the sum
         self.register_buffer("factors", torch.tensor([[*each, *[0] * (most - len(each))] for each in factors]))
         self.register_buffer("table", torch.from_numpy(np.concatenate([table[:-1] for table in tables])))
         self.register_buffer("unknown", torch.from_numpy(np.stack([table[-1] for table in tables])))

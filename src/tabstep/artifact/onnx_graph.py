@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tabstep.artifact.member import Member
 from tabstep.artifact.onnx_encoder import EncoderGraph
-from tabstep.artifact.predictor import Member
 from tabstep.encoding.encoder import Encoder
 from tabstep.models.probabilities import pooled, probabilities
 

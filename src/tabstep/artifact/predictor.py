@@ -1,89 +1,25 @@
-"""Raw rows to probabilities, with the transform and the weights of training."""
+"""Raw tables to predictions: those of one member, or the weighted mean of several, in the form of the input."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
-from pyarrow import csv
-from torch import Tensor, nn
 
-from tabstep.encoding.encoder import Encoder
+from tabstep.artifact.member import Member
+from tabstep.artifact.prediction_files import prediction_writer
 from tabstep.errors import UserError
-from tabstep.models.probabilities import pooled, probabilities
 from tabstep.system.atomic_write import check_replaceable, publishing
 from tabstep.system.exits import writing
-from tabstep.tables.column_types import is_text, value_type, without_views
+from tabstep.tables.column_types import is_text, value_type
 from tabstep.tables.frames import is_location, like, to_table
-from tabstep.tables.locations import PARQUET_SUFFIXES, first_line
 from tabstep.tables.readers import Rows, open_rows
-from tabstep.tables.record_batch import bounded_rows
 from tabstep.tables.source import ParquetSource, open_source
-
-CHUNK_ROWS = 16_384
-CSV_PACKINGS: Final[dict[str, str | None]] = {".csv": None, ".csv.gz": "gzip", ".csv.zst": "zstd"}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Member:
-    """A fitted encoder and a trained model, and the weight of their probabilities among those of other members.
-
-    ``temperature`` divides the logits: one number, or one a label of a multilabel task. ``thresholds`` are those above
-    which a probability of the positive class, or of each label, is a prediction of it.
-    """
-
-    encoder: Encoder
-    model: nn.Module
-    weight: float = 1.0
-    temperature: tuple[float, ...] = (1.0,)
-    thresholds: tuple[float, ...] = (0.5,)
-
-    def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
-        """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
-        return self.spread(self.logits(*self.encoder.transform(batch)))
-
-    @torch.inference_mode()
-    def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
-        """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device.
-
-        They are those of the model: no temperature has been applied. Members of an ensemble are pooled.
-        """
-        device = next(self.model.parameters()).device
-        size = bounded_rows(CHUNK_ROWS, x_num.shape[1] + x_cat.shape[1])
-        parts = [
-            pooled(
-                self.model(
-                    torch.from_numpy(x_num[start : start + size]).to(device),
-                    torch.from_numpy(x_cat[start : start + size]).to(device),
-                ),
-                self.encoder.task,
-            )
-            for start in range(0, max(len(x_num), 1), size)
-        ]
-        return torch.cat(parts)
-
-    def calibrated(self, logits: Tensor) -> Tensor:
-        """Return logits divided by the temperature."""
-        if all(value == 1.0 for value in self.temperature):
-            return logits
-        return logits / torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)
-
-    def spread(self, logits: Tensor) -> NDArray[np.float32]:
-        """Turn the model's logits into one column of calibrated probability a class."""
-        probs = probabilities(self.calibrated(logits), self.encoder.task).cpu()
-        if self.encoder.task == "binary":
-            probs = torch.stack([1.0 - probs, probs], dim=1)
-        return probs.numpy()
 
 
 class Predictor:
@@ -259,50 +195,3 @@ def _free(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def prediction_writer(path: Path) -> Callable[[Path, Iterable[pa.RecordBatch]], int]:
-    """Return what writes record batches in the form that the ending of ``path`` names.
-
-    Raises:
-        UserError: the ending names none.
-    """
-    name = path.name.lower()
-    if name.endswith(PARQUET_SUFFIXES):
-        return write_batches
-    packing = next((packing for ending, packing in CSV_PACKINGS.items() if name.endswith(ending)), "")
-    if packing == "":
-        raise UserError(f"{path}: its ending names no form: write .parquet, or {', '.join(CSV_PACKINGS)}")
-    return partial(write_csv, packing=packing)
-
-
-def write_csv(path: Path, batches: Iterable[pa.RecordBatch], *, packing: str | None) -> int:
-    """Write record batches of one schema as CSV, with a line of names, and return the number of rows."""
-    rows = 0
-    with ExitStack() as stack:
-        file = stack.enter_context(pa.output_stream(path, compression=packing))
-        writer: csv.CSVWriter | None = None
-        for batch in batches:
-            plain = pa.schema([(field.name, without_views(value_type(field.type))) for field in batch.schema])
-            try:
-                writer = writer or stack.enter_context(csv.CSVWriter(file, plain))
-            except pa.ArrowException as error:
-                raise UserError(f"table: cannot be written as CSV ({first_line(error)}): write .parquet") from error
-            writer.write_batch(batch.cast(plain))
-            rows += batch.num_rows
-    return rows
-
-
-def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write record batches of one schema with page checksums and return the number of rows."""
-    writer: pq.ParquetWriter | None = None
-    rows = 0
-    try:
-        for batch in batches:
-            writer = writer or pq.ParquetWriter(path, batch.schema, write_page_checksum=True)
-            writer.write_batch(batch)
-            rows += batch.num_rows
-    finally:
-        if writer is not None:
-            writer.close()
-    return rows

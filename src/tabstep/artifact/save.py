@@ -207,6 +207,7 @@ def _expected_name(batch: pa.RecordBatch) -> str:
 
 def _swap(temporary: Path, directory: Path) -> None:
     """Put the new directory in the place of the old one; an old one is set aside first, never half replaced."""
+    # contents before names: after a crash the new name must not stand for files that were never written
     for path in (path for path in temporary.rglob("*") if path.is_file()):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -217,6 +218,7 @@ def _swap(temporary: Path, directory: Path) -> None:
             os.replace(directory, aside)
         os.replace(temporary, directory)
     except OSError as error:
+        # the mount of a container cannot be renamed, but it can be filled
         if error.errno not in (errno.EBUSY, errno.EXDEV) or not directory.is_dir():
             raise
         _fill(directory, temporary)

@@ -185,11 +185,13 @@ class _Walk:
         if not batch.num_rows:
             return None
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        # by the number of a row in its split, however that is cut into batches
         chosen = np.arange(-first_row % self._step, batch.num_rows, self._step)
         hashes = np.zeros(batch.num_rows, dtype=np.uint64)
         sampled_numbers = np.empty((len(chosen), len(self._numeric)))
         sampled_cells = np.empty((len(chosen), len(self._categorical)), dtype=np.uint64)
         labels, numeric, categorical = [], [], []
+        # mixed after every column: equal cells in another order are another row
         for name in self._labels:
             encoded = to_text(columns[name]).dictionary_encode()
             labels.append((encoded, is_number(value_type(columns[name].type))))
@@ -249,6 +251,7 @@ class _Walk:
 
 
 def _texts(label: pa.DictionaryArray, chosen: np.ndarray) -> np.ndarray:
+    # a code of -1, which is null, finds the last text
     texts = np.array([text or "" for text in label.dictionary.to_pylist()] + [""], dtype=np.str_)
     taken: np.ndarray = texts[label.indices.fill_null(-1).to_numpy(zero_copy_only=False)[chosen]]
     return taken

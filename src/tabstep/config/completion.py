@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from tabstep.config import fields
-from tabstep.config.overrides import SWITCHES, VALUE_FLAGS, group_options
+from tabstep.config.command_line import SWITCHES, VALUE_FLAGS
+from tabstep.config.conf_directory import group_options
 
 _SCRIPT: Final = r"""# Completion for tabstep, scripts/train and ./train.py in bash.
 # In zsh, first: autoload -U bashcompinit && bashcompinit

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tabstep.config import fields
-from tabstep.config.overrides import group_options
+from tabstep.config.conf_directory import group_options
 from tabstep.config.settings import Settings
 from tabstep.errors import UserError, nearest
 from tabstep.registry import PluginSettings

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: flags put first, every mistaken override found in one pass."""
+"""Checks overrides before Hydra composes them: every mistake in one pass, each override by itself."""
 
 from __future__ import annotations
 
@@ -10,105 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabstep.config import fields
-from tabstep.config.parse import check_value, one_line, shown, unknown_key
-from tabstep.errors import ProblemsError, UserError, nearest
+from tabstep.config.parse import check_value
+from tabstep.config.unknown_keys import unknown_key
+from tabstep.config.values import one_line, shown
+from tabstep.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-PRIMARY = "train"
-"""The configuration of a run, in conf/."""
-# Flags of hydra.main: those that take the next argument as their value, and the others. A test compares them with
-# Hydra's own parser.
-VALUE_FLAGS = {
-    "--cfg": "-c",
-    "--package": "-p",
-    "--config-path": "-cp",
-    "--config-name": "-cn",
-    "--config-dir": "-cd",
-    "--experimental-rerun": None,
-}
-SWITCHES = {
-    "--help": "-h",
-    "--hydra-help": None,
-    "--version": None,
-    "--resolve": None,
-    "--run": "-r",
-    "--multirun": "-m",
-    "--shell-completion": "-sc",
-    "--info": "-i",
-}
+from tabstep.config.conf_directory import options_of
+
 _KEY = re.compile(r"[+~]{0,2}[\w./@\[\]$-]+", re.ASCII)
 _QUOTED_NAME = re.compile(r"""[{,]\s*(?P<mark>["'])[^"']*(?P=mark)\s*:""")
 _FOREIGN_NAME = re.compile(r"""^name:\s*["']?[\w.]+:\w""", re.M)
 MOST_VALUES = 1000  # of a sweep that are checked
-CFG_CHOICES = ("job", "hydra", "all")
-INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command line with Hydra's flags (by their long names) apart from the overrides.
-
-    >>> Command.split(["a=1", "-m", "b=1,2", "--config-dir", "mine"])
-    Command(flags={'--multirun': None, '--config-dir': 'mine'}, overrides=('a=1', 'b=1,2'))
-    """
-
-    flags: dict[str, str | None]
-    overrides: tuple[str, ...]
-
-    @classmethod
-    def split(cls, argv: Sequence[str]) -> Command:
-        """Read the arguments as Hydra's parser would, had it looked behind the first override too.
-
-        Raises:
-            ProblemsError: there is a flag that Hydra does not know, or one without its value.
-        """
-        flags: dict[str, str | None] = {}
-        overrides: list[str] = []
-        problems: list[str] = []
-        rest = list(argv)
-        while rest:
-            argument = rest.pop(0)
-            if not argument.startswith("-"):
-                overrides.append(argument)
-                continue
-            flag, equals, value = argument.partition("=")
-            long = _LONG.get(flag)
-            if long is None:
-                problems.append(f"{argument}: no such flag: {nearest(flag, VALUE_FLAGS | SWITCHES)}")
-            elif not equals and not rest and long in VALUE_FLAGS:
-                problems.append(f"{argument}: needs a value behind it")
-            elif equals:
-                flags[long] = value
-            else:
-                flags[long] = rest.pop(0) if long in VALUE_FLAGS or _is_info_choice(long, rest) else None
-        if (part := flags.get("--cfg")) is not None and part not in CFG_CHOICES:
-            problems.append(f"--cfg: no such choice, got {shown(part)}: {nearest(part, CFG_CHOICES)}")
-        if problems:
-            raise ProblemsError(problems)
-        return cls(flags, tuple(overrides))
-
-    @property
-    def argv(self) -> list[str]:
-        """The arguments in an order that Hydra accepts."""
-        # --info without a choice would take an override behind it for one
-        flags = {**self.flags, "--info": self.flags["--info"] or "all"} if "--info" in self.flags else self.flags
-        return [flag if value is None else f"{flag}={value}" for flag, value in flags.items()] + list(self.overrides)
-
-    @property
-    def multirun(self) -> bool:
-        """Whether a sweep is asked for."""
-        return "--multirun" in self.flags or "hydra.mode=MULTIRUN" in self.overrides
-
-
-def order_argv(argv: Sequence[str]) -> list[str]:
-    """Put Hydra's flags before the overrides: Hydra's parser does not find them behind one.
-
-    >>> order_argv(["a=1", "-m", "b=1,2"])
-    ['--multirun', 'a=1', 'b=1,2']
-    """
-    return Command.split(argv).argv
 
 
 def check_overrides(
@@ -130,33 +45,6 @@ def check_overrides(
         problems += found
         sound += [] if found else _first_of_sweep(text)
     return problems, sound
-
-
-def config_dir() -> Path:
-    """Return conf/ of the checkout that this file lies in, else the copy inside the installed package."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent.parent / "conf"
-    return checkout if (checkout / f"{PRIMARY}.yaml").is_file() else package / "conf"
-
-
-def group_options(conf_dirs: Sequence[Path]) -> dict[str, list[str]]:
-    """Return the option names of every group below the directories, Hydra's own groups left out."""
-    found: dict[str, set[str]] = {}
-    for directory in conf_dirs:
-        for file in directory.rglob("*.yaml"):
-            group = file.parent.relative_to(directory).as_posix()
-            if group != "." and not group.startswith("hydra"):
-                found.setdefault(group, set()).add(file.stem)
-    return {group: sorted(options) for group, options in sorted(found.items())}
-
-
-_LONG = {short: long for long, short in (VALUE_FLAGS | SWITCHES).items() if short} | {
-    long: long for long in VALUE_FLAGS | SWITCHES
-}
-
-
-def _is_info_choice(flag: str, rest: Sequence[str]) -> bool:
-    return flag == "--info" and bool(rest) and rest[0] in INFO_CHOICES
 
 
 @dataclass(frozen=True)
@@ -212,7 +100,7 @@ class _Checker:
             if not self.searched and not any(
                 (directory / group / f"{name}.yaml").is_file() for directory in self.conf_dirs
             ):
-                known = _options_of(group, self.conf_dirs)
+                known = options_of(group, self.conf_dirs)
                 yield f"{group}: no such option, got {shown(option)}: {nearest(name, known)}"
 
     def _unknown(self, key: str, value: object) -> Iterator[str]:
@@ -249,10 +137,6 @@ def _open_groups(overrides: Sequence[str], conf_dirs: Sequence[Path]) -> frozens
             for file in (directory / group.partition(".")[0]).glob("*.yaml")
         )
     )
-
-
-def _options_of(group: str, conf_dirs: Sequence[Path]) -> list[str]:
-    return sorted({file.stem for directory in conf_dirs for file in (directory / group).glob("*.yaml")})
 
 
 def _read(text: str) -> Override:

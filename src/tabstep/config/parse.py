@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from tabstep.config import fields
 from tabstep.config.rules import broken_rules
 from tabstep.config.secrets import secret_problems
 from tabstep.config.settings import Settings
+from tabstep.config.unknown_keys import unknown_key
+from tabstep.config.values import fits, one_line, remedy, shown
 from tabstep.errors import ProblemsError, nearest
 from tabstep.option_types import Scalar
 from tabstep.registry import Option, PluginSettings, Registry
 
 MISSING = "???"
-LARGEST = sys.float_info.max
 PLAIN = Scalar | list[Scalar]
 """What an option of a plugin may be where nothing declares it."""
-
-# What users of other templates type, and what it is called here.
-HABITS = {
-    "ckpt_path": "resume=PATH",
-    "optimized_metric": "objective",
-    "epochs": "trainer.max_epochs",
-    "n_epochs": "trainer.max_epochs",
-    "num_epochs": "trainer.max_epochs",
-    "learning_rate": "optimizer.lr",
-    "target": "schema.label",
-    "data.data_dir": "data.path",
-    "model.lr": "optimizer.lr",
-    "model.optimizer": "optimizer",
-    "model.scheduler": "scheduler",
-    "trainer.log_every_n_steps": "trainer.log_interval",
-    "trainer.overfit_batches": "debug=overfit",
-    "trainer.default_root_dir": "paths.output_dir",
-    # Our own old names.
-    "trainer.max_norm": "trainer.gradient_clip_val",
-    "trainer.limit_batches": "trainer.limit_train_batches",
-    "callbacks.max_grad_norm": "callbacks.fail_above_grad_norm",
-}
 
 
 @dataclass(frozen=True)
@@ -64,9 +41,9 @@ def parse(config: Mapping[str, Any]) -> Settings:
     problems: list[str] = []
     parsed: dict[str, Any] = {}
     for key, annotation in fields.hints(Settings).items():
-        found = list(problems)
+        before = list(problems)
         value = _field(config, key, annotation, "", problems)
-        if problems == found:
+        if problems == before:
             parsed[key] = value
     _refuse_unknown(config, Settings, "", problems)
     problems += broken_rules(parsed)
@@ -99,40 +76,6 @@ def _plain_part(value: Any) -> Any:
     return to_dict(value) if dataclasses.is_dataclass(value) else value
 
 
-def unknown_key(path: str) -> str:
-    """Return the hint for a key that does not exist: the nearest one.
-
-    >>> unknown_key("trainer.max_epoch"), unknown_key("lr"), unknown_key("ckpt_path")
-    ("did you mean 'trainer.max_epochs'?", "did you mean 'optimizer.lr'?", "did you mean 'resume=PATH'?")
-    """
-    if path in HABITS:
-        return f"did you mean {HABITS[path]!r}?"
-    if path.partition(".")[0] == "hydra":
-        return "--cfg hydra prints those that there are"
-    known = fields.key_paths()
-    parent, _, leaf = path.rpartition(".")
-    siblings = [p for p in known if p.rpartition(".")[0] == parent]
-    close = difflib.get_close_matches(leaf, [p.rpartition(".")[2] for p in siblings], n=1, cutoff=0.7)
-    if close:
-        return f"did you mean {f'{parent}.{close[0]}'.lstrip('.')!r}?"
-    namesakes = [p for p in known if p.rpartition(".")[2] == leaf]
-    if namesakes:
-        return f"did you mean {difflib.get_close_matches(path, namesakes, n=1, cutoff=0)[0]!r}?"
-    return nearest(path, siblings or known)
-
-
-def one_line(text: str) -> str:
-    """Return a problem without the line breaks that a hostile key or value brings along."""
-    return " ".join(text.splitlines())
-
-
-def shown(value: Any) -> str:
-    """Return a value as it would stand in YAML, shortened."""
-    words = {True: "true", False: "false", None: "null"}
-    text = words[value] if isinstance(value, bool) or value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _field(config: Mapping[str, Any], key: str, annotation: Any, prefix: str, problems: list[str]) -> Any:
     path = f"{prefix}{key}"
     if key in config:
@@ -156,9 +99,9 @@ def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any
             return [_convert(inner, each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
         if isinstance(value, Mapping) and fields.is_mapping(member):
             return _mapping(fields.item(member), value, path, problems)
-        if _fits(member, value):
+        if fits(member, value):
             return float(value) if fields.bare(member) is float else value
-    problems.append(f"{path}: expected {fields.describe(annotation)}, got {shown(value)}{_hint(annotation, value)}")
+    problems.append(f"{path}: expected {fields.describe(annotation)}, got {shown(value)}{remedy(annotation, value)}")
     return None
 
 
@@ -176,51 +119,6 @@ def _plain(value: Any, path: str, problems: list[str]) -> Any:
     if isinstance(value, list):
         return [_plain(each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
     return value
-
-
-def _fits(member: Any, value: Any) -> bool:
-    """Tell whether a plain value has the member's type and lies in its bounds."""
-    base = fields.bare(member)
-    if get_origin(base) is Literal:
-        return isinstance(value, str) and value in get_args(base)
-    if base not in (int, float):
-        return isinstance(base, type) and isinstance(value, base)
-    number = int if base is int else (int, float)
-    return isinstance(value, number) and not isinstance(value, bool) and _within(member, value)
-
-
-def _within(member: Any, value: float) -> bool:
-    limits = fields.bounds(member)
-    return (
-        abs(value) <= LARGEST  # false for nan and inf too
-        and (limits.ge is None or value >= limits.ge)
-        and (limits.gt is None or value > limits.gt)
-        and (limits.le is None or value <= limits.le)
-        and (limits.lt is None or value < limits.lt)
-    )
-
-
-def _hint(annotation: Any, value: Any) -> str:
-    """Return the remedy for a value of the wrong type or choice, or nothing."""
-    bases = [fields.bare(member) for member in fields.members(annotation)]
-    names = fields.choices(annotation)
-    if isinstance(value, bool) and (str in bases or names):
-        return ": quote it, for YAML reads a bare yes, no, on, off, true or false as a truth value"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number_hint(bases, value)
-    if isinstance(value, str) and any(fields.is_list(member) for member in bases) and not names:
-        return f": write a list, [{value}]"
-    if isinstance(value, str) and names:
-        return f": {near}" if (near := nearest(value, names)).startswith("did") else ""
-    return ""
-
-
-def _number_hint(bases: list[Any], value: float) -> str:
-    if str in bases:
-        return ": quote it, for YAML reads it as a number"
-    if int in bases and isinstance(value, float) and value.is_integer():
-        return f": write {int(value)}"
-    return ""
 
 
 def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:

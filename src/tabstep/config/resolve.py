@@ -9,7 +9,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tabstep.config import fields
-from tabstep.config.parse import MISSING, Unresolved, unknown_key
+from tabstep.config.parse import MISSING, Unresolved
+from tabstep.config.unknown_keys import unknown_key
 from tabstep.errors import UserError
 
 _DETAILS = (

@@ -88,6 +88,7 @@ class Container:
             UserError: the hyperparameters cannot be read, or hosts have different parts of val or test.
         """
         given = without_local_places(unpack(self._config("hyperparameters.json"), bundle))
+        # never, or a path, would begin anew after each interruption
         resume = "must" if "resume=must" in given else "auto"
         launched = [text for text in given if not text.startswith("resume=")]
         flags = [f"--config-dir={bundle / EXTRA_CONF}"] if (bundle / EXTRA_CONF).is_dir() else []

@@ -1,4 +1,4 @@
-"""Categorical columns: which values have a code of their own, and the codes of a column of text."""
+"""The codes of categories: which values of a column have one of their own, and those of a column of text."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class CategoricalColumn:
         """Return ``(n,)`` int32 codes of a string array."""
         if len(text) <= _FEW:
             return np.array([self._code_of.get(value, self._other) for value in text.to_pylist()], dtype=np.int32)
+        # what is not found gets NUM_SPECIAL - 1, below every value's code; what is rare stands behind all of them
         found = pc.index_in(text, value_set=self._known)
         codes: np.ndarray = pc.fill_null(found, -1).to_numpy(zero_copy_only=False) + np.int32(NUM_SPECIAL)
         codes[codes < NUM_SPECIAL] = self._other

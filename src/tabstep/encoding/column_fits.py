@@ -103,6 +103,7 @@ class ColumnFits:
         Raises:
             UserError: a label is no class, or there are too many of them.
         """
+        # labels first: the sample of the numbers holds the codes that they are given here
         self._numeric.merge(part.numeric, self._labels.merge(part.labels, part.first_row))
         self._categorical.merge(part.categorical)
         self._times.merge(part.times)

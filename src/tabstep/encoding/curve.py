@@ -51,16 +51,17 @@ class Curve:
             return few
         if self._places is None:  # two threads may both make it, and make the same
             self._places = _places(self.knots)
-        made = self._lines(values, self._intervals(values, self._places))
-        odd = np.isnan(made)  # missing, or a difference that no float64 holds
+        lines = self._lines(values, self._intervals(values, self._places))
+        odd = np.isnan(lines)  # missing, or a difference that no float64 holds
         if odd.any():
-            made[odd] = np.interp(values[odd], self.knots, self.scores)
-        return made.clip(low, high, out=made)
+            lines[odd] = np.interp(values[odd], self.knots, self.scores)
+        return lines.clip(low, high, out=lines)
 
     def _intervals(self, values: np.ndarray, places: _Places) -> np.ndarray:
         """Return ``(n,)``: the last knot that is not above each value; 0 below all of them."""
         found = places.first.take(_upper_bits(values, places.center, places.bits))
         step = 1 << (places.most.bit_length() - 1)
+        # padded, so that no step of the search looks at a place outside
         beyond = np.append(self.knots, np.full(2 * step, np.inf))
         while step:
             found += (beyond.take(found + (step - 1)) <= values) * np.int16(step)
@@ -71,10 +72,10 @@ class Curve:
     def _lines(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             slopes = np.append(np.diff(self.scores) / np.diff(self.knots), 0.0)
-            made: np.ndarray = values - self.knots.take(index)
-            made *= slopes.take(index)
-            made += self.scores.take(index)
-        return made
+            lines: np.ndarray = values - self.knots.take(index)
+            lines *= slopes.take(index)
+            lines += self.scores.take(index)
+        return lines
 
 
 def _upper_bits(values: np.ndarray, center: float, bits: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from tabstep.encoding.column_fits import ColumnFits, EncoderOptions
 from tabstep.encoding.labels import Label, class_codes, flags
 from tabstep.encoding.numeric import NumericColumn
 from tabstep.encoding.repeated_values import SpikeColumn
-from tabstep.encoding.target_statistics import MAX_OUTPUTS, CodeSample, FoldSums, TargetStatistic
+from tabstep.encoding.statistics_fit import CodeSample, FoldSums
+from tabstep.encoding.target_statistics import MAX_OUTPUTS, TargetStatistic
 from tabstep.encoding.times import TimeColumn
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task

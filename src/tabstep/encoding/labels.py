@@ -141,6 +141,7 @@ class LabelFit:
         if len(self._seen) < 2:
             only = ", ".join(map(repr, self._seen))
             raise UserError(f"{column} has a single class ({only}): check the rows, or set schema.label")
+        # by value and not by text: class 10 stands behind class 9
         classes = self._declared or tuple(sorted(class_value(text, self._kind) for text in self._seen))
         if self._task == "binary" and len(classes) != 2:
             raise UserError(

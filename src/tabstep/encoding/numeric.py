@@ -1,4 +1,4 @@
-"""Numeric columns: fitted facts of each and the function that brings it to the scale of a standard normal."""
+"""Numeric columns scaled near a standard normal: the fitted facts of each, and the function."""
 
 from __future__ import annotations
 
@@ -111,6 +111,7 @@ class NumericFit:
         self._kinds: list[ValueKind] = ["nothing"] * len(names)
         self._scaling = scaling
         self._moments = Moments(len(names))
+        # one column more for the fold of each row
         width = len(names) + num_labels + 1
         limit = max(1, min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * width)))
         self._sample = RowSample(num_columns=width, num_rows=num_rows, limit=limit, seed=seed)
@@ -163,6 +164,7 @@ class NumericFit:
         count, low, high = int(moments.count[index]), float(moments.minimum[index]), float(moments.maximum[index])
         if not count:
             low = high = 0.0
+        # halves first: the sum of two values near the limit of float64 is infinite
         mean = _finite(float(moments.mean[index]), low / 2 + high / 2)
         std = _finite(float(moments.std[index]), high / 2 - low / 2)
         facts = NumericColumn(
@@ -171,6 +173,7 @@ class NumericFit:
             scaling="constant",
             indicator=0 < count < moments.rows,
             count=count,
+            # rounding may carry a mean out of the range
             mean=min(max(mean, low), high),
             std=std,
             minimum=low,

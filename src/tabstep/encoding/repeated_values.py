@@ -56,6 +56,7 @@ class SpikeColumn:
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Return the codes of ``(n,)`` float64; NaN is MISSING, and any value that is not kept is RARE."""
+        # NaN finds the last place, and equals nothing there
         place = np.searchsorted(self._kept, values).clip(0, len(self.values) - 1)
         codes = np.where(self._kept[place] == values, place + NUM_SPECIAL, RARE)
         return np.where(np.isnan(values), MISSING, codes).astype(np.int32)
@@ -118,6 +119,7 @@ def _names(place: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> str:
 def _curve(place: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return a piecewise-linear least-squares fit of ``targets`` over ``place``, with knots at its quantiles."""
     knots = np.unique(np.quantile(place, np.linspace(0.0, 1.0, _KNOTS + 1)))
+    # lines through unit vectors are the hat functions, of which every piecewise-linear curve is a sum
     hat = np.eye(len(knots))
     basis = np.column_stack([np.interp(place, knots, row) for row in hat])
     weights, *_ = np.linalg.lstsq(basis, targets, rcond=None)

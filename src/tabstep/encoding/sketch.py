@@ -30,6 +30,7 @@ def row_keys(first_row: int, count: int, seed: int) -> np.ndarray:
     >>> row_keys(0, 4, seed=1)[2:].tolist() == row_keys(2, 2, seed=1).tolist()
     True
     """
+    # as a Python int, for a numpy scalar warns of the overflow that an array wraps in silence
     start = np.uint64((_mix_int(seed) + first_row * _GOLDEN) & _MASK)
     keys: np.ndarray = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + start
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -68,6 +69,7 @@ class RowSample:
 
     def append(self, block: np.ndarray) -> None:
         """Take all of ``block``: rows that ``mask`` says are in the sample."""
+        # so far above what is expected that rows beyond it may be dropped: memory stays what it was
         count = min(block.shape[1], self._values.shape[1] - self._size)
         self._values[:, self._size : self._size + count] = block[:, :count]
         self._size += count
@@ -107,6 +109,7 @@ class BlockMoments:
         count = present.sum(axis=1)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = np.where(present, block, 0.0).sum(axis=1) / np.maximum(count, 1)
+            # around the block's own mean: a sum of squares less the square of the sum loses every digit of a large mean
             centred = np.where(present, block - mean[:, None], 0.0)
             squares = np.square(centred, out=centred).sum(axis=1)
         return cls(
@@ -194,6 +197,7 @@ class ValueCounts:
     def merge(self, counted: pa.Table) -> None:
         """Take what ``value_counts`` returned; the order decides on what is dropped."""
         self._push(counted)
+        # at twice the capacity, so that what a compaction costs is shared by as many values as it drops
         if self._size > 2 * self._capacity or self._bytes > 2 * self._max_bytes:
             self._replace(self._prune(self._compact()))
 
@@ -215,6 +219,7 @@ class ValueCounts:
         self._push(table)
 
     def _compact(self) -> pa.Table:
+        # threads would return the groups in any order
         grouped = pa.concat_tables(self._pending).group_by("value", use_threads=False).aggregate([("count", "sum")])
         return grouped.rename_columns({"count_sum": "count"}).select(["value", "count"])
 
@@ -230,6 +235,8 @@ class ValueCounts:
         cut = int(np.partition(counts, position)[position])
         self._error += cut
         kept = table.filter(pa.array(counts > cut))
+        # taken from those that stay as well: each cut then uses up its size times (keep + 1) rows, which bounds the
+        # error
         lower = pa.array(kept["count"].to_numpy() - cut)
         return kept.set_column(1, "count", lower).combine_chunks()
 

@@ -15,32 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from tabstep.encoding.folds import ALPHA, FOLDS, centred, held_out_rates, of_other_folds, row_folds, sums_by_fold
-from tabstep.encoding.sketch import RowSample
+from tabstep.encoding.folds import ALPHA
 
 MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""
-
-_OTHERS: Final = (FOLDS - 1) / FOLDS
-_SAMPLE_ROWS: Final = 1_000_000
-_SAMPLE_BYTES: Final = 128 * 2**20
-_SAMPLE_SEED: Final = 2
-_ALL_ENTRIES: Final = 600_000  # numbers in the JSON of an encoder
-_JUDGED_ROWS: Final = 100_000
-_JUDGED_COLUMNS: Final = 24
-_JUDGED_TRIPLES: Final = 120
-_MAX_INPUTS: Final = 128
-_SIGNIFICANT: Final = 2.0  # standard errors
-_LEAST_GAIN: Final = 0.0003  # of the squared error that is left
-_STEP: Final = 0.5  # of a combination's rates: the next one need not say all that it says once more
-_LARGE: Final = 100  # codes of a column that is worth a rate of its own
-_DENSE: Final = 500  # rows of a combination from which a network learns by itself
 _LIMIT: Final = 6.0
 
 
@@ -94,7 +77,7 @@ class TargetStatistic:
 
     def scaled(self, counts: np.ndarray, sums: np.ndarray, *, share: float = 1.0) -> np.ndarray:
         """Return the inputs ``(n, width)`` of ``counts`` ``(n,)`` and ``sums`` ``(n, outputs)`` of a share of train."""
-        raw = _raw_inputs(counts, sums, np.array(self.priors), share)
+        raw = raw_inputs(counts, sums, np.array(self.priors), share)
         scaled: np.ndarray = ((raw - np.array(self.centers)) / np.array(self.scales)).clip(-_LIMIT, _LIMIT)
         return scaled
 
@@ -118,70 +101,6 @@ class TargetStatistic:
         return cls(**{**plain, "sums": tuple(map(tuple, data["sums"])), "gain": data["gain"]})
 
 
-class CodeSample:
-    """Codes and targets of a uniform sample of train's rows, on which statistics are fitted: of all, up to a million.
-
-    Fewer where columns are many. A combination that is frequent in train is so in the sample, whatever the others are.
-    """
-
-    def __init__(self, *, num_columns: int, num_outputs: int, num_rows: int) -> None:
-        width = num_columns + num_outputs + 1
-        limit = max(1, min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * width)))
-        self._num_columns = num_columns
-        self._sample = RowSample(num_columns=width, num_rows=num_rows, limit=limit, seed=_SAMPLE_SEED)
-
-    def add(self, codes: np.ndarray, targets: np.ndarray, first_row: int) -> None:
-        """Take ``codes`` ``(n, c)`` and ``targets`` ``(n, outputs)``; the first row is ``first_row`` of the table."""
-        self._sample.add(np.column_stack([codes, targets, row_folds(first_row, len(codes))]).T, first_row)
-
-    def mask(self, first_row: int, count: int) -> np.ndarray:
-        """Return ``(count,)`` bool: whether the rows from ``first_row`` on belong to the sample."""
-        return self._sample.mask(first_row, count)
-
-    def fit(self, cardinalities: Sequence[int]) -> tuple[TargetStatistic, ...]:
-        """Return the statistics that add something, the best first."""
-        values = self._sample.values
-        codes = values[: self._num_columns].T.astype(np.int64)
-        targets, folds = values[self._num_columns : -1].T, values[-1].astype(np.int64)
-        step = -(-len(codes) // _JUDGED_ROWS)
-        judge = _Judge(codes[::step], targets[::step], folds[::step], cardinalities, stands_for=step)
-        chosen = judge.chosen(_MAX_INPUTS // (targets.shape[1] + 1))
-        entries = _ALL_ENTRIES // max(1, len(chosen) * (targets.shape[1] + 2))
-        return tuple(
-            _fit_one(codes, targets, folds, columns, cardinalities=cardinalities, gain=gain, entries=entries)
-            for columns, gain in chosen
-        )
-
-
-class FoldSums:
-    """The counts and sums of fitted statistics by fold, for the rows of train themselves.
-
-    ``sample`` tells which rows the statistics were fitted on; the others took no part in any rate.
-    """
-
-    def __init__(self, statistics: Sequence[TargetStatistic], sample: CodeSample) -> None:
-        self._statistics = statistics
-        self._sample = sample
-        self._sums = [np.zeros((len(s.sums) + 1, len(s.keys) + 1, FOLDS)) for s in statistics]
-
-    def add(self, codes: np.ndarray, targets: np.ndarray, first_row: int) -> None:
-        """Take the rows from ``first_row`` on."""
-        mask = self._sample.mask(first_row, len(codes))
-        codes, targets, folds = codes[mask], targets[mask], row_folds(first_row, len(mask))[mask]
-        for statistic, sums in zip(self._statistics, self._sums, strict=True):
-            sums += sums_by_fold(statistic.places(codes), sums.shape[1], targets, folds)
-
-    def inputs(self, codes: np.ndarray, first_row: int) -> list[np.ndarray]:
-        """Return ``(n, width)`` for each statistic, without what the fold of each row has told."""
-        folds = row_folds(first_row, len(codes))
-        result = []
-        for statistic, sums in zip(self._statistics, self._sums, strict=True):
-            place = statistic.places(codes)
-            others = np.where(place < len(statistic.keys), of_other_folds(sums, place, folds), 0.0)
-            result.append(statistic.scaled(others[0], others[1:].T, share=_OTHERS))
-        return result
-
-
 def combined(codes: np.ndarray, columns: Sequence[int], cardinalities: Sequence[int]) -> np.ndarray:
     """Return ``(n,)`` int64: the codes of ``columns`` as the digits of one number.
 
@@ -194,137 +113,17 @@ def combined(codes: np.ndarray, columns: Sequence[int], cardinalities: Sequence[
     return keys
 
 
-def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values of ``(n,)`` int64 in the order they come in, and the place of each: a fifth of a sort.
 
-    >>> [part.tolist() for part in _distinct(np.array([7, 3, 7]))]
+    >>> [part.tolist() for part in distinct(np.array([7, 3, 7]))]
     [[7, 3], [0, 1, 0]]
     """
     encoded = pa.array(keys).dictionary_encode()
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy()
 
 
-def _raw_inputs(counts: np.ndarray, sums: np.ndarray, priors: np.ndarray, share: float) -> np.ndarray:
+def raw_inputs(counts: np.ndarray, sums: np.ndarray, priors: np.ndarray, share: float) -> np.ndarray:
     """Return the logits of the rates, then the logarithm of the count that the whole of train would have."""
     rates = (sums + ALPHA * priors) / (counts[:, None] + ALPHA)
     return np.column_stack([np.log(rates / (1.0 - rates)), np.log1p(counts / share)])
-
-
-def _fit_one(
-    codes: np.ndarray,
-    targets: np.ndarray,
-    folds: np.ndarray,
-    columns: tuple[int, ...],
-    *,
-    cardinalities: Sequence[int],
-    gain: float,
-    entries: int,
-) -> TargetStatistic:
-    """Count one combination; of more than ``entries`` values, those of most rows are kept."""
-    sizes = tuple(cardinalities[column] for column in columns)
-    keys, place = _distinct(combined(codes, columns, sizes))
-    order = np.argsort(keys)
-    keys, place = keys[order], np.argsort(order)[place]
-    by_fold = sums_by_fold(place, len(keys), targets, folds)
-    totals = by_fold.sum(axis=2)
-    kept = np.zeros(len(keys), dtype=bool)
-    kept[np.argsort(-totals[0], kind="stable")[:entries]] = True
-    priors = (targets.sum(axis=0) + 0.5) / (len(targets) + 1.0)
-    others = np.where(kept[place], of_other_folds(by_fold, place, folds), 0.0)
-    raw = _raw_inputs(others[0], others[1:].T, priors, _OTHERS)
-    scales = raw.std(axis=0)
-    return TargetStatistic(
-        columns=columns,
-        cardinalities=sizes,
-        keys=tuple(keys[kept].tolist()),
-        counts=tuple(totals[0, kept].astype(np.int64).tolist()),
-        sums=tuple(tuple(row) for row in totals[1:, kept].astype(np.int64).tolist()),
-        priors=tuple(priors.tolist()),
-        centers=tuple(raw.mean(axis=0).round(4).tolist()),
-        scales=tuple(np.where(scales > 1e-3, scales, 1.0).round(4).tolist()),
-        gain=gain,
-    )
-
-
-class _Judge:
-    """Says which columns and combinations of columns have rates that add something in folds they have not seen.
-
-    A combination must add to what its columns say by themselves and to what better combinations say, a triple to what
-    pairs say: each is judged by the squared error that its rates take off what the others have left. One whose rows
-    are many is left out at the end: the layers above form it themselves. A row here stands for ``stands_for`` of train.
-    """
-
-    def __init__(
-        self,
-        codes: np.ndarray,
-        targets: np.ndarray,
-        folds: np.ndarray,
-        cardinalities: Sequence[int],
-        *,
-        stands_for: int = 1,
-    ) -> None:
-        self._codes = codes
-        self._folds = folds
-        self._cardinalities = cardinalities
-        self._targets = centred(targets)
-        self._stands_for = stands_for
-        self._places: dict[tuple[int, ...], np.ndarray] = {}  # each is asked for up to four times
-
-    def chosen(self, limit: int) -> list[tuple[tuple[int, ...], float]]:
-        """Return up to ``limit`` combinations with their gains: single columns, then pairs, then triples."""
-        columns = sorted(range(len(self._cardinalities)), key=lambda column: -self._cardinalities[column])
-        columns = sorted(columns[:_JUDGED_COLUMNS])
-        large = [(column,) for column in columns if self._cardinalities[column] >= _LARGE]
-        singles = [
-            (candidate, gain) for candidate in large if (gain := self._gain(candidate, self._targets)) is not None
-        ]
-        left = self._left_by_singles(columns)
-        pairs, left = self._best(list(combinations(columns, 2)), left)
-        paired = sorted({column for pair, _ in pairs for column in pair})
-        triples, _ = self._best(list(combinations(paired, 3))[:_JUDGED_TRIPLES], left)
-        sparse = [found for found in pairs + triples if self._rows_in_common(found[0]) < _DENSE]
-        return (singles + sparse)[:limit]
-
-    def _rows_in_common(self, columns: tuple[int, ...]) -> float:
-        """Return how many rows of train share a row's combination of codes, in the mean over rows."""
-        counts = np.bincount(self._place(columns))
-        return float(np.square(counts * self._stands_for).sum() / (len(self._codes) * self._stands_for))
-
-    def _best(
-        self, candidates: Sequence[tuple[int, ...]], left: np.ndarray
-    ) -> tuple[list[tuple[tuple[int, ...], float]], np.ndarray]:
-        """Return what adds to ``left`` and to those before it, the best first, and what they leave."""
-        gains = {candidate: gain for candidate in candidates if (gain := self._gain(candidate, left)) is not None}
-        found = []
-        for candidate in sorted(gains, key=lambda candidate: -gains[candidate]):
-            gain = self._gain(candidate, left)
-            if gain is not None:
-                found.append((candidate, gain))
-                left = left - _STEP * self._rates(candidate, left)
-        return found, left
-
-    def _gain(self, columns: tuple[int, ...], left: np.ndarray) -> float | None:
-        """Return the share of the squared error that rates of ``left`` take off it, or None where that is nothing."""
-        before = np.square(left).sum(axis=1)
-        gains = before - np.square(left - self._rates(columns, left)).sum(axis=1)
-        gain, error, total = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5, float(before.mean())
-        return round(gain / total, 4) if gain > max(_SIGNIFICANT * error, _LEAST_GAIN * total) else None
-
-    def _rates(self, columns: tuple[int, ...], targets: np.ndarray) -> np.ndarray:
-        """Return ``(n, outputs)``: the smoothed mean of ``targets`` in the rows of other folds with the same codes."""
-        return held_out_rates(self._place(columns), targets, self._folds)
-
-    def _place(self, columns: tuple[int, ...]) -> np.ndarray:
-        """Return ``(n,)``: which combination of codes each row has, in any order."""
-        if columns not in self._places:
-            sizes = [self._cardinalities[column] for column in columns]
-            self._places[columns] = _distinct(combined(self._codes, columns, sizes))[1].astype(np.int32)
-        return self._places[columns]
-
-    def _left_by_singles(self, columns: Sequence[int]) -> np.ndarray:
-        """Return what a linear fit of the rates of single columns leaves of the targets."""
-        rates = [np.ones(len(self._targets)), *(self._rates((column,), self._targets) for column in columns)]
-        basis = np.column_stack(rates)
-        weights, *_ = np.linalg.lstsq(basis, self._targets, rcond=None)
-        left: np.ndarray = self._targets - basis @ weights
-        return left

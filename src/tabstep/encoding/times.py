@@ -184,6 +184,7 @@ class _Seen:
     def column(self, name: str) -> TimeColumn:
         first, last = self._range
         span = last - first
+        # a column that always shows one time of day, such as midnight, has none
         has_hours = self._clock_range[0] < self._clock_range[1]
         shown: dict[Code, bool] = {part: span > least for part, least in _CODES_FROM.items()}
         shown["hour"] = has_hours and (shown["hour"] or self._of_day)
@@ -235,6 +236,7 @@ def clock_changes(zone: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 
     hours = np.arange(*_CHANGES, _HOUR, dtype=np.float64)
     known = offsets(hours)
+    # the hours between which the offset changes; halving them finds the second
     before = hours[np.flatnonzero(np.diff(known))]
     after = before + _HOUR
     while (after - before > 1.0).any():

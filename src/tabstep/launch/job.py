@@ -75,18 +75,11 @@ def prepare(
         bundle = _bundle(remote, needed, {**loose_modules(settings), **files}, conf_dirs)
     with collecting(wrong):
         prices = cost.load_prices(remote.prices)
-    payload = Payload(
-        bundle_digest=bundle.digest,
-        hyperparameters=hyperparameters,
-        channels=plan.channels,
-        local=tuple(plan.files),
-        data_digest=plan.digest,
-        tags=bundle.tags(),
-    )
+    payload = _payload(bundle, plan, hyperparameters)
     spec = job_spec(settings, remote, payload, remote.region or sdk.configured_region() or "", now or today)
+    ceiling = cost.ceiling(spec, prices)
     wrong += validate.problems(spec, remote, settings.trainer)
     wrong += column_problems(plan.locations, settings)
-    ceiling = cost.ceiling(spec, prices)
     wrong += cost.over_budget(spec, ceiling, {"launch.max_usd": remote.max_usd})
     return Job(
         spec=spec,
@@ -95,6 +88,17 @@ def prepare(
         plan=plan,
         ceiling=ceiling,
         warnings=tuple(validate.warnings(spec, remote, settings.trainer, today.date())),
+    )
+
+
+def _payload(bundle: Bundle, plan: UploadPlan, hyperparameters: Mapping[str, str]) -> Payload:
+    return Payload(
+        bundle_digest=bundle.digest,
+        hyperparameters=hyperparameters,
+        channels=plan.channels,
+        local=tuple(plan.files),
+        data_digest=plan.digest,
+        tags=bundle.tags(),
     )
 
 

@@ -48,7 +48,7 @@ def rehearse(settings: Settings, job: Job) -> float | None:
         channels,
         directory,
         gpus=gpus(job.spec.instance_type) or 1,
-        changes=_changes(settings),
+        changes=_changes(settings.trainer.accelerator),
         interrupt_after=settings.remote.interrupt_after,
         show=_echo,
     )
@@ -77,9 +77,9 @@ def require_toolkit() -> None:
         raise UserError("launch=rehearsal: the toolkit installs requirements.txt with pip: install pip")
 
 
-def _changes(settings: Settings) -> dict[str, str]:
+def _changes(accelerator: str) -> dict[str, str]:
     """Return what this machine needs otherwise: no GPU is asked for where there is none."""
-    no_gpu = settings.trainer.accelerator == "gpu" and shutil.which("nvidia-smi") is None
+    no_gpu = accelerator == "gpu" and shutil.which("nvidia-smi") is None
     return {"trainer.accelerator": "cpu"} if no_gpu else {}
 
 

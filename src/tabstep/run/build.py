@@ -1,50 +1,40 @@
-"""Builds model, loss, optimizer, callbacks and Trainer from the settings and what was fitted on the data."""
+"""Builds model, loss, optimizer, data and checkpointer from the settings and what was fitted on the data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger
 
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
-from tabstep.config.settings import Settings
+from tabstep.config.settings import LossSettings, Settings
 from tabstep.encoding.encoder import Encoder
-from tabstep.errors import UserError, nearest
-from tabstep.log_lines import CALIBRATED, SCORES
+from tabstep.errors import UserError
 from tabstep.models import check_options
 from tabstep.models.by_rows import fit_to_rows
 from tabstep.models.linear import LinearModel
-from tabstep.registry import CALLBACKS, CLASSIFIERS, LOGGERS, LOSSES, MODELS, PluginSettings
+from tabstep.registry import CLASSIFIERS, LOSSES, MODELS, ComponentSettings, PluginSettings
+from tabstep.run.build_scores import build_scores, check_monitors
+from tabstep.run.build_trainer import build_trainer, keep_history
 from tabstep.run.linear_start import linear_start
 from tabstep.run.prepare import Prepared
-from tabstep.run_files import HISTORY, TENSORBOARD
+from tabstep.run_files import HISTORY
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
-from tabstep.training.calibration import CalibratedLogLoss
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
-from tabstep.training.callbacks.console import build_console
-from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoint_files import CheckpointStore
-from tabstep.training.classifier import Classifier, StepOptions, Target
+from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
-from tabstep.training.extra_metrics import build_extra_metrics, score_names
-from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
-from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
+from tabstep.training.progress import StepOptions, Target
 from tabstep.training.schedulers import build_scheduler
-from tabstep.training.scores import EpochScores
 from tabstep.training.stopping import StopRule
-
-EXACT_ROWS = 10_000_000
-"""Rows of a split up to which ranking metrics keep every probability; above, they count in bins."""
-BINS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +82,7 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
 def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
     """Say what each ``auto`` that depends on the rows of train has become."""
     rows = prepared.tables["train"].num_rows
-    if model_options(settings).get("members") == "auto":
+    if model_options(settings.model).get("members") == "auto":
         members = build_architecture(settings, prepared.encoder, rows).options.get("members")
         what = "one perceptron, as model=mlp" if members is None else f"{members} members"
         yield f"model.members=auto: {what}, for {rows:,} rows of train"
@@ -102,14 +92,14 @@ def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
 
 def check_components(settings: Settings) -> None:
     """Refuse wrong options before anything is read; those of another package are known to its signature alone."""
-    check_options(settings.model.name, model_options(settings))
+    check_options(settings.model.name, model_options(settings.model))
     for path, registry, part in plugins(settings):
         registry.check(part.name, part.options, path)
 
 
-def model_options(settings: Settings) -> dict[str, Any]:
+def model_options(model: ComponentSettings | PluginSettings) -> dict[str, Any]:
     """Return the options of the model, without its name."""
-    return {key: value for key, value in named_options(settings.model).items() if key != "name"}
+    return {key: value for key, value in named_options(model).items() if key != "name"}
 
 
 def named_options(part: Any) -> dict[str, Any]:
@@ -119,7 +109,7 @@ def named_options(part: Any) -> dict[str, Any]:
 
 def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
     """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
-    name, options = settings.model.name, model_options(settings)
+    name, options = settings.model.name, model_options(settings.model)
     if name in MODELS.ours():
         name, options = fit_to_rows(name, options, num_rows)
     return Architecture(
@@ -132,13 +122,13 @@ def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> A
     )
 
 
-def build_task_loss(settings: Settings, prepared: Prepared) -> Loss:
+def build_task_loss(chosen: LossSettings | PluginSettings, prepared: Prepared) -> Loss:
     """Build the loss with the class weights that were asked for.
 
     Raises:
         UserError: the number of weights is not that of the classes.
     """
-    encoder, chosen = prepared.encoder, settings.loss
+    encoder = prepared.encoder
     if isinstance(chosen, PluginSettings):
         return build_foreign_loss(chosen, prepared)
     weights = class_weights(chosen.class_weights, prepared)
@@ -193,56 +183,6 @@ def class_weights(wanted: Any, prepared: Prepared) -> torch.Tensor | None:
     return torch.tensor(wanted, dtype=torch.float32)
 
 
-def build_scores(
-    encoder: Encoder, num_rows: int, extra: Sequence[PluginSettings] = (), *, calibrated: bool = False
-) -> EpochScores:
-    """Build the metrics of one split: exact up to ``EXACT_ROWS`` rows.
-
-    ``calibrated`` adds the log-loss that a temperature would leave, by which epochs are told apart.
-
-    Raises:
-        UserError: a metric of another package does not like its options or the task.
-    """
-    binned = num_rows > EXACT_ROWS
-    metrics = build_metrics(encoder.task, encoder.num_outputs, thresholds=BINS if binned else None)
-    metrics.add_metrics({**build_extra_metrics(extra, encoder.task, encoder.num_outputs, class_names(encoder))})
-    if calibrated:
-        metrics.add_metrics({"calibrated": CalibratedLogLoss(encoder.task, encoder.num_outputs)})
-    return EpochScores(metrics, encoder.task, binned=binned)
-
-
-def class_names(encoder: Encoder) -> list[str]:
-    """Return what the scores of a class are called; a binary task has those of the positive class alone."""
-    return [] if encoder.task == "binary" else [str(name) for name in encoder.classes]
-
-
-def check_monitors(settings: Settings, encoder: Encoder, callbacks: Sequence[L.Callback]) -> None:
-    """Refuse an objective, or what a callback watches, that is no column of the history.
-
-    Raises:
-        UserError: with the nearest name.
-    """
-    extra = settings.metrics.extra
-    made = build_extra_metrics(extra, encoder.task, encoder.num_outputs, class_names(encoder))
-    scores = (*SCORES, *score_names(made, class_names(encoder)))
-    names = [*(f"{split}_{key}" for split in ("val", "train") for key in scores), f"val_{CALIBRATED}"]
-    watched = {
-        "objective": settings.objective,
-        "callbacks.early_stopping.monitor": settings.callbacks.early_stopping.monitor,
-        "callbacks.checkpoint.monitor": settings.callbacks.checkpoint.monitor,
-    }
-    # What a callback of somebody else's logs is not known here, and may be watched as well.
-    if all(type(each).__module__.partition(".")[0] in ("lightning", "tabstep") for each in callbacks):
-        watched |= {
-            f"{CALLBACKS.key}: {type(each).__name__}.monitor": monitor
-            for each in callbacks
-            if isinstance(monitor := getattr(each, "monitor", None), str)
-        }
-    for place, name in watched.items():
-        if name not in names:
-            raise UserError(f"{place}: no score is called {name!r}: {nearest(name, names)}")
-
-
 def build_classifier(
     settings: Settings, prepared: Prepared, machine: Machine, architecture: Architecture, steps_per_epoch: int
 ) -> Classifier:
@@ -258,7 +198,7 @@ def build_classifier(
     cls: type[Classifier] = CLASSIFIERS.load(chosen.name) if isinstance(chosen, PluginSettings) else Classifier
     return cls(
         model,
-        build_task_loss(settings, prepared),
+        build_task_loss(settings.loss, prepared),
         {
             split: build_scores(
                 encoder, prepared.tables[split].num_rows, settings.metrics.extra, calibrated=split == "val"
@@ -338,65 +278,3 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         **({"classifier": asdict(settings.classifier)} if isinstance(settings.classifier, PluginSettings) else {}),
         "seed": settings.seed,
     }
-
-
-def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpointer: Checkpointer) -> L.Trainer:
-    """Build the Trainer. Loaders are asked for anew each epoch: a new loader is a new order."""
-    trainer, output = settings.trainer, Path(settings.paths.output_dir)
-    return L.Trainer(
-        accelerator=machine.accelerator,
-        devices=ranks.local_world_size,
-        num_nodes=ranks.num_nodes,
-        strategy="ddp" if ranks.world_size > 1 else "auto",
-        precision=machine.precision,
-        max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
-        accumulate_grad_batches=trainer.accumulate_grad_batches,
-        logger=build_loggers(settings, output) or False,
-        callbacks=[
-            *build_console(settings.callbacks.progress, trainer.log_interval),
-            *build_callbacks(settings.callbacks.extra),
-            checkpointer,
-        ],
-        plugins=[checkpointer.store],
-        deterministic=trainer.deterministic,
-        detect_anomaly=trainer.detect_anomaly,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=1,
-        default_root_dir=output,
-    )
-
-
-def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) -> None:
-    """Let each closed epoch reach the CSV file and the loggers.
-
-    Listeners, not callbacks: the Trainer calls every callback six times a batch, whether it listens or not.
-    """
-    if file is not None:
-        classifier.epoch_listeners.append(lambda _: write_history(file, classifier.progress.history))
-    if loggers := list(trainer.loggers):
-        classifier.epoch_listeners.append(lambda row: log_row(loggers, row))
-
-
-def build_loggers(settings: Settings, output: Path) -> list[Logger]:
-    """Build the Trainer's loggers; the CSV file is a listener, since it is rewritten from the history.
-
-    Raises:
-        UserError: TensorBoard is asked for and not installed, or a constructor does not like its options.
-    """
-    extra: list[Logger] = [
-        LOGGERS.make(part, path=f"{LOGGERS.key}[{place}]") for place, part in enumerate(settings.logger.extra)
-    ]
-    return [*_tensorboard(output), *extra] if settings.logger.tensorboard else extra
-
-
-def _tensorboard(output: Path) -> list[Logger]:
-    try:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        return [TensorBoardLogger(save_dir=output, name=TENSORBOARD, version="")]
-    except ModuleNotFoundError as error:
-        raise UserError("logger.tensorboard: needs the package tensorboard: pip install tensorboard") from error

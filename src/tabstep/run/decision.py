@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from tabstep.artifact.predictor import Member
+from tabstep.artifact.member import Member
 from tabstep.decisions import Goal, parse_goal
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError

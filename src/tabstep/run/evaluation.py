@@ -9,7 +9,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from tabstep.artifact.predictor import CHUNK_ROWS, Member, Predictor, write_batches
+from tabstep.artifact.member import CHUNK_ROWS, Member
+from tabstep.artifact.prediction_files import write_batches
+from tabstep.artifact.predictor import Predictor
 from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.models.probabilities import probabilities
 from tabstep.system.atomic_write import publishing

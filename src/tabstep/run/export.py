@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from tabstep.artifact.load import Calibration
-from tabstep.artifact.predictor import Member
+from tabstep.artifact.member import Member
 from tabstep.artifact.save import GOLDEN_ROWS, save
 from tabstep.baselines.scores import baseline_scores, below_linear
 from tabstep.baselines.trees import TreeName
@@ -23,7 +23,8 @@ from tabstep.config.settings import PathSettings, Settings
 from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.log_lines import SCORES, best_line, extra_line, is_extra, number
 from tabstep.registry import PluginSettings
-from tabstep.run.build import Assembly, build_scores
+from tabstep.run.build import Assembly
+from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score
 from tabstep.run.prepare import Prepared, Show
@@ -33,6 +34,7 @@ from tabstep.training.calibration import MOST_ROWS, fit_temperature
 from tabstep.training.fit import best_state
 from tabstep.training.losses import build_loss
 
+# to be raised where a baseline changes: the cache holds scores of earlier versions
 _BASELINES_VERSION = 1
 Report = dict[str, Any]
 
@@ -72,6 +74,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         architecture=built.architecture,
         encoder=encoder,
         calibration=Calibration(temperature=member.temperature, thresholds=member.thresholds),
+        # raw rows, of which a model must predict the same wherever it is loaded
         golden=next(prepared.sources["val"].batches(encoder.schema.features, GOLDEN_ROWS)),
         config=config,
         metrics=report,
@@ -88,6 +91,7 @@ def calibrated_member(
     model.load_state_dict(weights)
     member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
     val = prepared.tables["val"]
+    # one number is fitted: a part of a large val, evenly spread, says as much
     every = -(-val.num_rows // MOST_ROWS)
     logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
     weight = None if val.weight is None else torch.from_numpy(val.weight[::every])
@@ -107,8 +111,8 @@ def _evaluate(
         if split in prepared.tables:
             table = prepared.tables[split]
             scores = build_scores(prepared.encoder, table.num_rows, extra)
-            found = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
-            report |= {f"{split}_{key}": value for key, value in found.items()}
+            scored = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
+            report |= {f"{split}_{key}": value for key, value in scored.items()}
     return report
 
 

@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from tabstep.artifact.load import load
-from tabstep.artifact.predictor import Member, Predictor, weighted_mean, write_batches
+from tabstep.artifact.member import Member
+from tabstep.artifact.prediction_files import write_batches
+from tabstep.artifact.predictor import Predictor, weighted_mean
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
-from tabstep.run.build import build_scores
+from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import thresholds_for
 from tabstep.run_files import MODEL, predictions_file
 from tabstep.schema import Split
@@ -163,6 +165,7 @@ class Joined:
             if not len(numbers):
                 continue
             parts = [reader.take(int(np.count_nonzero(numbers == fold.number))) for fold, reader in self._with(readers)]
+            # the rows come fold by fold: the inverse of that order leads back to the order of train
             back = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
             rows = pa.concat_tables([rows for rows, _ in parts])
             yield rows.take(pa.array(back)), np.concatenate([probs for _, probs in parts])[back], numbers

@@ -69,6 +69,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], shown: set[str], run
     show_new = only_new(show, shown)
     check_places(settings.paths)
     cache_dir = Path(settings.paths.cache_dir)
+    # a reader of another package is called once for all folds
     settings = replace(settings, data=read_once(settings.data, cache_dir))
     opened = open_splits(settings.data, settings.schema, cache_dir=cache_dir, show=show_new)
     numbers = _assigned(settings, opened, show)
@@ -126,6 +127,7 @@ def fold_settings(settings: Settings, fold: int) -> Settings:
         ),
         trainer=replace(trainer, max_time=hours),
         report=replace(report, page=report.page and report.trials),
+        # never and must were settled for the whole: each fold goes on from what it has
         resume="auto",
     )
 
@@ -182,6 +184,7 @@ def _finish(
     )
     report |= {"stop_reason": f"all {len(folds)} folds", "seconds": round(time.monotonic() - started, 3)}
     write_json(output / REPORT, report)
+    # last: after a kill before it, the results are made again from the folds, which are whole
     mark_finished(settings.paths, facts, splits)
     return report
 

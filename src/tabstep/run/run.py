@@ -59,6 +59,7 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
     if settings.data.folds is not None and settings.data.fold is None:
         return run_folds(settings, config, ranks, set() if shown is None else shown, run)
     trainer = settings.trainer
+    # no rows: the devices are asked for, and nothing is measured yet
     machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=0)
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
@@ -123,11 +124,11 @@ def _run_prepared(
         machine = _machine_for(settings, batch_size_of(settings, prepared), ranks)
         for note in machine.notes:
             show_new(note)
-        begin_tracking(trackers, settings, config, show)
+        begin_tracking(trackers, Path(settings.paths.output_dir), config, show)
         built = assemble(settings, prepared, machine, ranks)
         if ranks.rank == 0:
             log_settings(built.trainer.loggers, hidden(config))
-        attach_trackers(trackers, settings, built)
+        attach_trackers(trackers, settings.logger, built)
         attach(Path(settings.paths.output_dir), built.classifier, built.checkpointer, reports=ranks.rank == 0)
         reason = _train(settings, built, show)
         if dist.is_available() and dist.is_initialized():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tabstep.config.secrets import hidden
-from tabstep.config.settings import Settings
+from tabstep.config.settings import LoggerSettings, Settings
 from tabstep.errors import StoppedError
 from tabstep.run.build import Assembly
 from tabstep.run.prepare import Show
@@ -74,9 +74,8 @@ def build_trackers(settings: Settings) -> list[Tracker]:
     return found
 
 
-def begin_tracking(trackers: Sequence[Tracker], settings: Settings, config: Mapping[str, Any], show: Show) -> None:
+def begin_tracking(trackers: Sequence[Tracker], output: Path, config: Mapping[str, Any], show: Show) -> None:
     """Begin the runs, with the settings as parameters; those of a trial hold its overrides as they were given too."""
-    output = Path(settings.paths.output_dir)
     relatives = family(output) or Family()
     for tracker in trackers:
         tracker.begin({**hidden(config), **_missing(relatives.overrides, config)}, output / REPORT)
@@ -89,11 +88,11 @@ def _missing(overrides: Mapping[str, str], config: Mapping[str, Any]) -> dict[st
     return {f"group.{key}": text for key, text in overrides.items() if isinstance(config.get(key), Mapping)}
 
 
-def attach_trackers(trackers: Sequence[Tracker], settings: Settings, built: Assembly) -> None:
+def attach_trackers(trackers: Sequence[Tracker], logger: LoggerSettings, built: Assembly) -> None:
     """Let each closed epoch reach the trackers, and what callbacks log; on the ranks without trackers, nobody."""
     for tracker in trackers:
         built.classifier.epoch_listeners.append(_listener(tracker, built.classifier))
-    names = [name for name in ("mlflow", "wandb") if getattr(settings.logger, name).enabled]
+    names = [name for name in ("mlflow", "wandb") if getattr(logger, name).enabled]
     there = {tracker.name: tracker for tracker in trackers}
     built.trainer.loggers = [*built.trainer.loggers, *(TrackerLogger(name, there.get(name)) for name in names)]
 

@@ -27,7 +27,7 @@ def tracked_folds(settings: Settings, config: Mapping[str, Any], show: Show) -> 
     logger, output = settings.logger, Path(settings.paths.output_dir)
     whole = replace(settings, logger=replace(logger, wandb=replace(logger.wandb, enabled=False)))
     with tracked(whole) as trackers:
-        begin_tracking(trackers, whole, config, show)
+        begin_tracking(trackers, output, config, show)
         run_ids = [tracker.remembered().get("run_id") for tracker in trackers]
 
         def keep(report: Mapping[str, Any]) -> None:

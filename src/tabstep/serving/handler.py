@@ -24,7 +24,8 @@ from tabstep.artifact.load import load
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError
 from tabstep.run_files import MANIFEST
-from tabstep.serving.fields import Field, model_fields, to_table, with_names
+from tabstep.serving.feature_table import to_table, with_names
+from tabstep.serving.fields import Field, model_fields
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import MALFORMED, RequestError
 from tabstep.serving.requests import Request, read_request

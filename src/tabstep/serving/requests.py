@@ -62,6 +62,7 @@ def media_type(header: str | None) -> tuple[str | None, dict[str, str]]:
     >>> media_type("Text/CSV; header=absent")
     ('text/csv', {'header': 'absent'})
     """
+    # the parser of mail headers knows the rules of parameters and quotes
     message = Message()
     message["content-type"] = header or "none/none"
     try:
@@ -126,6 +127,7 @@ def _csv(text: str, limits: Limits) -> pa.Table:
         data = text.encode() + (b"" if text.endswith("\n") else b"\n")  # Arrow does not see a single row without one
     except UnicodeEncodeError as error:
         raise RequestError(f"the body holds text that is not Unicode: {error.reason}: send UTF-8") from None
+    # one block, since a row that is longer than a block is an error
     reading = csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=len(data))
     parsing = csv.ParseOptions(newlines_in_values=True)
     types = {f"f{index}": pa.string() for index in range(columns)}
@@ -136,6 +138,7 @@ def _csv(text: str, limits: Limits) -> pa.Table:
         lambda: csv.read_csv(io.BytesIO(data), read_options=reading, parse_options=parsing, convert_options=converting),
         "CSV",
     )
+    # one row more than is allowed may hold the names
     limits.check("max_request_rows", table.num_rows - 1, f"the body has more than {table.num_rows - 1:,} rows")
     return table
 

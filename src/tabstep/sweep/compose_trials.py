@@ -111,4 +111,5 @@ def _current(cfg: DictConfig) -> Iterator[None]:
     try:
         yield
     finally:
+        # set_config refuses None, which it may have been
         HydraConfig.instance().cfg = before

@@ -172,6 +172,7 @@ def locked(directory: Path, *, seconds: float = WAIT_SECONDS) -> Iterator[int]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # a+ neither fails where the file is missing nor empties that of a living sweep
         file = open(directory / LOCK, "a+")  # noqa: SIM115 - held until the sweep ends
     except OSError as error:
         raise UserError(f"hydra.sweep.dir: cannot write to {directory}: {error.strerror}") from error
@@ -197,6 +198,7 @@ def _acquire(file: IO[str], directory: Path, seconds: float) -> None:
                     f"hydra.sweep.dir: another sweep (process {holder}) is running in {directory}: wait for it, or "
                     "choose another directory"
                 ) from error
+            # its holder is gone: trials that have inherited the descriptor still hold the lock
             if time.monotonic() > ends:
                 raise RetryError(f"{directory}: trials of a sweep that was killed are still running") from error
         time.sleep(0.1)

@@ -80,6 +80,7 @@ class Loop:
             while self._start(waiting) or self.running:
                 for outcome in self.runner.wait(LOOK_SECONDS):
                     if not self._record(outcome):
+                        # before the others: the values of later trials may wait for its result
                         waiting.insert(0, outcome.number)
                 self.board.refresh()
         finally:

@@ -82,6 +82,7 @@ def _open(directory: Path, storage: str | None, header: Header) -> optuna.Study:
         if storage is not None:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"hydra.sweeper.storage: cannot be opened: {reason}") from error
+    # the ledger is the truth, from which a journal that cannot be read is made anew
     os.replace(file, file.with_suffix(".damaged"))
     return _study(_backend(file, None), header)
 

@@ -1,4 +1,4 @@
-"""Pruning: whether a trial is ended early, by Optuna's pruners, as a pure function of its history and of ended trials.
+"""Whether a trial is ended early, by Optuna's pruners: a pure function of its history and of ended trials.
 
 So a resumed trial is pruned at the same epoch, and all ranks of a trial agree.
 """

@@ -172,6 +172,7 @@ def _open(plan: Plan) -> Ledger:
         )
     for note in changed_advice(ledger.header, header):
         print(note)
+    # a name is drawn at each call: trackers know the sweep by the first one
     header = replace(header, study=ledger.header.study)
     write_header(directory, header)
     print(f"going on in {directory}: {done} trials have ended, {begun - done} were interrupted")

@@ -129,6 +129,7 @@ class ProcessRunner:
         file.touch(mode=0o600)  # an interpolation may have brought a secret into it
         file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         slot = min(set(range(self.slots)) - {child.slot for child in self.children.values()})
+        # what was printed before a kill stays; of errors, those of the last attempt are shown
         with open(job.directory / OUTPUT, "ab") as output, open(job.directory / ERRORS, "wb") as errors:
             process = subprocess.Popen(
                 [*self.program, str(file), str(os.getpid())],

@@ -91,6 +91,7 @@ def make_sampler(options: Options, number: int) -> optuna.samplers.BaseSampler:
     """
     import optuna
 
+    # far apart, so that sweeps of neighbouring seeds do not draw each other's values
     seed = (options.seed * 1_000_003 + number * 7_919) % 2**31
     samplers = optuna.samplers
     if options.sampler == "random":
@@ -100,6 +101,7 @@ def make_sampler(options: Options, number: int) -> optuna.samplers.BaseSampler:
         return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
     if options.sampler == "nsgaii":
         return samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, (options.n_trials or 50) // 4)))
+    # constant_liar: trials that run at the same time are not to get the same values
     return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
 
 

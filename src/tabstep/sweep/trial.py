@@ -103,6 +103,7 @@ def _report(directory: Path, pointer: TrialLink, history: Sequence[Row], judge: 
     if judge is not None:
         judge(history)
     curve = best_so_far(history, pointer.objective)
+    # after the judgement: what the pruner keeps with the trial may have changed by it
     memory = {} if judge is None else judge.memory
     write_durably(directory / PROGRESS, json.dumps({"curve": curve, "memory": memory}).encode())
 

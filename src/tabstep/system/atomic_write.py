@@ -69,6 +69,7 @@ def _create(path: Path, *, directory: bool) -> tuple[Path, int]:
             temporary.mkdir()
             descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
         else:
+            # as any new file, less the umask: the rename keeps the permissions
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         # Another writer that looks for what dead ones left may lock and remove it before it is locked here.
         if _lock(descriptor) != "held" and temporary.exists():
@@ -89,6 +90,7 @@ def _lock(descriptor: int) -> Literal["locked", "held", "impossible"]:
 
 def _remove_unused(stale: Path) -> None:
     with suppress(OSError):
+        # at once, should somebody have put a pipe there that nobody writes to
         descriptor = os.open(stale, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if _lock(descriptor) == "locked":

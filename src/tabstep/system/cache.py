@@ -90,6 +90,7 @@ def _replace(directory: Path, build: Callable[[Path], None]) -> None:
         for path in (*fresh.iterdir(), fresh):
             _sync(path)
         if directory.exists():
+            # out of the way, for a rename takes the place of an empty directory at most
             directory.rename(fresh.with_suffix(".damaged"))
         try:
             fresh.rename(directory)

@@ -31,6 +31,7 @@ def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
     try:
         _take(descriptor, directory, key)
         with writing(f"{key}: cannot be written"):
+            # the number is for a person who looks for the holder: the lock itself is the kernel's
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
         yield

@@ -34,6 +34,7 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     try:
+        # behind the last bracket, for the program's name in brackets may hold brackets and spaces
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:  # no Linux
         return True
@@ -43,4 +44,5 @@ def is_alive(pid: int) -> bool:
 def _watch(pid: int) -> None:
     while is_alive(pid):
         time.sleep(SECONDS)
+    # sys.exit would end this thread alone
     os._exit(EXIT_RETRY)

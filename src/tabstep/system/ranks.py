@@ -87,7 +87,9 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
     exit_file.unlink(missing_ok=True)
     file.touch(mode=0o600)  # values of the environment may stand in it
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    # standalone takes a free port, so that two runs on one machine do not meet
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    # one thread is what torchrun would set by itself, with a warning; our own id lets the ranks end with us
     child = subprocess.Popen(
         [*command, "-m", "tabstep.run.worker", str(file), str(os.getpid())], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -104,6 +106,7 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
         file.unlink(missing_ok=True)
         for number, handler in before.items():
             signal.signal(number, handler)
+    # before the exit code, which of a child that was stopped says less
     if received:
         raise StoppedError(f"stopped by {signal.Signals(received[0]).name}: the same command goes on", received[0])
     if code:

@@ -142,6 +142,7 @@ class CsvTable:
             return csv.open_csv(
                 filesystem.open_input_stream(path),
                 read_options=csv.ReadOptions(block_size=_BLOCK),
+                # a quoted cell may go over several lines
                 parse_options=csv.ParseOptions(delimiter=max(_DELIMITERS, key=header.count), newlines_in_values=True),
                 convert_options=options,
             )

@@ -38,6 +38,7 @@ def assign_folds(table: TypedTable, cut: Cut, folds: int, *, known: bool = False
     groups, values = label_strata(table, cut.group)
     if len(values) < folds:
         raise UserError(f"data.folds: {folds} folds of whole groups, but {cut.group!r} has {len(values)} values")
+    # a group counts once for each class that it has
     pairs = np.unique(groups.astype(np.int64) * len(classes) + codes)
     _check_counts(np.bincount(pairs % len(classes)), classes, folds, f"values of {cut.group!r}")
     numbers = deal_groups(groups, codes, folds, cut.seed)
@@ -52,6 +53,7 @@ def deal(codes: np.ndarray, folds: int, seed: int) -> np.ndarray:
     [0, 3, 2, 2]
     """
     numbers = np.empty(len(codes), dtype=np.int16)
+    # a stream of its own: the draws of val have 0 and 1
     order = np.random.default_rng([seed, 2]).permutation(len(codes))
     order = order[np.argsort(codes[order], kind="stable")]
     numbers[order] = np.arange(len(codes)) % folds + 1  # as cards are dealt: a class goes on where the last one ended
@@ -72,6 +74,7 @@ def deal_groups(groups: np.ndarray, codes: np.ndarray, folds: int, seed: int) ->
     sizes = np.bincount(groups, minlength=count)
     strata = most_frequent(groups, codes, count)
     order = np.random.default_rng([seed, 3]).permutation(count)
+    # stable: groups of one size stay in the order of the draw
     order = order[np.argsort(-sizes[order], kind="stable")]
     of_class = [[0] * folds for _ in range(int(strata.max(initial=0)) + 1)]
     total = [0] * folds

@@ -86,6 +86,7 @@ def _read_footer(location: Location, path: str, *, hive: bool) -> Footer:
     return Footer(
         path=path,
         name=name,
+        # such as that of pandas, which differs between files of the same columns
         schema=schema.remove_metadata(),
         row_groups=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
         state=state,
@@ -97,6 +98,7 @@ def _check_ends(file: pa.NativeFile, size: int) -> None:
     """Raise ``UserError`` where a file does not begin and end as parquet does."""
     if size == 0:
         raise UserError("is an empty file (0 bytes): write it again or remove it")
+    # the shortest file of all has the magic, the length of its footer, and the magic again
     if size >= 12 and file.read_at(4, 0) == _ENCRYPTED:
         raise UserError("is encrypted, and no key can be given: write it again without encryption")
     if size < 12 or file.read_at(4, 0) != _MAGIC:

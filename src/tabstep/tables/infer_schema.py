@@ -187,6 +187,7 @@ def _infer_id(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) 
     ]
     if not named:
         return None
+    # the first rows say enough: a value that comes twice in them is no id, and the name has to fit besides
     batch = next(source.batches(named, _ID_SAMPLE))
     distinct = [name for name in named if _all_distinct(batch.column(named.index(name)))]
     return distinct[0] if len(distinct) == 1 else None

@@ -57,6 +57,7 @@ class LakeTable:
                 snapshot = self._table.current_snapshot()
                 self.version = f"{self._table.metadata.table_uuid}-{snapshot.snapshot_id if snapshot else 0}"
                 schema, self.num_rows = self._table.schema().as_arrow(), self._table.scan().count()
+        # errors of the library's own, which is imported only where there is such a table
         except Exception as error:
             raise self._unreadable(error) from error
         self.arrow_schema = pa.schema([(field.name, field.type) for field in schema])
@@ -102,5 +103,6 @@ def _newest_metadata(location: str) -> str:
     names = [info.base_name for info in filesystem.get_file_info(selector) if info.base_name.endswith(_METADATA)]
     if not names:
         return ""
+    # by number and not by text: version 10 comes after version 9
     newest = max(names, key=lambda name: (int(number[0]) if (number := re.search(r"\d+", name)) else -1, name))
     return f"{location.rstrip('/')}/metadata/{newest}"

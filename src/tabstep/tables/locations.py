@@ -35,6 +35,7 @@ class FileState:
 
     @property
     def changed_ns(self) -> int:
+        # a copy may keep the time of the original, but not that of the change of its own entry
         return max(self.mtime_ns, self.ctime_ns)
 
     def same_file(self, other: FileState) -> bool:
@@ -115,8 +116,8 @@ def entries(location: str, *, where: str) -> dict[str, fs.FileInfo]:
         raise UserError(f"{where}: {location} is a file, a directory is due: set data.train to it instead")
     if kind == fs.FileType.NotFound:
         raise UserError(f"{where}: no such directory: {location}{near_path(path)}")
-    found = _list(filesystem, path, where, recursive=False)
-    return {info.base_name: info for info in found if not _hidden(info.base_name)}
+    infos = _list(filesystem, path, where, recursive=False)
+    return {info.base_name: info for info in infos if not _hidden(info.base_name)}
 
 
 def is_csv(location: str, *, where: str) -> bool:
@@ -202,6 +203,7 @@ def _in_directory(
     infos = _list(filesystem, base, where, recursive=True)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
+    # the order of files is that of the rows, and a listing's own order differs between file systems
     paths = sorted(file for file in seen if _belongs(filesystem, file, suffixes))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
@@ -244,11 +246,11 @@ def _what_is_there(files: Sequence[str], seen: Sequence[str]) -> str:
 def _by_glob(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
     base = path[: _MAGIC.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]  # the caller has matched
     if isinstance(filesystem, fs.LocalFileSystem):
-        found = [file for file in glob.glob(path, recursive=True) if os.path.isfile(file)]
+        matching = [file for file in glob.glob(path, recursive=True) if os.path.isfile(file)]
     else:
         infos = _list(filesystem, base, where, recursive=True)
-        found = [info.path for info in infos if info.type == fs.FileType.File and _matches(info.path, path)]
-    paths = sorted(file for file in found if not _hidden(file[len(base) :]))
+        matching = [info.path for info in infos if info.type == fs.FileType.File and _matches(info.path, path)]
+    paths = sorted(file for file in matching if not _hidden(file[len(base) :]))
     if not paths:
         raise UserError(f"{where}: no file matches {location}")
     return _without_links(Location(filesystem=filesystem, base=base, paths=tuple(paths)), where)

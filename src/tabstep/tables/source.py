@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS
 from tabstep.system.exits import of_the_storage
+from tabstep.tables.arrow_stream import check_text, conformed, has_small_codes, joined, masked
 from tabstep.tables.column_types import is_text, value_type, without_views
 from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.tables.locations import Location, find_files, read_error
-from tabstep.tables.parse_text import parsed, parsed_type
+from tabstep.tables.parse_text import parsed_type
 from tabstep.tables.record_batch import bounded_rows
 
 _BUFFER_BYTES: Final = (2**14, 2**20)  # of one column's reader; all readers together stay below _ALL_BUFFERS
@@ -213,7 +214,7 @@ class ParquetSource:
         batches = self._all_batches(schema, rows)
         # files have dictionaries of their own, and all of them together may be more than such codes can count
         done = 0
-        for batch in batches if any(map(_has_small_codes, schema.types)) else _joined(batches, rows):
+        for batch in batches if any(map(has_small_codes, schema.types)) else joined(batches, rows):
             done += batch.num_rows
             if self._watch is not None:
                 self._watch(self.where, done, self.num_rows)
@@ -225,7 +226,7 @@ class ParquetSource:
             stop = start + footer.num_rows
             mask = None if self._mask is None else self._mask[start:stop]
             if footer.num_rows and (mask is None or mask.any()):
-                yield from _masked(self._file_batches(footer, schema, rows), mask)
+                yield from masked(self._file_batches(footer, schema, rows), mask)
             start = stop
 
     def _file_batches(self, footer: Footer, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
@@ -244,7 +245,7 @@ class ParquetSource:
                 # a wide table has few rows a batch, and thousands of readers that each take a while to start
                 ahead = min(_READ_AHEAD * rows, max(rows, _FULL_ROWS))
                 for batch in parquet.iter_batches(batch_size=ahead, columns=stored):
-                    read = _conform(batch, schema, dict(footer.partition), self._parse)
+                    read = conformed(batch, schema, dict(footer.partition), self._parse)
                     for start in range(0, read.num_rows, rows):
                         yield read.slice(start, rows)
                     done += batch.num_rows
@@ -265,7 +266,7 @@ class ParquetSource:
                         parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
                         table = parquet.read_row_group(group, columns=[name])
                     for batch in table.to_batches():
-                        _check_text(batch)
+                        check_text(batch)
                 except (pa.ArrowException, OSError):
                     return f"row group {group}, column {name!r} "
         return ""
@@ -274,66 +275,6 @@ class ParquetSource:
 def where_of(split: str) -> str:
     """Return how messages name a split: by its configuration key where it has one."""
     return f"data.{split}" if split in SPLITS else split
-
-
-def _masked(batches: Iterator[pa.RecordBatch], mask: np.ndarray | None) -> Iterator[pa.RecordBatch]:
-    start = 0
-    for batch in batches:
-        stop = start + batch.num_rows
-        if mask is None or mask[start:stop].all():
-            yield batch
-        elif mask[start:stop].any():
-            yield batch.filter(pa.array(mask[start:stop]))
-        start = stop
-
-
-def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Join batches that have no more than ``rows`` rows together: what is done with one costs the same for few."""
-    waiting: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        if waiting and count + batch.num_rows > rows:
-            yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
-            waiting, count = [], 0
-        waiting.append(batch)
-        count += batch.num_rows
-    if waiting:
-        yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
-
-
-def _has_small_codes(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_dictionary(dtype) and dtype.index_type.bit_width < 32)
-
-
-def _conform(
-    batch: pa.RecordBatch, schema: pa.Schema, partition: Mapping[str, str | None], parse: Mapping[str, str]
-) -> pa.RecordBatch:
-    """Return the columns of ``schema``, in its order and types; a partition key's value fills its column."""
-    _check_text(batch)
-    index = {name: position for position, name in enumerate(batch.schema.names)}
-    arrays = []
-    for field in schema:
-        if field.name in index:
-            array = batch.column(index[field.name])
-        else:
-            array = pa.repeat(pa.scalar(partition.get(field.name), pa.string()), batch.num_rows)
-        if field.name in parse:
-            array = parsed(array, parse[field.name], field.name)
-        arrays.append(array if array.type == field.type else _cast(array, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _cast(array: pa.Array, dtype: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(dtype):
-        array = array.dictionary_decode()
-    return array.cast(dtype, safe=not pa.types.is_floating(dtype))
-
-
-def _check_text(batch: pa.RecordBatch) -> None:
-    """Raise ArrowInvalid for text that is not UTF-8, which later ends in a UnicodeDecodeError far from the file."""
-    for column in batch.columns:
-        if is_text(value_type(column.type)):
-            column.validate(full=True)
 
 
 def open_source(

@@ -57,23 +57,23 @@ def holds_splits(location: str) -> bool:
 
 
 def _below(path: str, wanted: Sequence[Split]) -> dict[Split, str]:
-    found = entries(path, where="data.path")
+    there = entries(path, where="data.path")
     located: dict[Split, str] = {}
     problems: list[str] = []
     for split in wanted:
-        names = [name for name, info in found.items() if _split_name(info) == split]
+        names = [name for name, info in there.items() if _split_name(info) == split]
         if len(names) > 1:
             problems.append(f"data.path: {path} holds {split} twice ({', '.join(sorted(names))}): set data.{split}")
         elif names:
             located[split] = f"{path.rstrip('/')}/{names[0]}"
         problems += [
             f"data.path: {path} holds {name!r}, and the split is called {split!r}: rename it or set data.{split}"
-            for name, info in found.items()
+            for name, info in there.items()
             if not names and _ALIASES.get(_split_name(info)) == split
         ]
     if "train" in wanted and "train" not in located and not problems:
         problems.append(
-            f"data.path: {path} holds neither train/ nor train.parquet or train.csv (there is {_some(list(found))}): "
+            f"data.path: {path} holds neither train/ nor train.parquet or train.csv (there is {_some(list(there))}): "
             "set data.train, or cut one table into splits with `tabstep split`"
         )
     if problems:
@@ -99,6 +99,7 @@ def label_strata(source: TypedTable, label: str) -> tuple[np.ndarray, list[str |
     parts = []
     for batch in source.batches([label]):
         encoded = to_text(batch.column(0)).fill_null(_NULL).dictionary_encode()
+        # every batch has a dictionary of its own, whose codes are brought to those of the table
         local = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
         parts.append(np.array(local, dtype=np.int32)[encoded.indices.to_numpy(zero_copy_only=False)])
     return np.concatenate(parts), [None if text == _NULL else text for text in known]
@@ -115,6 +116,7 @@ def draw(codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     """
     part = np.zeros(len(codes), dtype=np.int8)
     order = np.random.default_rng([seed, 0]).permutation(len(codes))
+    # stable: within a class the drawn order stays
     order = order[np.argsort(codes[order], kind="stable")]
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
     taken = np.zeros(len(starts) - 1, dtype=np.int64)
@@ -199,9 +201,9 @@ def most_frequent(groups: np.ndarray, codes: np.ndarray, count: int) -> np.ndarr
     classes = int(codes.max(initial=0)) + 1
     pairs, rows = np.unique(groups.astype(np.int64) * classes + codes, return_counts=True)
     order = np.lexsort((pairs, -rows))[::-1]  # the last one written is the most frequent
-    found = np.zeros(count, dtype=np.int64)
-    found[pairs[order] // classes] = pairs[order] % classes
-    return found
+    strata = np.zeros(count, dtype=np.int64)
+    strata[pairs[order] // classes] = pairs[order] % classes
+    return strata
 
 
 def draw_latest(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:

@@ -155,6 +155,7 @@ class CalibrationScores(Metric):
         """Take rows, each ``weight`` times where weights ``(B,)`` are given."""
         check_update(probs, y, self.task)
         w = (torch.ones(len(y), device=y.device) if weight is None else weight).double()
+        # 0 * NaN is NaN: one among a row's other probabilities shows as well
         self.loss += (w @ _surprise(probs, y, self.task)).sum() + 0.0 * probs.sum()
         if self.task == "multiclass":
             confidence, chosen = probs.max(dim=1)

@@ -1,4 +1,4 @@
-"""Checkpoint files that survive a kill, a full disk and a flipped bit.
+"""Writes and reads checkpoint files, so that they survive a kill, a full disk and a flipped bit.
 
 A file is the magic number, the SHA-256 of what follows, and ``torch.save`` of tensors and plain containers. Its name
 ends in the optimizer step: ``last-00000120.ckpt`` is the state to go on from, ``best-00000100.ckpt`` the state that

@@ -1,11 +1,10 @@
-"""The LightningModule: training step, loss on logits, gradient clipping, metrics once an epoch."""
+"""The training step as a LightningModule: loss on logits, gradient clipping, metrics once an epoch."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import lightning as L
@@ -17,56 +16,15 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled
-from tabstep.schema import Task
 from tabstep.training import guards
 from tabstep.training.datamodule import Batch, TrainLoader
 from tabstep.training.ema import WeightAverage
 from tabstep.training.epoch_order import batch_seed
 from tabstep.training.losses import Loss
+from tabstep.training.progress import Progress, Row, StepOptions, Target
 from tabstep.training.scores import EpochScores
 
-Row = dict[str, float]
 _SMALLEST = torch.finfo(torch.float32).tiny
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What is learned: the task, the width of the model's output and the names of the columns of ``x_num``."""
-
-    task: Task
-    num_outputs: int
-    input_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepOptions:
-    """How a step is taken: clipping, guards and averaging.
-
-    ``plateau_monitor`` is the key that a ReduceLROnPlateau follows. ``max_epochs`` is used for the estimate of the
-    time that is left alone, which is not known where it is None.
-    """
-
-    seed: int
-    batch_size: int
-    max_epochs: int | None = None
-    gradient_clip_val: float | None = None
-    fail_above_grad_norm: float | None = None
-    ema_decay: float | None = None
-    plateau_monitor: str = "val_loss"
-
-
-@dataclass
-class Progress:
-    """Where a run is: ``batch`` batches of ``epoch`` (0-based) are done, ``step`` optimizer steps were tried."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    history: list[Row] = field(default_factory=list)
-    stopped: str | None = None
-    """Why a callback of another package has ended the run, which no rule on the history would say again."""
 
 
 class Classifier(L.LightningModule):
@@ -231,19 +189,10 @@ class Classifier(L.LightningModule):
         # infinite gradients by itself and leaves the step out.
         if self.device.type == "cpu" and self.trainer.precision != "16-mixed":
             where = f"epoch {self.progress.epoch + 1}, batch {self.epoch_batch + 1}"
-            self._check_gradients(norm, where)
+            guards.check_gradients(self.model, norm, where, self._lr)
             guards.check_gradient_norm(float(norm), options.fail_above_grad_norm or math.inf, where, self._lr)
         if options.gradient_clip_val is not None:
             torch._foreach_mul_(gradients, (options.gradient_clip_val / (norm + 1e-6)).clamp(max=1.0))
-
-    def _check_gradients(self, norm: Tensor, where: str) -> None:
-        """Refuse NaN gradients of a finite loss: clipping would spread them to all weights."""
-        if not math.isfinite(float(norm)):
-            names = [n for n, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-            raise UserError(
-                f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the "
-                f"loss is: lower optimizer.lr (now {self._lr:g}), or use trainer.precision=32-true"
-            )
 
     def _window_factor(self) -> Tensor:
         """Return what turns the sum that was accumulated (and averaged over ranks) into the mean over the window."""

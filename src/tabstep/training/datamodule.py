@@ -1,4 +1,4 @@
-"""The LightningDataModule: where encoded tables are cut into batches, by index and never row by row."""
+"""Cuts encoded tables into batches, by index and never row by row: the LightningDataModule."""
 
 from __future__ import annotations
 

@@ -109,6 +109,7 @@ def train(
         path, state = resume_from
         check_fingerprint(state["fingerprint"], checkpointer.fingerprint, path)
         progress = state["progress"]
+        # the best epoch so far may never be beaten: it comes along from the directory that is gone on from
         if progress["history"] and trainer.is_global_zero:
             best = selected_row(progress["history"], checkpointer.monitor)
             checkpointer.store.adopt_best(path.parent, int(best["step"]))
@@ -117,6 +118,7 @@ def train(
             classifier.on_load_checkpoint(state)
             return reason
     try:
+        # weights_only: a checkpoint that somebody else has made must not run code
         trainer.fit(classifier, datamodule=data, ckpt_path=path, weights_only=True)
     except StopTraining as stop:
         if stop.signum is not None:
@@ -153,6 +155,7 @@ def best_state(classifier: Classifier, store: CheckpointStore, monitor: str) -> 
             if problem:
                 warnings.warn(f"{problem}: epoch {row['epoch']:.0f} is exported instead", stacklevel=2)
             return dict(row), state
+        # nothing was saved at this epoch or later: going on from what was will run it again
         if all(path < store.path("last", int(row["step"])) for path in store.files("last")):
             raise RetryError(f"{cause}: the disk was full: free some space, then the same command goes on")
         problem = problem or f"{cause}, which has epoch {row['epoch']:.0f}, the best"

@@ -16,6 +16,7 @@ from tabstep.schema import Task
 
 LOOK_EVERY = 50
 """Batches between two looks at the loss on a GPU: each look waits for the device."""
+# operations that change no value: what made the outputs stands behind them in the graph
 _TRANSPARENT = ("View", "Squeeze", "Unsqueeze", "ToCopy", "Reshape", "Slice", "Alias", "Clone", "Expand", "Transpose")
 
 
@@ -105,6 +106,16 @@ def check_gradient_norm(norm: float, limit: float, where: str, lr: float) -> Non
         )
 
 
+def check_gradients(model: nn.Module, norm: Tensor, where: str, lr: float) -> None:
+    """Refuse NaN gradients of a finite loss: clipping would spread them to all weights."""
+    if not math.isfinite(float(norm)):
+        names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        raise UserError(
+            f"training: the gradient of {names[0] if names else 'a weight'} is not finite at {where} though the "
+            f"loss is: lower optimizer.lr (now {lr:g}), or use trainer.precision=32-true"
+        )
+
+
 class LossWatch:
     """Looks for a loss that is not finite: at each one, or, where a look waits for a GPU, at many in one go."""
 
@@ -131,6 +142,7 @@ class LossWatch:
 
 def explain_nonfinite(model: nn.Module, x_num: Tensor, x_cat: Tensor, names: Sequence[str]) -> str:
     """Say where the first NaN or infinity of a forward pass arises: an input column, a weight or a layer."""
+    # causes before effects: a bad input or weight shows in every layer behind it
     bad = (~torch.isfinite(x_num)).any(dim=0).nonzero()
     if len(bad):
         return f"the input column {names[int(bad[0])]!r} holds it: check that column of the table"

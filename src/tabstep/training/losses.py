@@ -39,6 +39,7 @@ class Loss(nn.Module):
         super().__init__()
         self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
+        # no part of a checkpoint: the configuration makes them again
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer(
             "shift", None if class_weights is None else self.log_weights(class_weights), persistent=False
@@ -46,6 +47,7 @@ class Loss(nn.Module):
 
     def forward(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.row_weights(y)
+        # float32 whatever autocast has made of them: small losses vanish in 16 bits
         logits = logits.float() if self.shift is None else logits.float() + self.shift
         if logits.ndim == 2:
             return self.row_losses(logits, y), weights
@@ -67,6 +69,7 @@ class Loss(nn.Module):
 
     def _focus(self, losses: Tensor) -> Tensor:
         """Scale each ``-log p`` by ``(1 - p) ** gamma`` (Lin et al. 2017, arXiv:1708.02002, equation 4)."""
+        # 1 - p as -expm1(log p), exact where p is near 1; a power below 1 has no gradient at 0
         return losses * (-torch.expm1(-losses)).clamp_min(1e-12) ** self.focal_gamma if self.focal_gamma else losses
 
 

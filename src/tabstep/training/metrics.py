@@ -98,6 +98,7 @@ class CountScores(Metric):
             nan = NAN.to(self.loss.device)
             return {"accuracy": nan, "f1": nan, "log_loss": nan}
         seen = self.actual + self.predicted
+        # 0 / 0 where a class neither occurs nor is predicted, which the mean leaves out
         f1 = 2.0 * self.matched / seen
         return {"accuracy": self.hits / self.cells, "f1": f1.nanmean(), "log_loss": self.loss / self.cells}
 
@@ -164,6 +165,7 @@ class RankScores(Metric):
     def _from_histogram(self, bins: int) -> Tensor:
         if self.nans > 0:
             return NAN.expand(2, 1)
+        # the highest scores first, as areas takes them
         counts = self.histogram.view(self.num_outputs, 2, bins).flip(2).cpu()
         return torch.stack([areas(positives, negatives) for negatives, positives in counts], dim=1)
 
@@ -214,6 +216,7 @@ def areas(positives: Tensor, negatives: Tensor) -> Tensor:
     if p.sum() == 0 or n.sum() == 0:
         return NAN.expand(2)
     tp, fp = p.cumsum(0), n.cumsum(0)
+    # to each negative the positives above it, and half of those at its own score
     auroc = (n * (tp - 0.5 * p)).sum() / (p.sum() * n.sum())
     seen = tp + fp  # of weights: it may be any number
     precision = tp / torch.where(seen > 0, seen, 1.0)

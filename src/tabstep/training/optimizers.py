@@ -124,6 +124,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 def orthogonalize_all(matrices: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
     """Return ``orthogonalize`` of each; those of one shorter side go through the steps together, in one call each."""
     wide = [x.mT if x.shape[1] > x.shape[2] else x for x in matrices]
+    # a norm of 1 bounds every singular value by 1, as the steps need it
     scaled = [x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7) for x in wide]
     made: list[Tensor] = list(scaled)
     for side in dict.fromkeys(x.shape[1] for x in scaled):

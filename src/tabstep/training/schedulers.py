@@ -37,6 +37,7 @@ def cosine(total_steps: int, *, warmup: float, final_ratio: float) -> Factor:
 
     def factor(step: int) -> float:
         if step < rising:
+            # not from 0, which would waste the first step
             return (step + 1) / rising
         return _fall((step - rising) / max(1, total_steps - rising), 1.0, final_ratio)
 
@@ -89,6 +90,7 @@ def build_scheduler(
     [0.5]
     """
     if name == "plateau":
+        # the classifier follows it, and gives the scheduler a number
         options.pop("monitor", None)
         return ReduceLROnPlateau(optimizer, mode="min", **options)
     factors: dict[str, Callable[[], Factor]] = {

@@ -72,6 +72,7 @@ class EpochScores(nn.Module):
         self.metrics = metrics
         self.task = task
         self.binned = binned
+        # a checkpoint in the middle of an epoch keeps their states
         self.metrics.persistent(True)
         self._clear()
 

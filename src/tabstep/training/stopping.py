@@ -94,6 +94,7 @@ class StopRule:
         """
         if self.max_epochs is not None and len(history) >= self.max_epochs:
             return f"trainer.max_epochs={self.max_epochs} reached"
+        # not before an epoch has ended: there would be none to export
         if history and self.max_hours is not None and seconds >= self.max_hours * 3600:
             return f"trainer.max_time={self.max_hours:g} h reached"
         if self.patience is not None:

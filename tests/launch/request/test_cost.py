@@ -8,7 +8,7 @@ from tests.launch.jobs import settings_of, spec_of
 from tabstep.errors import UserError
 from tabstep.launch.request import cost
 from tabstep.launch.request.job_spec import JobSpec
-from tabstep.launch.request.limits import instance_types
+from tabstep.launch.request.service_model import instance_types
 
 PRICES = {"eu-west-1": {"ml.g5.12xlarge": 8.0}}
 

@@ -7,7 +7,7 @@ import pytest
 
 from tabstep.launch.request.aws_facts import table
 from tabstep.launch.request.instances import gpus, has_local_disk, is_gpu
-from tabstep.launch.request.limits import instance_types
+from tabstep.launch.request.service_model import instance_types
 
 
 def test_gpus_are_those_of_the_sdk() -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("sagemaker")
 
 from dataclasses import replace
 
-from tabstep.launch.request import limits, render, sdk, validate
+from tabstep.launch.request import render, sdk, service_model, validate
 
 GOLDEN = Path(__file__).with_name("golden")
 VPC = {
@@ -65,7 +65,7 @@ def test_request_is_the_golden_one(name: str) -> None:
     spec = spec_of(settings)
     request = render.request(spec)
     assert validate.problems(spec, remote_of(settings), settings.trainer) == []
-    assert limits.violations(request) == []
+    assert service_model.violations(request) == []
     same_as_golden(name, request)
 
 

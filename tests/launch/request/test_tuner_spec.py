@@ -60,10 +60,10 @@ def tuner_of(*texts: str, shared: tuple[str, ...] = (), job: JobSpec | None = No
 
 def request_of(spec: TunerSpec) -> dict[str, Any]:
     pytest.importorskip("sagemaker")
-    from tabstep.launch.request import limits, render
+    from tabstep.launch.request import render, service_model
 
     request = render.tuner_request(spec)
-    assert limits.violations(request, "CreateHyperParameterTuningJobRequest") == []
+    assert service_model.violations(request, "CreateHyperParameterTuningJobRequest") == []
     return request
 
 
@@ -282,10 +282,10 @@ def test_name_is_always_valid(stem: str, now: Any) -> None:
 
 def test_limits_of_the_service_are_named_by_their_keys() -> None:
     pytest.importorskip("sagemaker")
-    from tabstep.launch.request import limits, render
+    from tabstep.launch.request import render, service_model
 
     job = job_of(environment={f"V{i}": "x" for i in range(49)}, tags={"t" * 129: "x"})
     request = render.tuner_request(replace(tuner_of(job=job), name="n" * 33, max_seconds=60))
-    found = limits.violations(request, "CreateHyperParameterTuningJobRequest")
+    found = service_model.violations(request, "CreateHyperParameterTuningJobRequest")
     keys = {line.partition(":")[0] for line in found}
     assert keys == {"launch.job_name", "hydra.sweeper.timeout", "launch.environment", "launch.tags[2].Key"}

@@ -54,7 +54,7 @@ def follow(
     if not remote.download:
         return None
     with coming_back(lambda: f"job {name} has ended\n  fetch it: {attach_command(name, region)}"):
-        return fetch(description, session, settings, settings.objective, show)
+        return fetch(description, session, settings.paths, settings.objective, show)
 
 
 def hints(name: str, region: str, output_path: str) -> str:

@@ -61,7 +61,7 @@ def follow_tuner(
         with refusals(f"job {best['TrainingJobName']}"):
             job = session.client("sagemaker").describe_training_job(TrainingJobName=best["TrainingJobName"])
         show(f"artifact:    {job['ModelArtifacts']['S3ModelArtifacts']}")
-        return fetch(job, session, settings, score, show)
+        return fetch(job, session, settings.paths, score, show)
 
 
 def hints(name: str, region: str) -> str:

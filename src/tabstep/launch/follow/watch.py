@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tabstep.config.settings import Settings
+from tabstep.config.settings import PathSettings, Settings
 from tabstep.container.archives import objective
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.launch.request import sdk
@@ -96,8 +96,8 @@ def coming_back(hints: Callable[[], str]) -> Iterator[None]:
         raise RetryError(f"{error}\n{hints()}") from error
 
 
-def fetch(description: Mapping[str, Any], session: Any, settings: Settings, score: str, show: Show) -> float | None:
+def fetch(description: Mapping[str, Any], session: Any, paths: PathSettings, score: str, show: Show) -> float | None:
     """Fetch the artifact of a job by DescribeTrainingJob's answer; return a score of its report where it has one."""
-    artifact, output = description["ModelArtifacts"]["S3ModelArtifacts"], Path(settings.paths.output_dir)
-    download(artifact, session.client("s3"), output, settings.paths.model, show)
+    artifact, output = description["ModelArtifacts"]["S3ModelArtifacts"], Path(paths.output_dir)
+    download(artifact, session.client("s3"), output, paths.model, show)
     return objective(output, score)

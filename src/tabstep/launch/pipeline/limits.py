@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tabstep.errors import raise_problems
-from tabstep.launch.request import limits, sdk
+from tabstep.launch.request import sdk, service_model
 
 # Source: github.com/aws-sagemaker-mlops/sagemaker-model-building-pipeline-definition-JSON-schema
 _STEP_NAME: Final = re.compile(r"[A-Za-z0-9\-_]{1,64}")
@@ -23,7 +23,7 @@ def check_pipeline(pipeline: Any) -> None:
     """
     with sdk.quiet():
         definition = pipeline.definition()
-    named = [f"pipeline{line}" for line in limits.violations(pipeline.name, "PipelineName")]
+    named = [f"pipeline{line}" for line in service_model.violations(pipeline.name, "PipelineName")]
     raise_problems([*named, *_definition_problems(definition)])
 
 
@@ -32,7 +32,7 @@ def _definition_problems(definition: str) -> Iterator[str]:
     for name in sizes:
         if not _STEP_NAME.fullmatch(name):
             yield f"step {name!r}: a name has 1 to 64 letters, digits, dashes and underscores"
-    most = limits.shapes()["PipelineDefinition"]["max"]
+    most = service_model.shapes()["PipelineDefinition"]["max"]
     if len(definition) > most:
         largest = ", ".join(
             f"{name} ({sizes[name]:,})" for name in sorted(sizes, key=lambda name: -sizes[name])[:_SHOWN]

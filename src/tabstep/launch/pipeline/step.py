@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tabstep.config.compose import composed
+from tabstep.config.conf_directory import config_dir, group_options
 from tabstep.config.grammar import written
-from tabstep.config.overrides import check_overrides, config_dir, group_options
+from tabstep.config.overrides import check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.container.statistics import FILE

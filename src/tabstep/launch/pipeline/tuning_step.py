@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from tabstep.config.compose import composed, composed_sweeper
-from tabstep.config.overrides import check_overrides, config_dir
+from tabstep.config.conf_directory import config_dir
+from tabstep.config.overrides import check_overrides
 from tabstep.config.resolve import composition_problem
 from tabstep.config.settings import Settings
 from tabstep.errors import collecting, raise_problems

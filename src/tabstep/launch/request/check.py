@@ -1,4 +1,4 @@
-"""The request of a job as it will be sent, byte for byte: rendered once, and held against the service's own model."""
+"""Checks the request of a job as it will be sent, byte for byte: rendered once, held against the service's model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tabstep.errors import UserError, raise_problems
-from tabstep.launch.request import limits, render, validate
+from tabstep.launch.request import render, service_model, validate
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.overlay import named
 
@@ -35,7 +35,7 @@ def checked_request(spec: JobSpec, problems: Sequence[str] = ()) -> dict[str, An
         if not problems:
             raise UserError(f"launch: the SDK refuses the job: {error}") from error
         request = {}
-    wrong = named(limits.violations(request), spec.request) if request else ()
+    wrong = named(service_model.violations(request), spec.request) if request else ()
     raise_problems([*problems, *wrong])
     return request
 
@@ -43,7 +43,7 @@ def checked_request(spec: JobSpec, problems: Sequence[str] = ()) -> dict[str, An
 def checked_tuner_request(spec: TunerSpec, problems: Sequence[str] = ()) -> dict[str, Any]:
     """Return the CreateHyperParameterTuningJob request of a tuning job, as ``checked_request`` does."""
     request = render.tuner_request(spec)
-    wrong = named(limits.violations(request, "CreateHyperParameterTuningJobRequest"), spec.job.request)
+    wrong = named(service_model.violations(request, "CreateHyperParameterTuningJobRequest"), spec.job.request)
     if "ResourceConfig" in spec.job.request:
         wrong.append(
             "launch.request.ResourceConfig: a tuner's jobs have instances of one type: set launch.instance_type"

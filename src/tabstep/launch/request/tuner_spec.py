@@ -94,6 +94,7 @@ def tuner_spec(
         max_jobs=max_jobs,
         max_parallel=min(max_parallel, max_jobs),
         max_seconds=None if options.timeout is None else math.ceil(options.timeout),
+        # the service's RandomSeed ends at 2**31 - 1
         seed=options.seed % 2**31,
     )
 

@@ -1,4 +1,4 @@
-"""Validates a job spec in one pass, without a connection: role, image, instances, network, secrets; and warns."""
+"""What is wrong with a job spec before a request is made of it: role, image, instances, network, secrets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tabstep.launch.request.addresses import place_problems
 from tabstep.launch.request.images import end_of_patch, image_uri, is_aws_image, region_of, regions
 from tabstep.launch.request.instances import gpus, has_local_disk, is_gpu
 from tabstep.launch.request.job_spec import JobSpec
-from tabstep.launch.request.limits import instance_types
 from tabstep.launch.request.overlay import overlay_problems
+from tabstep.launch.request.service_model import instance_types
 from tabstep.launch.source.secrets import looks_secret
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)

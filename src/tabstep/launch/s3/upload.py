@@ -73,6 +73,7 @@ def plan(data: DataSettings, launch: RemoteSettings) -> UploadPlan:
     size = sum(path.stat().st_size for paths in named_paths.values() for path in paths.values())
     if size > _LONG:
         say(f"data: reading {_amount(size)} for its digest")
+    # hashlib lets other threads run meanwhile
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         files = {split: tuple(pool.map(_hashed, paths, paths.values())) for split, paths in named_paths.items()}
     channels = {split: uri for split, uri in remote.items() if split not in files}

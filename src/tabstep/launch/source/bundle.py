@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from tabstep.config.overrides import config_dir
+from tabstep.config.conf_directory import config_dir
 from tabstep.errors import UserError
 from tabstep.launch.source.requirements import REQUIREMENTS, job_requirements
 from tabstep.launch.source.secrets import found_secrets
@@ -109,6 +109,7 @@ def build_bundle(
     deleted = [name for name in state.deleted if directory is not None and _is_wanted(directory, name, entry_point)]
     changes = {name: contents[name] for name in state.changed} | {f"{name} (deleted)": b"" for name in deleted}
     return Bundle(
+        # no time in it: equal files are equal bytes
         data=gzip.compress(_packed(contents), compresslevel=9, mtime=0),
         files={name: len(contents[name]) for name in sorted(contents)},
         digest=_digest(contents),
@@ -158,6 +159,7 @@ def _content(root: Path, name: str) -> bytes:
 def _walk(root: Path) -> list[str]:
     names: list[str] = []
     for directory, below, files in os.walk(root):
+        # in place, for os.walk goes down into what is left
         below[:] = [name for name in below if not _is_never(PurePosixPath(name))]
         names += [(Path(directory) / name).relative_to(root).as_posix() for name in files]
     return names
@@ -235,5 +237,6 @@ def _packed(contents: Mapping[str, bytes]) -> bytes:
 def _digest(contents: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
     for name in sorted(contents):
+        # with the length, so that no two lists of files look alike
         digest.update(f"{name}\0{len(contents[name])}\0".encode() + contents[name])
     return digest.hexdigest()

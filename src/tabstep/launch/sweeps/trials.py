@@ -157,6 +157,7 @@ class JobRunner:
         others = [other.prepared for other in self.jobs.values() if other.name]
         running = sum(other.ceiling.usd or 0.0 for other in others)
         over = self._over_budget(sent.prepared, self.spent + running)
+        # nothing runs whose end could free a part of the budget
         if over and not others:
             raise UserError(over[0])
         if over:
@@ -194,6 +195,7 @@ class JobRunner:
     def _free_name(self, sent: Sent) -> tuple[str, bool]:
         """Return the name of the job to follow, and whether it is yet to be sent."""
         client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
+        # the service never gives a name twice: an attempt that failed has used up its own
         for attempt in range(1, MOST_ATTEMPTS + 1):
             name = self.name(sent.job.number, attempt)
             description = describe(client, name)
@@ -268,6 +270,7 @@ def describe(client: Any, name: str) -> Mapping[str, Any] | None:
         try:
             description: Mapping[str, Any] = client.describe_training_job(TrainingJobName=name)
         except ClientError as error:
+            # "Requested resource not found", "Could not find": the code alone stands for other mistakes too
             if code(error) in ("ValidationException", "ResourceNotFound") and "not f" in str(error).lower():
                 return None
             raise

@@ -1,4 +1,4 @@
-"""When a run is saved, and how it goes on from what was saved."""
+"""When a run saves its state, and how it goes on from what was saved."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ class Checkpointer(Checkpoint):
 
     def _catch_signals(self) -> None:
         """Turn the first SIGTERM or SIGINT into a save at the next boundary; the second one acts at once."""
+        # Python lets the main thread alone set handlers
         if threading.current_thread() is not threading.main_thread():
             return
 
@@ -150,6 +151,7 @@ class Checkpointer(Checkpoint):
     def _save(self, trainer: L.Trainer, module: Classifier) -> None:
         module.check_before_save()
         step = module.progress.step
+        # the optimizer's state too, which weights_only would leave out
         trainer.save_checkpoint(self.store.path("last", step), weights_only=False)
         if trainer.is_global_zero:
             self.store.prune()

@@ -1,4 +1,4 @@
-"""Validates a request by botocore's model of the service, with the limits that botocore leaves to the service."""
+"""Botocore's model of the service: where a request violates it, and limits that botocore leaves to the service."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("botocore")
 
-from tabstep.launch.request import limits
+from tabstep.launch.request import service_model
 
 REQUEST: dict[str, Any] = {
     "TrainingJobName": "job-1",
@@ -87,33 +87,33 @@ def broken(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 
 
 def test_a_sound_request() -> None:
-    assert limits.violations(REQUEST) == []
+    assert service_model.violations(REQUEST) == []
 
 
 @pytest.mark.parametrize(("path", "value", "line"), BROKEN, ids=[line[:50] for _, _, line in BROKEN])
 def test_each_limit_is_met_before_the_service(path: tuple[Any, ...], value: Any, line: str) -> None:
-    assert any(found.startswith(line) for found in limits.violations(broken(path, value))), limits.violations(
-        broken(path, value)
+    assert any(found.startswith(line) for found in service_model.violations(broken(path, value))), (
+        service_model.violations(broken(path, value))
     )
 
 
 def test_all_violations_at_once() -> None:
     request = broken(("TrainingJobName",), "a_b")
     request["HyperParameters"] = {"a": "x" * 2501}
-    assert len(limits.violations(request)) == 2
+    assert len(service_model.violations(request)) == 2
 
 
 def test_twenty_channels() -> None:
     channel = REQUEST["InputDataConfig"][0]
     request = broken(("InputDataConfig",), [{**channel, "ChannelName": f"c{i}"} for i in range(21)])
-    assert limits.violations(request) == ["launch.input_path: 21 entries, at most 20 are allowed"]
+    assert service_model.violations(request) == ["launch.input_path: 21 entries, at most 20 are allowed"]
 
 
 def reachable(name: str, seen: set[str]) -> set[str]:
     if name in seen:
         return seen
     seen.add(name)
-    shape = limits.shapes()[name]
+    shape = service_model.shapes()[name]
     inner = [*shape.get("members", {}).values(), *(shape[key] for key in ("member", "key", "value") if key in shape)]
     for each in inner:
         reachable(each["shape"], seen)
@@ -122,12 +122,12 @@ def reachable(name: str, seen: set[str]) -> set[str]:
 
 def test_nearly_every_pattern_of_the_request_is_one_that_python_reads() -> None:
     names = reachable("CreateTrainingJobRequest", set())
-    patterns = {name: shape["pattern"] for name in names if "pattern" in (shape := limits.shapes()[name])}
+    patterns = {name: shape["pattern"] for name in names if "pattern" in (shape := service_model.shapes()[name])}
     assert len(patterns) > 30
-    assert {name for name, pattern in patterns.items() if limits.readable(pattern) is None} == {
+    assert {name for name, pattern in patterns.items() if service_model.readable(pattern) is None} == {
         "TrainingRepositoryCredentialsProviderArn"
     }
 
 
 def test_instance_types_are_the_models() -> None:
-    assert {"ml.g5.12xlarge", "ml.m5.xlarge"} <= set(limits.instance_types())
+    assert {"ml.g5.12xlarge", "ml.m5.xlarge"} <= set(service_model.instance_types())

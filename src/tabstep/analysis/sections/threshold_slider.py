@@ -1,0 +1,97 @@
+"""Every threshold with what it finds, misses and costs: a slider, a table, and the threshold of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from tabstep.analysis.curves import decisions
+from tabstep.analysis.sampled_rows import row_count
+from tabstep.analysis.sections.facts import MOST_ROWS, RunFacts, cuts_of, share, task_of
+from tabstep.analysis.weighted_scores import indicators
+from tabstep.page.document import (
+    data_attribute,
+    folded,
+    paragraph,
+    text,
+)
+from tabstep.page.table import Cell, Ranged, table
+
+THRESHOLDS: Final = tuple(place / 100 for place in range(101))
+_TABLE_THRESHOLDS: Final = tuple(range(5, 100, 5))
+
+
+def threshold_section(facts: RunFacts) -> Iterator[str]:
+    """Offer every threshold with what it costs, on val: test would be chosen by otherwise."""
+    val = facts.predictions.get("val")
+    if val is None or facts.encoder is None or task_of(facts) == "multiclass":
+        return
+    names = [str(name) for name in facts.encoder.classes]
+    truth = indicators(val.y, task_of(facts), len(names))
+    probs, names = (val.probs[:, 1:], names[1:]) if task_of(facts) == "binary" else (val.probs, names)
+    outputs = []
+    for place in range(min(len(names), MOST_ROWS)):
+        cuts = decisions(probs[:, place], truth[:, place], THRESHOLDS)
+        outputs.append({part: getattr(cuts, part).tolist() for part in ("thresholds", "tp", "fp", "fn", "tn")})
+    yield _decision_table(facts.run.report.get("decision"))
+    yield _slider(outputs, names, cuts_of(facts)[0])
+    yield folded("As a table", [_threshold_table(outputs[0])] if len(outputs) == 1 else [])
+    yield paragraph(
+        f"A row is taken for positive above the threshold. Of val, {row_count(len(probs), val.total)}: a threshold "
+        "that is chosen here is to be checked on other rows.",
+        kind="muted",
+    )
+
+
+def _decision_table(decision: Any) -> str:
+    """Return what the run's own threshold reaches, beside 0.5; nothing where it has none, or one a label."""
+    if not isinstance(decision, Mapping):
+        return ""
+    head = ["accuracy", "precision", "recall", "f1", "cost"]
+    rows: list[list[Cell]] = []
+    for where, figures in decision.items():
+        if isinstance(figures, Mapping):
+            bounds = figures["intervals"]
+            some = [Ranged(figures[name], *bounds[name]) if name in figures else None for name in head]
+            rows.append([where.replace("_", " "), *some])
+    goal = paragraph(f"The run predicts with the threshold of val that serves {decision['goal']} best.")
+    return goal + table(["threshold on", *head], rows)
+
+
+def _slider(outputs: Sequence[Mapping[str, Any]], names: Sequence[str], threshold: float) -> str:
+    options = "".join(f'<option value="{place}">{text(name)}</option>' for place, name in enumerate(names))
+    choice = f"<label>label <select data-part=output>{options}</select></label>" if len(outputs) > 1 else ""
+    shown = "".join(
+        f"<div>{words}<b data-part={part}></b></div>"
+        for part, words in (
+            ("tp", "found"),
+            ("fp", "false alarms"),
+            ("fn", "missed"),
+            ("tn", "rightly not"),
+            ("precision", "precision"),
+            ("recall", "recall"),
+            ("f1", "F1"),
+            ("accuracy", "accuracy"),
+            ("flagged", "share taken for positive"),
+            ("cost", "cost of mistakes"),
+        )
+    )
+    return (
+        f"<div hidden data-decisions={data_attribute(outputs)}><div class=slider>{choice}"
+        "<label>threshold <b data-part=value></b></label>"
+        "<input type=range data-part=threshold min=0 max=100 "
+        f'value={round(100 * threshold)} aria-label="threshold">'
+        "<label>cost of a false alarm <input type=number data-part=cost-fp value=1 min=0 step=any></label>"
+        "<label>cost of a miss <input type=number data-part=cost-fn value=1 min=0 step=any></label>"
+        f"<button type=button data-part=cheapest>cheapest</button></div><div class=facts>{shown}</div></div>"
+    )
+
+
+def _threshold_table(output: Mapping[str, Any]) -> str:
+    rows: list[list[Cell]] = []
+    for place in _TABLE_THRESHOLDS:
+        tp, fp, fn, tn = (int(output[part][place]) for part in ("tp", "fp", "fn", "tn"))
+        shares = (share(tp, tp + fp), share(tp, tp + fn), share(2 * tp, 2 * tp + fp + fn))
+        rows.append([float(THRESHOLDS[place]), tp, fp, fn, tn, *shares, fp + fn])
+    head = ["threshold", "found", "false alarms", "missed", "rightly not", "precision", "recall", "F1", "mistakes"]
+    return table(head, rows)

@@ -1,0 +1,136 @@
+"""The features of a model out of the rows of a request: found by name, each of its kind, in the encoder's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from tabstep.serving.fields import Field, from_text, from_values
+from tabstep.serving.request_error import RequestError, missing_column, shown
+from tabstep.serving.requests import Request
+
+
+def to_table(request: Request, fields: Sequence[Field], id_name: str | None) -> tuple[pa.Table, bool]:
+    """Return the features, with the id where it was sent, and whether names were sent (False: a CSV without header).
+
+    Raises:
+        RequestError: a column is missing, or a value is not of its column's kind; row and value are named.
+    """
+    if request.table is None:
+        table, named = _from_records(request.records, fields, id_name), True
+    elif request.content_type != "text/csv":
+        table, named = _select(request.table, fields, id_name), True
+    else:
+        table, named = _from_csv(request.table, request.header, fields, id_name)
+    if id_name in table.column_names:
+        _check_ids(table.column(id_name), str(id_name))
+    return table, named
+
+
+def _check_ids(ids: pa.ChunkedArray, name: str) -> None:
+    """Refuse an id that no answer in JSON can carry back."""
+    if not types.is_floating(ids.type):
+        return
+    finite = pc.fill_null(pc.is_finite(ids), True)
+    if not pc.all(finite).as_py():
+        row = pc.index(finite, False).as_py()
+        raise RequestError(f"row {row + 1}: column {name!r}: an id is due, got {ids[row].as_py()}")
+
+
+def with_names(request: Request, names: Sequence[str]) -> Request:
+    """Return a request with a line of names, where it is a piece of a CSV that has lost it; else the request itself.
+
+    Args:
+        names: the columns of the whole CSV in their order; none where it is not known to be cut up.
+
+    Raises:
+        RequestError: a row has another number of fields.
+    """
+    if not names or request.table is None or request.content_type != "text/csv":
+        return request
+    first = [column[0].as_py() for column in request.table.columns]
+    if set(first) == set(names):
+        return request
+    if len(first) != len(names):
+        raise RequestError(
+            f"the first row has {len(first)} fields, and these columns are known: {shown(','.join(names))}"
+        )
+    line = pa.table({name: [text] for name, text in zip(request.table.column_names, names, strict=True)})
+    return replace(request, table=pa.concat_tables([line, request.table]), header=True)
+
+
+def _select(table: pa.Table, fields: Sequence[Field], id_name: str | None) -> pa.Table:
+    names = [field.name for field in fields]
+    for name in names:
+        count = table.column_names.count(name)
+        if not count:
+            raise missing_column(name, table.column_names)
+        if count > 1:
+            raise RequestError(f"column {name!r} stands {count} times: send it once")
+    return table.select(([id_name] if table.column_names.count(id_name) == 1 else []) + names)
+
+
+def _from_csv(
+    table: pa.Table, header: bool | None, fields: Sequence[Field], id_name: str | None
+) -> tuple[pa.Table, bool]:
+    names = [field.name for field in fields]
+    first = [column[0].as_py() for column in table.columns]
+    named = bool(set(first) & set(names)) if header is None else header
+    if named:
+        table = table.slice(1).rename_columns([name or "" for name in first])
+    elif len(first) == len(names):
+        table = table.rename_columns(names)
+    else:
+        raise RequestError(
+            f"the first row names no column that the model knows, and it has {len(first)} fields where a CSV without a "
+            f"header has these {len(names)}: {shown(','.join(names))}"
+        )
+    if not table.num_rows:
+        raise RequestError("the body holds a header and no rows: send at least one")
+    table = _select(table, fields, id_name)
+    columns = _from_texts({field.name: _whole(table.column(field.name)) for field in fields}, fields)
+    if id_name in table.column_names:
+        columns = {str(id_name): table.column(id_name), **columns}
+    return pa.table(columns), named
+
+
+def _from_texts(arrays: dict[str, pa.Array], fields: Sequence[Field]) -> dict[str, pa.Array]:
+    """Read each column of text; all plain numbers at once, since a call of Arrow takes longer than a row of them."""
+    numbers = [field for field in fields if field.kind == "number" and not field.exact]
+    together: dict[str, pa.Array] = {}
+    if len(numbers) > 1:
+        try:
+            joined = from_text(pa.concat_arrays([arrays[field.name] for field in numbers]), numbers[0])
+            size = len(joined) // len(numbers)
+            together = {field.name: joined.slice(place * size, size) for place, field in enumerate(numbers)}
+        except RequestError:
+            pass  # column by column, the message names the one and its row
+    return {
+        field.name: together[field.name] if field.name in together else from_text(arrays[field.name], field)
+        for field in fields
+    }
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _from_records(records: Sequence[dict[str, Any]], fields: Sequence[Field], id_name: str | None) -> pa.Table:
+    for row, record in enumerate(records, start=1):
+        for field in fields:
+            if field.name not in record:
+                raise missing_column(field.name, list(record), f"row {row}: ")
+    columns = {field.name: from_values([record[field.name] for record in records], field) for field in fields}
+    if id_name is not None and all(id_name in record for record in records):
+        ids = [record[id_name] for record in records]
+        try:
+            columns = {id_name: pa.array(ids), **columns}
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise RequestError(f"column {id_name!r} cannot be read: {shown(str(error))}") from None
+    return pa.table(columns)
