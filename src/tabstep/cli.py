@@ -135,9 +135,8 @@ def _schema_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _schema(options: Namespace) -> None:
-    from rich.console import Console
-
     from tabstep.config.overrides import config_dir
+    from tabstep.system.terminal import Terminal
     from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 
@@ -147,7 +146,7 @@ def _schema(options: Namespace) -> None:
     directory = Path(options.conf_dir) / "schema"
     with _table(options) as table:
         path, rows = write_schema_file(table, options.name, directory, stated, overwrite=options.overwrite)
-    Console().print(schema_table(rows), values_table(rows))
+    Terminal().print(schema_table(rows), values_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
 
@@ -191,12 +190,12 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    from rich.console import Console
 
     from tabstep.analysis.comparison import compare, comparison_tables, write_comparison
+    from tabstep.system.terminal import Terminal
 
     comparison = compare(options.runs)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in comparison_tables(comparison, console.width):
         console.print(table)
     if not comparison.config:
@@ -214,14 +213,14 @@ def _ensemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ensemble(options: Namespace) -> None:
-    from rich.console import Console
 
     from tabstep.analysis.ensemble import build_ensemble, ensemble_tables, summary
+    from tabstep.system.terminal import Terminal
 
     directory = Path(options.directory)
     out = directory / "ensemble" if options.out is None else Path(options.out)
     ensemble = build_ensemble(directory, out, objective=options.objective, rounds=options.rounds)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in ensemble_tables(ensemble):
         console.print(table)
     print(summary(ensemble))
@@ -264,9 +263,9 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: Namespace) -> None:
-    from rich.console import Console
 
     from tabstep.analysis.explain import explain, explanation_tables
+    from tabstep.system.terminal import Terminal
 
     with _table(options) as location:
         found = explain(
@@ -278,7 +277,7 @@ def _explain(options: Namespace) -> None:
             class_name=options.class_name,
             reference=options.reference,
         )
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in explanation_tables(found):
         console.print(table)
     print(found.looked_at)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.probabilities import pooled, probabilities
-from tabstep.system.atomic_write import check_replaceable, publishing
+from tabstep.system.atomic_write import check_name, check_replaceable, publishing
 from tabstep.system.exits import writing
 from tabstep.tables.column_types import is_text, value_type, without_views
 from tabstep.tables.frames import is_location, like, to_table
@@ -149,6 +149,7 @@ class Predictor:
             RetryError: the disk is full.
         """
         target = Path(out)
+        check_name(target)
         check_replaceable(target)
         source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):
