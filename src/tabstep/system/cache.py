@@ -70,7 +70,9 @@ def sealed(text: str) -> bytes:
 
 
 def read_sealed(path: Path) -> str:
-    """Return what ``write_sealed`` wrote; ``ValueError`` where a bit of it has changed."""
+    """Return what ``write_sealed`` wrote; ``ValueError`` where a bit of it has changed, or it is no file any more."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name}: is no file")  # nobody may ever write to a pipe
     digest, _, text = path.read_bytes().decode().partition("\n")
     if digest != _digest(text):
         raise ValueError(f"{path.name}: the digest differs")
