@@ -97,3 +97,16 @@ def test_entries_that_were_swapped(commands: Commands, finished: Path, tmp_path:
     (tmp_path / "aside").rename(two)
     check(commands.train(tmp_path, *TRAIN), 0, ends)
     assert (tmp_path / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
+
+
+def test_texts_that_were_swapped(commands: Commands, finished: Path, tmp_path: Path, ends: Ends) -> None:
+    """What stands in an entry says which one it is of."""
+    (tmp_path / "data").symlink_to(finished / "data")
+    shutil.copytree(finished / "cache", tmp_path / "cache")
+    files = sorted((tmp_path / "cache").glob("*/text"))
+    contents = [file.read_bytes() for file in files]
+    assert len(files) > 2
+    for file, content in zip(files, contents[1:] + contents[:1], strict=True):
+        file.write_bytes(content)
+    check(commands.train(tmp_path, *TRAIN), 0, ends)
+    assert (tmp_path / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()

@@ -47,10 +47,15 @@ def publish(directory: Path, *, build: Callable[[Path], None], load: Callable[[P
 
 def cached_text(cache_dir: Path, key: str, make: Callable[[], str]) -> str:
     """Return what ``make`` returns, kept in a file for the next call with the same key."""
+
+    def load(directory: Path) -> str:
+        found, _, text = read_sealed(directory / _TEXT).partition("\n")
+        if found != key:  # it was copied here, from another entry or by another version
+            raise ValueError(f"{directory.name}: is that of {found!r}")
+        return text
+
     return publish(
-        cache_dir / key,
-        build=lambda directory: write_sealed(directory / _TEXT, make()),
-        load=lambda directory: read_sealed(directory / _TEXT),
+        cache_dir / key, build=lambda directory: write_sealed(directory / _TEXT, f"{key}\n{make()}"), load=load
     )
 
 
