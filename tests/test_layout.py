@@ -32,6 +32,9 @@ THINGS = {
 
 JOURNEYS = {
     "faults/test_commands": "damaged files and failing storage, through the commands alone",
+    "faults/test_damage": "finished runs and caches of which a file is lost or changed",
+    "faults/test_kinds": "each type in train beside each at predict, through the predictor and the handler",
+    "faults/test_odd_requests": "requests that are not what they say, through the handler alone",
     "faults/test_requests": "hostile requests, through the handler alone",
     "faults/test_s3": "a bucket that fails, through what reads and writes there",
     "faults/test_storage": "storage that fails beneath every system call, through the commands alone",
@@ -131,6 +134,7 @@ COVERED = {
     "sweep/validate": "sweep/test_run_sweep",
     "system/parent_watch": "sweep/test_runners",
     "tables/arrow_stream": "tables/test_source",
+    "system/terminal": "system/test_exits",
     "tables/footers": "tables/test_source",
     "tables/readers": "tables/test_csv",
     "tables/row_groups": "tables/test_split_file",

@@ -51,6 +51,7 @@ def train(argv: Sequence[str]) -> None:
         RetryError: the same command may succeed later.
     """
     command = Command.split(argv)
+    _check_surroundings()
     conf_dirs = _conf_dirs(command)
     if "--help" in command.flags:
         from tabstep.config.help import help_text, topic_help
@@ -61,6 +62,18 @@ def train(argv: Sequence[str]) -> None:
     if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
         check_command(command, conf_dirs)
     _compose_and_run(command.argv + _sweep_directory(command), multirun=command.multirun)
+
+
+def _check_surroundings() -> None:
+    """Raise ``UserError`` where what the shell gave is of no use: below, each library would fail in its own way."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        text = os.environ.get(name, "0")
+        if not (text.isascii() and text.isdecimal()):
+            raise UserError(f"{name}: torchrun sets it to a whole number, got {text!r}: unset it")
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the directory that this command runs in has been removed: change to another one") from error
 
 
 def _conf_dirs(command: Command) -> list[Path]:
@@ -215,7 +228,12 @@ def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
     set_omp_wait_policy(os.environ, _AT_START, usage())
     from tabstep.run.run import run
 
-    return run(settings, redacted(config, os.environ), shown)
+    try:
+        return run(settings, redacted(config, os.environ), shown)
+    except SystemExit as error:  # of a model, a reader or a metric of somebody else: 0 would be a run that is done
+        raise UserError(
+            f"code that the run calls ended the process itself (SystemExit: {error.code}): it has to return or to raise"
+        ) from error
 
 
 def _launch(settings: Settings) -> float | None:

@@ -200,6 +200,8 @@ class Registry:
         place, found = path or self.key, self.load(part.name)
         try:
             made = found(*given, **part.options)
+        except SystemExit as error:
+            raise UserError(f"{place}: {part.name}: ends the process itself (SystemExit: {error.code})") from error
         except Exception as error:  # somebody else's constructor has its own
             raise UserError(f"{place}: {part.name}: {' '.join(str(error).split())}") from error
         if self.kind is not None and not isinstance(made, _import(self.kind)):

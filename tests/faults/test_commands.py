@@ -163,6 +163,30 @@ INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = 
     "an output directory that is a file": (written("taken", b""), ("paths.output_dir=taken",), 2, r".*taken"),
     "an empty file": (written("data/train/more.parquet", b""), (), 2, r"data\.train: more\.parquet: is an empty file"),
     "a file of text": (written("data/train/more.parquet", b"a,b\n1,2\n3,4\n"), (), 2, r"data\.train: more\.parquet: "),
+    "a link that leads nowhere": (
+        lambda root: (root / "data/train/more.parquet").symlink_to("moved.parquet"),
+        (),
+        2,
+        r"data\.train: more\.parquet is no file, nor a link to one: write it again or remove it",
+    ),
+    "a pipe": (
+        lambda root: os.mkfifo(root / "data/train/more.parquet"),
+        (),
+        2,
+        r"data\.train: more\.parquet is no file",
+    ),
+    "a device": (
+        lambda root: (root / "data/train/more.parquet").symlink_to("/dev/zero"),
+        (),
+        2,
+        r"data\.train: more\.parquet is no file",
+    ),
+    "a model directory that is a link": (
+        lambda root: ((root / "real").mkdir(), (root / "m").symlink_to("real")),
+        ("paths.model_dir=m",),
+        0,
+        "",
+    ),
     "a file that was cut": (
         lambda root: written("data/train/more.parquet", next((root / "data/train").iterdir()).read_bytes()[:-9])(root),
         (),
@@ -241,7 +265,7 @@ def test_flipped_checkpoint(kind: str, seed: int, commands: Commands, run_copy: 
 LOST = ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ENODEV", "ENOSPC", "EDQUOT", "EMFILE")
 OUR_OWN = ("EACCES", "EROFS", "EPERM")
 SOME = ("ESTALE", "EACCES")  # one of each class; all of them meet a prediction, which is cheaper than a run
-PREDICT = ("os:replace", "os:fsync", "tabstep.artifact.predictor:write_batches")
+PREDICT = ("os:replace", "os:fsync", "tabstep.artifact.prediction_files:write_batches")
 FIT = ("tabstep.artifact.save:save", "tabstep.run.finished:mark_finished", "tabstep.system.cache:_replace")
 
 

@@ -74,3 +74,35 @@ def test_prediction(
     assert (tmp_path / "p.parquet").exists() == (error == HALF)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", *["p.parquet"] * (error == HALF)]
     check(ended, error, ends)
+
+
+RUN = over(
+    (
+        *(("read", "data/train/"), ("open", "data/val/"), ("read", "/cache/"), ("open", "/cache/")),
+        *(("write", "/cache/"), ("fsync", "/cache/"), ("rename", "/cache/")),
+        *(("write", "/checkpoints/"), ("fsync", "/checkpoints/"), ("rename", "/checkpoints/")),
+        *(("open", "/out/.model"), ("write", "/out/.model"), ("read", "/out/model/")),
+        *(("write", "/predictions/"), ("rename", "/predictions/"), ("fsync", ".report.json")),
+        *(("write", ".metrics.csv"), ("rename", "metrics.csv"), ("rename", "DONE"), ("write", "/out/.lock")),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        pytest.param(number, fault, marks=[] if number % 12 == 0 else pytest.mark.slow)
+        for number, fault in enumerate(RUN)
+    ],
+)
+def test_run(number: int, fault: Fault, failing: Commands, finished: Path, tmp_path: Path, ends: Ends) -> None:
+    """It may be tried again, or is complete where the place can wait; the same command then ends with equal weights."""
+    (tmp_path / "data").symlink_to(finished / "data")
+    since = str(1 + number % 4)  # what fails goes on failing
+    ended = failing.train(tmp_path, *TRAIN, **named(*fault), FAULT_FROM=since)
+    assert ended.code in (0, 75), ended.err
+    assert len(ended.said) == (ended.code == 75), ended.err
+    again = failing.train(tmp_path, *TRAIN)
+    assert (again.code, again.said) == (0, []), again.err
+    assert (tmp_path / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
+    ends("75" if ended.code else "works")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from omegaconf import OmegaConf
 
 from tabstep.errors import RetryError, UserError
-from tabstep.system.exits import exit_code, of_the_machine, of_the_storage, reading, writing
+from tabstep.system.exits import check_stopped, exit_code, of_the_machine, of_the_storage, reading, writing
 
 
 def test_sigterm_ends_a_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,3 +140,63 @@ def test_what_cannot_be_read(number: int, expected: type[Exception], text: str) 
     with pytest.raises(expected) as raised, reading("x"):
         raise OSError(number, os.strerror(number), "a")
     assert str(raised.value) == text
+
+
+def test_a_stop_that_a_library_swallows_is_found_later(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+        check_stopped()
+
+    assert exit_code(command) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM: what was saved stays, and the same command goes on\n"
+    assert exit_code(check_stopped) == 0  # it was the other command's
+
+
+@pytest.mark.parametrize("error", [MemoryError(), pa.ArrowMemoryError("malloc of size 9 failed")])
+def test_a_full_memory_may_be_tried_again(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise error
+
+    assert exit_code(command) == 75
+    assert re.fullmatch(r"the memory is full \(.+\): free some, lower data\.batch_size .*\n", capsys.readouterr().err)
+
+
+def test_no_room_for_a_thread_is_a_full_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise RuntimeError("can't start new thread")
+
+    assert exit_code(command) == 75
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+ENDINGS = {
+    "nothing": ("print('x')", "", 0),
+    "closed output": ("print('x')", ">&-", 0),
+    "closed input": ("print('x')", "<&-", 0),
+    "all closed": ("print('x')", "<&- >&- 2>&-", 0),
+    "a mistake, all closed": ("raise UserError('a')", "<&- >&- 2>&-", 2),
+    "a mistake, a full place": ("raise UserError('a')", "2>/dev/full", 2),
+    "an output that is full": ("print('x')", ">/dev/full", 75),
+    "a reader that has gone": ("[Terminal(file=sys.stdout).print('x' * 9999) for _ in range(99)]", "| head -c 1", 141),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_an_end_in_a_shell(name: str, tmp_path: Path) -> None:
+    body, redirection, code = ENDINGS[name]
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from tabstep.errors import UserError\n"
+        "from tabstep.system.exits import exit_code\n"
+        "from tabstep.system.terminal import Terminal\n"
+        f"def command():\n    {body}\n"
+        "code = exit_code(command)\n"
+        "for number in (0, 1, 2):\n    assert open('taken', 'w').fileno() > 2\n"
+        "sys.exit(code)\n"
+    )
+    command = f"{sys.executable} program.py {redirection}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr

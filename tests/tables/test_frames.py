@@ -93,3 +93,14 @@ def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
     path = keep_table(pa.table(VALUES), tmp_path)
     path.write_bytes(b"PAR1")
     assert pq.read_table(keep_table(pa.table(VALUES), tmp_path)).num_rows == 3
+
+
+def test_runs_of_equal_values_become_plain_values() -> None:
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array([7, 8]))
+    assert to_table(pa.table({"age": runs}), where="data").to_pydict() == {"age": [7, 7, 8]}
+
+
+def test_text_that_is_no_utf8_is_refused_in_one_line() -> None:
+    text = pa.StringArray.from_buffers(1, pa.py_buffer(bytes(4) + b"\x01\0\0\0"), pa.py_buffer(b"\xff"))
+    with pytest.raises(UserError, match=r"^data: is damaged: .*UTF8.*: make it again$"):
+        to_table(pa.table({"city": text}), where="data")

@@ -15,7 +15,7 @@ from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.run.run import run
 from tabstep.training import loggers as module
-from tabstep.training.loggers import log_row, write_history
+from tabstep.training.loggers import is_history, log_row, write_history
 
 CSV = "lightning.pytorch.loggers:CSVLogger"
 HISTORY = [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25, "val_loss": 0.3}]
@@ -84,3 +84,12 @@ def test_a_logger_of_lightning_hears_parameters_and_epochs(tiny_data: Path, tmp_
 def test_a_mistake_in_a_logger_is_one_line(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^logger\.extra\[0\]\.verison: .* no such key .*: did you mean 'version'\?$"):
         logged(tiny_data, tmp_path / "run", verison="")
+
+
+def test_a_history_is_known_to_the_last_byte(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    assert not is_history(path, HISTORY)
+    write_history(path, HISTORY)
+    assert is_history(path, HISTORY)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not is_history(path, HISTORY)

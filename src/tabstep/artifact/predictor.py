@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tabstep.artifact.member import Member
 from tabstep.artifact.prediction_files import prediction_writer
 from tabstep.errors import UserError
-from tabstep.system.atomic_write import check_replaceable, publishing
+from tabstep.system.atomic_write import check_name, check_replaceable, publishing
 from tabstep.system.exits import writing
 from tabstep.tables.column_types import is_text, value_type
 from tabstep.tables.frames import is_location, like, to_table
@@ -85,6 +85,7 @@ class Predictor:
             RetryError: the disk is full.
         """
         target = Path(out)
+        check_name(target)
         check_replaceable(target)
         source = self.open_table(table)
         if any(os.path.realpath(path) == os.path.realpath(target) for path in source.files):

@@ -212,7 +212,7 @@ def _swap(temporary: Path, directory: Path) -> None:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     aside = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
     try:
         if directory.exists():
             os.replace(directory, aside)
@@ -223,7 +223,14 @@ def _swap(temporary: Path, directory: Path) -> None:
             raise
         _fill(directory, temporary)
     sync_directory(directory.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory, or a link to one but not what it leads to."""
+    if directory.is_symlink():
+        directory.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _fill(directory: Path, temporary: Path) -> None:

@@ -85,10 +85,9 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def explain_table(options: Namespace) -> None:
-    from rich.console import Console
-
     from tabstep.analysis.explain import explain
     from tabstep.analysis.explanation_tables import explanation_tables
+    from tabstep.system.terminal import Terminal
 
     with table_of(options) as location:
         explanation = explain(
@@ -100,7 +99,7 @@ def explain_table(options: Namespace) -> None:
             class_name=options.class_name,
             reference=options.reference,
         )
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in explanation_tables(explanation):
         console.print(table)
     print(explanation.looked_at)

@@ -15,12 +15,11 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def compare_runs(options: Namespace) -> None:
-    from rich.console import Console
-
     from tabstep.analysis.comparison import compare, comparison_tables, write_comparison
+    from tabstep.system.terminal import Terminal
 
     comparison = compare(options.runs)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in comparison_tables(comparison, console.width):
         console.print(table)
     if not comparison.config:
@@ -38,14 +37,13 @@ def ensemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def average_runs(options: Namespace) -> None:
-    from rich.console import Console
-
     from tabstep.analysis.ensemble import build_ensemble, ensemble_tables, summary
+    from tabstep.system.terminal import Terminal
 
     directory = Path(options.directory)
     out = directory / "ensemble" if options.out is None else Path(options.out)
     ensemble = build_ensemble(directory, out, objective=options.objective, rounds=options.rounds)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in ensemble_tables(ensemble):
         console.print(table)
     print(summary(ensemble))

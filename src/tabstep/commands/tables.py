@@ -21,9 +21,8 @@ def schema_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def propose_schema(options: Namespace) -> None:
-    from rich.console import Console
-
     from tabstep.config.conf_directory import config_dir
+    from tabstep.system.terminal import Terminal
     from tabstep.tables.infer_schema import Declared, schema_table, values_table
     from tabstep.tables.schema_file import write_schema_file
 
@@ -33,7 +32,7 @@ def propose_schema(options: Namespace) -> None:
     directory = Path(options.conf_dir) / "schema"
     with table_of(options) as table:
         path, rows = write_schema_file(table, options.name, directory, stated, overwrite=options.overwrite)
-    Console().print(schema_table(rows), values_table(rows))
+    Terminal().print(schema_table(rows), values_table(rows))
     own = "" if directory.parent.resolve() == config_dir() else f"--config-dir {directory.parent} "
     print(f"{path}: use it with {own}schema={options.name}")
 

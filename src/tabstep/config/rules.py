@@ -173,7 +173,11 @@ def _outside(data: DataSettings, paths: PathSettings) -> Iterator[str]:
 
 
 def _real(location: str) -> str:
-    return os.path.realpath(location.replace("\0", ""))  # which no path holds
+    path = location.replace("\0", "")  # which no path holds
+    try:
+        return os.path.realpath(path)
+    except OSError:  # a link that this user may not read: whoever opens it will say so
+        return os.path.abspath(path)
 
 
 def _launch(launch: LaunchSettings) -> Iterator[str]:

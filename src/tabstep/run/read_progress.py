@@ -7,10 +7,10 @@ import time
 from types import TracebackType
 from typing import Final, Literal
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tabstep.log_lines import duration
+from tabstep.system.terminal import Terminal
 
 PATIENCE: Final = 2.0
 """Seconds of a pass before anything is shown of it."""
@@ -65,7 +65,7 @@ class ReadProgress:
     def _draw(self, text: str, done: int, total: int) -> None:
         if self._bar is None:
             columns = (TextColumn("{task.description}"), BarColumn())
-            self._bar = Progress(*columns, console=Console(), transient=True, refresh_per_second=4)
+            self._bar = Progress(*columns, console=Terminal(), transient=True, refresh_per_second=4)
             self._bar.start()
             self._task = self._bar.add_task(text, total=total)
         assert self._task is not None

@@ -30,17 +30,17 @@ from tabstep.run.prepare import Prepared, Show, limited, prepare
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
-from tabstep.run_files import BF16, PAGE, RANKS, REPORT
+from tabstep.run_files import BF16, HISTORY, PAGE, RANKS, REPORT
 from tabstep.schema import Split
 from tabstep.sweep.trial import attach, is_trial
 from tabstep.system.cache import cached_json
 from tabstep.system.devices import Machine, bf16_gain, resolve_machine
-from tabstep.system.exits import writing
+from tabstep.system.exits import check_stopped, writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.tracking.tracker import Tracker
 from tabstep.training.callbacks.extra import without_state
 from tabstep.training.fit import find_checkpoint, over, train
-from tabstep.training.loggers import log_settings
+from tabstep.training.loggers import is_history, log_settings, write_history
 from tabstep.training.stopping import selected_row
 
 
@@ -96,6 +96,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     if settings.export == "onnx":
         onnx_file.check_installed("export=onnx")
     check_components(settings)
+    check_stopped()
     show = shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
     show_new = only_new(show, shown)
     if ranks.rank == 0:
@@ -104,6 +105,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     with tracked(settings) if ranks.rank == 0 else nobody as trackers:
         prepared = _prepared(settings, ranks, show_new)
         check_decision(settings.decision, prepared.encoder.task)
+        check_stopped()
         return _run_prepared(settings, config, ranks, prepared, trackers, started, show, show_new)
 
 
@@ -164,6 +166,9 @@ def _finish(
     show: Show,
 ) -> Report:
     """Export and evaluate, unless all of it is there from an earlier call and whole."""
+    history = Path(settings.paths.output_dir) / HISTORY
+    if settings.logger.csv and not is_history(history, built.classifier.progress.history):
+        write_history(history, built.classifier.progress.history)
     facts = _facts(settings, prepared, built)
     splits = [split for split in ("val", "test") if split in prepared.tables]
     report, lost = finished_report(settings.paths, facts, splits)
@@ -232,6 +237,7 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
             show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
             for name in without_state(built.trainer.callbacks):  # type: ignore[attr-defined]
                 show(f"resume: {name} of callbacks.extra keeps no state: it begins anew")
+    check_stopped()
     return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from tabstep.run.prepare import Show
+from tabstep.system.terminal import Terminal
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def shower(*, silent: bool) -> Show:
     """Return what prints to standard output, as wide as the terminal, or nothing."""
     if silent:
         return lambda _: None
-    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=120)
+    console = Terminal(soft_wrap=False) if sys.stdout.isatty() else Terminal(width=120)
 
     def show(item: Any) -> None:
         if isinstance(item, str):

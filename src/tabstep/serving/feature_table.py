@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
 from tabstep.serving.fields import Field, from_text, from_values
 from tabstep.serving.request_error import RequestError, missing_column, shown
 from tabstep.serving.requests import Request
+from tabstep.tables.column_types import value_kind, value_type
+
+_IDS: Final = frozenset({str, int, float, bool})
 
 
 def to_table(request: Request, fields: Sequence[Field], id_name: str | None) -> tuple[pa.Table, bool]:
@@ -27,19 +30,26 @@ def to_table(request: Request, fields: Sequence[Field], id_name: str | None) -> 
         table, named = _select(request.table, fields, id_name), True
     else:
         table, named = _from_csv(request.table, request.header, fields, id_name)
-    if id_name in table.column_names:
-        _check_ids(table.column(id_name), str(id_name))
     return table, named
 
 
-def _check_ids(ids: pa.ChunkedArray, name: str) -> None:
-    """Refuse an id that no answer in JSON can carry back."""
-    if not types.is_floating(ids.type):
-        return
-    finite = pc.fill_null(pc.is_finite(ids), True)
-    if not pc.all(finite).as_py():
-        row = pc.index(finite, False).as_py()
-        raise RequestError(f"row {row + 1}: column {name!r}: an id is due, got {ids[row].as_py()}")
+def id_values(ids: pa.ChunkedArray, name: str) -> list[Any]:
+    """Return the ids as an answer in JSON carries them back.
+
+    Raises:
+        RequestError: they are nested, bytes, no finite numbers, or times that Python has no names for.
+    """
+    if value_kind(ids.type) == "other":
+        raise RequestError(f"column {name!r} has type {ids.type}: an id is a text, a number or a time")
+    try:
+        values: list[Any] = ids.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:  # the year 300000, or a zone that nobody knows
+        raise RequestError(f"column {name!r} cannot be read: {shown(str(error))}") from None
+    if types.is_floating(value_type(ids.type)):
+        for row, value in enumerate(values, start=1):
+            if value is not None and not math.isfinite(value):
+                raise RequestError(f"row {row}: column {name!r}: an id is due, got {value}")
+    return values
 
 
 def with_names(request: Request, names: Sequence[str]) -> Request:
@@ -72,7 +82,9 @@ def _select(table: pa.Table, fields: Sequence[Field], id_name: str | None) -> pa
             raise missing_column(name, table.column_names)
         if count > 1:
             raise RequestError(f"column {name!r} stands {count} times: send it once")
-    return table.select(([id_name] if table.column_names.count(id_name) == 1 else []) + names)
+    if (count := table.column_names.count(id_name)) > 1:
+        raise RequestError(f"column {id_name!r} stands {count} times: send it once")
+    return table.select([id_name] * count + names)
 
 
 def _from_csv(
@@ -128,9 +140,19 @@ def _from_records(records: Sequence[dict[str, Any]], fields: Sequence[Field], id
                 raise missing_column(field.name, list(record), f"row {row}: ")
     columns = {field.name: from_values([record[field.name] for record in records], field) for field in fields}
     if id_name is not None and all(id_name in record for record in records):
-        ids = [record[id_name] for record in records]
-        try:
-            columns = {id_name: pa.array(ids), **columns}
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            raise RequestError(f"column {id_name!r} cannot be read: {shown(str(error))}") from None
+        columns = {id_name: _ids([record[id_name] for record in records], id_name), **columns}
     return pa.table(columns)
+
+
+def _ids(values: Sequence[Any], name: str) -> pa.Array:
+    """Return ids of one kind: 1 beside 1.5 would come back as 1.0, and an object with the keys of the others."""
+    kinds: set[type] = set()
+    for row, value in enumerate(values, start=1):
+        kinds.update(() if value is None else (type(value),))
+        if len(kinds) > 1 or not kinds <= _IDS:
+            due = "a text or a number is due" if len(kinds) == 1 else "an id of another kind than the ones before"
+            raise RequestError(f"row {row}: column {name!r}: {due}, got {shown(repr(value))}")
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise RequestError(f"column {name!r} cannot be read: {shown(str(error))}") from None

@@ -24,7 +24,7 @@ from tabstep.artifact.load import load
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError
 from tabstep.run_files import MANIFEST
-from tabstep.serving.feature_table import to_table, with_names
+from tabstep.serving.feature_table import id_values, to_table, with_names
 from tabstep.serving.fields import Field, model_fields
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import MALFORMED, RequestError
@@ -119,7 +119,7 @@ def _predict(request: Request, model: ServedModel) -> Answer:
         probabilities=probabilities,
         classes=predictor.class_names,
         task=encoder.task,
-        ids=ids.column(0).to_pylist() if ids.num_columns else None,
+        ids=id_values(ids.column(0), str(id_name)) if ids.num_columns else None,
         version=model.version,
         named=named and given is request,
     )

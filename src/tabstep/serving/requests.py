@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from csv import Error as CsvError
 from csv import field_size_limit, reader
@@ -21,7 +22,7 @@ from pyarrow import csv
 
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import UNSUPPORTED, RequestError, shown
-from tabstep.tables.column_types import is_text
+from tabstep.tables.column_types import is_text, without_views
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ CSV: Final = "text/csv"
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/jsonlines"
 PARQUET: Final = "application/x-parquet"
+_PREFIXED: Final = "DELTA_BYTE_ARRAY"
 _NAMES: Final = {
     CSV: CSV,
     "application/csv": CSV,
@@ -83,7 +85,9 @@ def read_request(body: bytes | bytearray | str, content_type: str | None, limits
     found, parameters = media_type(content_type)
     if found is None:
         known = ", ".join((CSV, JSON, JSON_LINES, PARQUET))
-        raise RequestError(f"content type {content_type!r} cannot be read: send one of {known}", UNSUPPORTED)
+        raise RequestError(f"content type {shown(repr(content_type))} cannot be read: send one of {known}", UNSUPPORTED)
+    if not isinstance(body, bytes | bytearray | memoryview | str):
+        raise RequestError(f"the body is {type(body).__name__}: send bytes")
     data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     limits.check("max_request_bytes", len(data), f"the body has {len(data):,} bytes")
     if not data:
@@ -102,7 +106,9 @@ def read_request(body: bytes | bytearray | str, content_type: str | None, limits
 
 def _header(value: str | None) -> bool | None:
     if value not in (None, "present", "absent"):
-        raise RequestError(f"content type: header={value} is unknown: write header=present or header=absent")
+        raise RequestError(
+            f"content type: header={shown(str(value))} is unknown: write header=present or header=absent"
+        )
     return None if value is None else value == "present"
 
 
@@ -110,9 +116,9 @@ def _text(data: bytes, charset: str) -> str:
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode(charset)
     except LookupError:
-        raise RequestError(f"charset {charset!r} is unknown: send UTF-8", UNSUPPORTED) from None
+        raise RequestError(f"charset {shown(repr(charset))} is unknown: send UTF-8", UNSUPPORTED) from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"byte {error.start} of the body is not {charset}: send UTF-8") from None
+        raise RequestError(f"byte {error.start} of the body is not {shown(charset)}: send UTF-8") from None
     except ValueError:  # of names such as "undefined", which Python knows for a codec that reads nothing
         raise RequestError(f"charset {shown(repr(charset))} reads nothing: send UTF-8") from None
 
@@ -165,11 +171,33 @@ def _parquet(data: bytes, limits: Limits) -> pa.Table:
     if not rows:
         raise RequestError("the body holds no rows: send at least one")
     # A text that stands in every row is one in a dictionary: what it would take is known before it takes it.
-    texts = [field.name for field in file.schema_arrow if is_text(field.type)]
+    texts = _dictionaries(groups, [field.name for field in file.schema_arrow if is_text(field.type)])
     packed = partial(pq.ParquetFile, io.BytesIO(data), page_checksum_verification=True, read_dictionary=texts)
     table = _parsed(lambda: packed().read(), "parquet")
     _check_expansion(sum(map(_unpacked_bytes, table.columns)), limits)
-    return _parsed(lambda: table.cast(file.schema_arrow), "parquet")
+    schema = pa.schema([field.with_type(without_views(field.type)) for field in file.schema_arrow])
+    table = _parsed(lambda: table.cast(schema), "parquet")
+    _parsed(lambda: table.validate(full=True), "parquet")
+    return table
+
+
+def _dictionaries(groups: Sequence[pq.RowGroupMetaData], texts: Sequence[str]) -> list[str]:
+    """Return the columns of text that Arrow reads as a dictionary.
+
+    Raises:
+        RequestError: a text is written as what it adds to the one before: a few bytes are then any number of them.
+    """
+    encodings: dict[str, set[str]] = {}
+    for group in groups:
+        for column in map(group.column, range(group.num_columns)):
+            encodings.setdefault(column.path_in_schema, set()).update(column.encodings)
+    for name in texts:
+        if _PREFIXED in encodings.get(name, ()):
+            raise RequestError(
+                f"column {shown(repr(name))} is encoded as {_PREFIXED}, of which a small body can stand for any number "
+                "of bytes: write it with a dictionary"
+            )
+    return [name for name in texts if "DELTA_LENGTH_BYTE_ARRAY" not in encodings.get(name, ())]
 
 
 def _check_expansion(size: int, limits: Limits) -> None:
@@ -237,7 +265,11 @@ class _Objects:
         self._count += 1
         self._limits.check("max_request_rows", self._count - 1, "the body has more rows")
         self._limits.check("max_request_columns", len(pairs), f"a row has {len(pairs):,} columns")
-        return dict(pairs)
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise RequestError(f"column {shown(repr(name))} stands {count} times: send it once")
+        return found
 
 
 def _load(text: str, where: str, objects: _Objects) -> Any:

@@ -17,6 +17,7 @@ from tabstep.log_lines import duration, number
 from tabstep.sweep.leaderboard import Standing, plain_value, standings
 from tabstep.sweep.ledger import Ledger, Trial
 from tabstep.sweep.trial import read_progress
+from tabstep.system.terminal import Terminal
 
 SHOWN_ROWS = 30
 STYLES = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red", "interrupted": "magenta"}
@@ -50,7 +51,7 @@ class LiveTable(Lines):
     def __init__(self, ledger: Ledger, total: int, console: Console | None = None) -> None:
         super().__init__(ledger, total)
         self.began: dict[int, float] = {}
-        self.live = Live(console=console or Console(), get_renderable=self.table, auto_refresh=False, transient=True)
+        self.live = Live(console=console or Terminal(), get_renderable=self.table, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveTable:
         """Take the lower part of the terminal."""
@@ -185,7 +186,7 @@ def result(ledger: Ledger, trial: Trial) -> str:
 
 def show_leaderboard(ledger: Ledger, shares: Mapping[str, float], console: Console | None = None) -> None:
     """Print the best trials and the importance of each key."""
-    console = console or (Console() if sys.stdout.isatty() else Console(width=200))
+    console = console or (Terminal() if sys.stdout.isatty() else Terminal(width=200))
     ranked = standings(ledger)
     table = trial_table(ledger, title="leaderboard")
     for standing in ranked[:SHOWN_ROWS]:

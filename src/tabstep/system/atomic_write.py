@@ -107,6 +107,14 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+def check_name(path: Path) -> None:
+    """Raise ``UserError`` where a name is not UTF-8: Arrow opens no such file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{str(path)!r} is not UTF-8, as a file's name must be: choose another one") from error
+
+
 def check_replaceable(path: Path) -> None:
     try:
         mode = path.stat().st_mode

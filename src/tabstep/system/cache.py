@@ -47,10 +47,15 @@ def publish(directory: Path, *, build: Callable[[Path], None], load: Callable[[P
 
 def cached_text(cache_dir: Path, key: str, make: Callable[[], str]) -> str:
     """Return what ``make`` returns, kept in a file for the next call with the same key."""
+
+    def load(directory: Path) -> str:
+        found, _, text = read_sealed(directory / _TEXT).partition("\n")
+        if found != key:  # it was copied here, from another entry or by another version
+            raise ValueError(f"{directory.name}: is that of {found!r}")
+        return text
+
     return publish(
-        cache_dir / key,
-        build=lambda directory: write_sealed(directory / _TEXT, make()),
-        load=lambda directory: read_sealed(directory / _TEXT),
+        cache_dir / key, build=lambda directory: write_sealed(directory / _TEXT, f"{key}\n{make()}"), load=load
     )
 
 
@@ -70,7 +75,9 @@ def sealed(text: str) -> bytes:
 
 
 def read_sealed(path: Path) -> str:
-    """Return what ``write_sealed`` wrote; ``ValueError`` where a bit of it has changed."""
+    """Return what ``write_sealed`` wrote; ``ValueError`` where a bit of it has changed, or it is no file any more."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name}: is no file")  # nobody may ever write to a pipe
     digest, _, text = path.read_bytes().decode().partition("\n")
     if digest != _digest(text):
         raise ValueError(f"{path.name}: the digest differs")

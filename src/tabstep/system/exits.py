@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -33,6 +33,9 @@ _S3_AGAIN: Final = frozenset(
         *("REQUEST_TIMEOUT", "REQUEST_EXPIRED", "REQUEST_TIME_TOO_SKEWED"),
     }
 )
+_NO_MEMORY: Final = re.compile(r"can't start new thread|can't allocate memory|out of memory|not enough memory", re.I)
+_stopped: Final[list[int]] = []
+"""SIGTERM, where it has come to the command of this process."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -41,6 +44,7 @@ def exit_code(command: Callable[[], None]) -> int:
 
     A ``UserError`` or ``RetryError`` is its message alone; with TABSTEP_TRACEBACK=1 its traceback comes first.
     """
+    _open_standard_files()
     try:
         with _ended_by_sigterm():
             command()
@@ -57,6 +61,8 @@ def exit_code(command: Callable[[], None]) -> int:
             return 128 + signal.SIGPIPE
         if isinstance(error, OSError) and of_the_machine(error):  # of any file, at any time
             return _ended_by_storage(error)
+        if out_of_memory(error):
+            return _ended_by(_no_memory(error))
         traceback.print_exc()
         say(f"this is a fault of tabstep, not of your input: {type(error).__name__}: {error}")
         return EXIT_INTERNAL
@@ -83,6 +89,36 @@ def _ended_by_storage(error: OSError) -> int:
     return EXIT_RETRY
 
 
+def _no_memory(error: Exception) -> RetryError:
+    return RetryError(
+        f"the memory is full ({' '.join(str(error).split())[:200] or type(error).__name__}): free some, lower "
+        "data.batch_size or take a larger machine; what was saved stays, and the same command goes on"
+    )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether there was no memory, or no room for one thread more; torch says so in its text alone.
+
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("can't start new thread"))
+    (True, True)
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+
+
+def _open_standard_files() -> None:
+    """Let a standard file that a shell closed lead nowhere: the next file to be opened would take its number.
+
+    What a library prints would then stand in a checkpoint.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def _nobody_reads() -> bool:
     """Tell whether the reader of standard output has ended, as ``| head`` does; Python then writes to it no more."""
     try:
@@ -100,9 +136,12 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
         return
 
+    _stopped.clear()
+
     def stop(signum: int, _frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)  # the second one acts at once
-        raise StoppedError("stopped by SIGTERM: what was saved stays, and the same command goes on", signum)
+        _stopped.append(signum)
+        check_stopped()
 
     before: Any = signal.signal(signal.SIGTERM, stop)
     try:
@@ -111,9 +150,19 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def check_stopped() -> None:
+    """Raise ``StoppedError`` where SIGTERM has come: a library may have swallowed the error of that moment."""
+    for signum in _stopped:
+        raise StoppedError("stopped by SIGTERM: what was saved stays, and the same command goes on", signum)
+
+
 def say(message: str) -> None:
-    """Print to stderr, without what a hostile column or file name could make a terminal do."""
-    print(_CONTROL.sub("�", message), file=sys.stderr)
+    """Print to stderr, without what a hostile column or file name could make a terminal do.
+
+    Where nothing can be written there, the exit code alone says what was wrong.
+    """
+    with suppress(OSError):
+        print(_CONTROL.sub("�", message), file=sys.stderr, flush=True)
 
 
 def write_failure(error: OSError, what: str) -> Exception:

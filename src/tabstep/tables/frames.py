@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
@@ -51,15 +52,21 @@ def to_table(data: Any, *, where: str) -> pa.Table:
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise UserError(f"{where}: column {repeated[0]!r} stands {names.count(repeated[0])} times: rename or drop one")
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise UserError(f"{where}: is damaged: {first_line(error)}: make it again") from error
     return _plain(table.select(names))
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Return the table without metadata, its strings in the layout that Arrow computes on; polars hands out views."""
+    """Return the table without metadata, its columns in layouts that Arrow computes on; polars hands out views."""
     return pa.table({name: _without_views(table.column(name)) for name in table.column_names})
 
 
 def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if types.is_run_end_encoded(column.type):  # parquet has no such type
+        return _without_views(pc.run_end_decode(column))
     if types.is_string_view(column.type):
         return column.cast(pa.large_string())
     if not (types.is_dictionary(column.type) and types.is_string_view(column.type.value_type)):

@@ -201,6 +201,8 @@ def _in_directory(
 ) -> Location:
     base = path.rstrip("/")
     infos = _list(filesystem, base, where, recursive=True)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        _check_files(infos, base, suffixes, where)
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
     # the order of files is that of the rows, and a listing's own order differs between file systems
@@ -208,6 +210,20 @@ def _in_directory(
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
     return _without_links(Location(filesystem=filesystem, base=base, paths=tuple(paths)), where)
+
+
+def _check_files(infos: Sequence[fs.FileInfo], base: str, suffixes: tuple[str, ...], where: str) -> None:
+    """Refuse what is named as a file of the form and is none, such as a link to a file that was moved: rows would lack.
+
+    A directory may be named so: Spark writes its tables as such. Arrow does not list a link that leads nowhere.
+    """
+    found = {info.path for info in infos if info.type in (fs.FileType.File, fs.FileType.Directory)}
+    for directory, _, names in os.walk(base):
+        for name in names:
+            path = os.path.join(directory, name)
+            if name.lower().endswith(suffixes) and path not in found and not _hidden(path[len(base) :]):
+                shown = path[len(base) :].lstrip("/")
+                raise UserError(f"{where}: {shown} is no file, nor a link to one: write it again or remove it")
 
 
 def _belongs(filesystem: fs.FileSystem, path: str, suffixes: tuple[str, ...]) -> bool:

@@ -47,18 +47,27 @@ class TrackerLogger(Logger):
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
     """Write one line an epoch below a line of names, the whole file anew: a resumed run leaves no gap and no double."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_durably(path, _lines(history))
+    except OSError as error:  # the whole file is written again after the next epoch
+        if error.errno not in FULL_DISK:
+            raise
+        warnings.warn(f"{path}: the disk is full: this epoch is missing there until the next one", stacklevel=2)
+
+
+def is_history(path: Path, history: Sequence[Row]) -> bool:
+    """Whether ``path`` holds what ``write_history`` writes."""
+    return path.is_file() and path.read_bytes() == _lines(history)
+
+
+def _lines(history: Sequence[Row]) -> bytes:
     text = io.StringIO()
     names = list(dict.fromkeys(key for row in history for key in row))
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_durably(path, text.getvalue().encode())
-    except OSError as error:  # the whole file is written again after the next epoch
-        if error.errno not in FULL_DISK:
-            raise
-        warnings.warn(f"{path}: the disk is full: this epoch is missing there until the next one", stacklevel=2)
+    return text.getvalue().encode()
 
 
 def log_row(loggers: Iterable[Logger], row: Row) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 
 from tabstep.log_lines import batch_line, duration, epoch_line, extra_line, number, speed_line
+from tabstep.system.terminal import Terminal
 
 REFRESH_SECONDS = 0.1
 
@@ -77,7 +78,7 @@ class ConsoleBar(L.Callback):
 
     def __init__(self, log_interval: int, console: Console | None = None) -> None:
         self.log_interval = log_interval
-        self._console = console or Console()
+        self._console = console or Terminal()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
