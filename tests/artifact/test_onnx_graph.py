@@ -23,6 +23,13 @@ from tabstep.schema import Schema
 from tabstep.tables.source import open_source
 
 SMALL: dict[str, Any] = {"width": 16, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim": 4, "linear": True}
+OWN: dict[str, dict[str, Any]] = {
+    "dcn": {"rank": 3},
+    "ft_transformer": {"heads": 4},
+    "realmlp": {"one_hot": 3},
+    "resnet": {"expansion": 2.0},
+    "tabm": {"members": 3},
+}
 LABELS = {"binary": ("label",), "multiclass": ("kind",), "multilabel": ("one", "two", "three")}
 
 
@@ -52,7 +59,7 @@ def make_member(directory: Path, schema: Schema, name: str = "mlp", table: pa.Ta
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
         num_outputs=encoder.num_outputs,
-        options=SMALL | ({"expansion": 2.0} if name == "resnet" else {"members": 3} if name == "tabm" else {}),
+        options={key: value for key, value in SMALL.items() if key in (MODELS.options(name) or {})} | OWN.get(name, {}),
         flags=encoder.flags,
     ).build()
     with torch.no_grad():
