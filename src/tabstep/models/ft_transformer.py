@@ -50,7 +50,7 @@ class Tokenizer(nn.Module):
         embedded: Tensor = self.features(x_num, x_cat)
         if self.bias is None:
             return embedded
-        curved, passed, coded = embedded.split(self.parts, dim=1)
+        curved, passed, coded = torch.split(embedded, self.parts, dim=1)
         tokens = [curved]
         if self.weight is not None:
             tokens.append(torch.addcmul(self.bias[: self.num_passed], passed.unsqueeze(2), self.weight).flatten(1))
