@@ -18,6 +18,7 @@ from tabstep.artifact.onnx_file import graph_inputs
 from tabstep.artifact.onnx_graph import PredictorGraph
 from tabstep.artifact.predictor import Member, Predictor
 from tabstep.encoding.encoder import Encoder, EncoderOptions
+from tabstep.models.realmlp import UNIT
 from tabstep.registry import MODELS
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -62,9 +63,10 @@ def make_member(directory: Path, schema: Schema, name: str = "mlp", table: pa.Ta
         options={key: value for key, value in SMALL.items() if key in (MODELS.options(name) or {})} | OWN.get(name, {}),
         flags=encoder.flags,
     ).build()
+    spread = 0.3 / UNIT if name == "realmlp" else 0.3  # its parameters are stored in small units
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.add_(spread * torch.randn_like(parameter))
     count = encoder.num_outputs if encoder.task == "multilabel" else 1
     return Member(encoder=encoder, model=model, temperature=tuple(1.3 + 0.2 * label for label in range(count)))
 
