@@ -902,7 +902,7 @@ FULL: list[tuple[Fault, int]] = [
     (("tabstep.training.checkpoint_files:dump_state", 3, "ENOSPC"), 75),
     (("tabstep.training.checkpoint_files:dump_state", 0, "ENOSPC"), 75),
     (("tabstep.training.loggers:write_durably", 0, "ENOSPC"), 75),
-    (("tabstep.artifact.predictor:write_batches", 1, "ENOSPC"), 75),
+    (("tabstep.artifact.prediction_files:write_batches", 1, "ENOSPC"), 75),
     (("tabstep.artifact.save:save", 1, "ENOSPC"), 75),
     (("tabstep.artifact.save:_swap", 1, "ENOSPC"), 75),
     (("tabstep.run.run:write_json", 1, "ENOSPC"), 75),
@@ -926,7 +926,7 @@ def test_full_disk(commands: Commands, finished: Path, tmp_path: Path, fault: Fa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["tabstep.artifact.predictor:write_batches", "os:replace"])
+@pytest.mark.parametrize("point", ["tabstep.artifact.prediction_files:write_batches", "os:replace"])
 def test_full_disk_while_predicting(commands: Commands, run_copy: Path, point: str) -> None:
     (run_copy / "p.parquet").write_text("before")
     ended = commands.predict(run_copy, "data/test", fault=(point, 1, "ENOSPC"))

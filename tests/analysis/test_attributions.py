@@ -99,12 +99,16 @@ def test_additive_model_has_shapley_values(
     assert found.columns == SCHEMA.features
 
 
-@pytest.mark.parametrize("kind", ["mlp", "mlp without bins", "resnet", "tabm"])
+@pytest.mark.parametrize("kind", ["mlp", "mlp without bins", "resnet", "tabm", "dcn", "ft_transformer", "realmlp"])
 def test_attributions_add_up_to_the_log_odds(encoder: Encoder, rows: pa.RecordBatch, kind: str) -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {"width": 8, "depth": 1, "dropout": 0.0, "embedding_dim": 4}
     facts = (encoder.num_numeric, encoder.cardinalities, 1)
+    small = {"num_numeric": facts[0], "cardinalities": facts[1], "num_outputs": 1, "width": 8, "depth": 1}
     models = {
+        "dcn": lambda: build_model("dcn", **small, num_bins=4, rank=3),
+        "ft_transformer": lambda: build_model("ft_transformer", **small, heads=2),
+        "realmlp": lambda: build_model("realmlp", **small, one_hot=3),
         "mlp": lambda: MLP(*facts, **options, num_bins=4),
         "mlp without bins": lambda: MLP(*facts, **options, num_bins=0),
         "resnet": lambda: ResNet(*facts, **options, num_bins=4, expansion=2.0),

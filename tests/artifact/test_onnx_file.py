@@ -138,6 +138,11 @@ def test_the_program_of_the_docs_has_the_probabilities_of_the_model(
         ("tabm", "multiclass", ("age", "flag", "opened"), ("city",)),
         ("tabm", "binary", ("age", "income"), ("shop",)),
         ("resnet", "binary", ("local", "age"), CATEGORICAL),
+        ("dcn", "multiclass", ("age", "income"), CATEGORICAL),
+        ("ft_transformer", "binary", ("age", "flag"), ("city", "shop")),
+        ("ft_transformer", "multilabel", (), ("city",)),
+        ("realmlp", "multiclass", ("age", "flag"), CATEGORICAL),
+        ("realmlp", "binary", ("age", "income"), ()),
     ],
 )
 def test_every_model_and_task(

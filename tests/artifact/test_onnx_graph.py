@@ -19,11 +19,19 @@ from tabstep.artifact.onnx_file import graph_inputs
 from tabstep.artifact.onnx_graph import PredictorGraph
 from tabstep.artifact.predictor import Predictor
 from tabstep.encoding.encoder import Encoder, EncoderOptions
+from tabstep.models.realmlp import UNIT
 from tabstep.registry import MODELS
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
 
 SMALL: dict[str, Any] = {"width": 16, "depth": 1, "dropout": 0.1, "num_bins": 4, "embedding_dim": 4, "linear": True}
+OWN: dict[str, dict[str, Any]] = {
+    "dcn": {"rank": 3},
+    "ft_transformer": {"heads": 4},
+    "realmlp": {"one_hot": 3},
+    "resnet": {"expansion": 2.0},
+    "tabm": {"members": 3},
+}
 LABELS = {"binary": ("label",), "multiclass": ("kind",), "multilabel": ("one", "two", "three")}
 
 
@@ -53,12 +61,13 @@ def make_member(directory: Path, schema: Schema, name: str = "mlp", table: pa.Ta
         num_numeric=encoder.num_numeric,
         cardinalities=encoder.cardinalities,
         num_outputs=encoder.num_outputs,
-        options=SMALL | ({"expansion": 2.0} if name == "resnet" else {"members": 3} if name == "tabm" else {}),
+        options={key: value for key, value in SMALL.items() if key in (MODELS.options(name) or {})} | OWN.get(name, {}),
         flags=encoder.flags,
     ).build()
+    spread = 0.3 / UNIT if name == "realmlp" else 0.3  # its parameters are stored in small units
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.add_(spread * torch.randn_like(parameter))
     count = encoder.num_outputs if encoder.task == "multilabel" else 1
     return Member(encoder=encoder, model=model, temperature=tuple(1.3 + 0.2 * label for label in range(count)))
 

@@ -43,7 +43,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
     [
         ("tabstep pre", ["predict"]),
         ("tabstep train mod", ["model.depth="]),
-        ("tabstep train model=re", ["resnet"]),
+        ("tabstep train model=res", ["resnet"]),
         ("tabstep train data.che", ["data.checks=off", "data.checks=strict", "data.checks=warn"]),
         ("tabstep train data.checks=", ["off", "strict", "warn"]),
         ("tabstep train trainer.deterministic=", ["false", "true"]),

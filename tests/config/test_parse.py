@@ -57,7 +57,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("optimizer.lr", ..., "optimizer.lr: is missing"),
     ("seed", ..., "seed: is missing"),
     ("data.encoder", ..., "data.encoder: is missing"),
-    ("model.name", ..., "model.name: is missing: set it to one of mlp, resnet, tabm"),
+    ("model.name", ..., "model.name: is missing: set it to one of dcn, ft_transformer, mlp, realmlp, resnet, tabm"),
     # values
     ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1 or null, got '20'"),
     ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1 or null, got 0"),
@@ -82,14 +82,22 @@ MISTAKES: list[tuple[str, Any, str]] = [
         "robust",
         "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, got 'robust'",
     ),
-    ("model", None, "model: expected the keys name, width, depth, dropout, num_bins, embedding_dim, linear, got null"),
+    (
+        "model",
+        None,
+        "model: expected the keys name, crosses, rank, structure, width, depth, ",
+    ),
     ("data.path", Unresolved("no NOPE"), "data.path: no NOPE"),
     ("data.path", "", "data.path: is an empty text"),
     ("paths.output_dir", "", "paths.output_dir: is an empty text"),
     ("paths.output_dir", "s3://b/k", "paths.output_dir: expected a local directory"),
     # choices
-    ("model.name", "rsnet", "model.name: expected one of mlp, resnet, tabm, got 'rsnet': did you mean 'resnet'?"),
-    ("model.name", 3, "model.name: expected one of mlp, resnet, tabm, got 3"),
+    (
+        "model.name",
+        "rsnet",
+        "model.name: expected one of dcn, ft_transformer, mlp, realmlp, resnet, tabm, got 'rsnet': did ",
+    ),
+    ("model.name", 3, "model.name: expected one of dcn, ft_transformer, mlp, realmlp, resnet, tabm, got 3"),
     ("scheduler.name", "x", "scheduler.name: expected one of none, cosine, step, one_cycle, plateau, got 'x'"),
     ("objective", "val_auc", "'val_auc': did you mean 'val_auroc'?"),
     ("trainer.precision", 16, "trainer.precision: expected one of 16-mixed, bf16-mixed, 32-true, got 16"),
@@ -192,7 +200,8 @@ class TestPlugin:
 
     def test_is_among_the_choices(self) -> None:
         assert (
-            "one of mlp, resnet, tabm, mine, got 'mne': did you mean 'mine'?" in problems_of({"model.name": "mne"})[0]
+            "one of dcn, ft_transformer, mlp, realmlp, resnet, tabm, mine, got 'mne': did you mean 'mine'?"
+            in problems_of({"model.name": "mne"})[0]
         )
 
     def test_options_are_those_that_the_source_declares(self) -> None:

@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from tabstep.models.dcn import DCN
+from tabstep.models.ft_transformer import FTTransformer
 from tabstep.models.linear import LinearModel
 from tabstep.models.mlp import MLP
 from tabstep.models.probabilities import pooled
+from tabstep.models.realmlp import RealMLP
 from tabstep.models.resnet import ResNet
 from tabstep.models.tabm import TabM
 
@@ -48,7 +51,7 @@ def test_either_kind_of_columns_may_be_absent(kinds: tuple[int, list[int]]) -> N
     assert model.terms(x_num, x_cat).shape == (4, kinds[0] + len(kinds[1]), 1)
 
 
-@pytest.mark.parametrize("make", [MLP, ResNet, TabM])
+@pytest.mark.parametrize("make", [DCN, FTTransformer, MLP, RealMLP, ResNet, TabM])
 def test_a_network_begins_as_the_linear_model_and_every_part_of_it_learns(make: type[nn.Module]) -> None:
     linear = fitted(3)
     model = make(3, CARDINALITIES, 3, width=16, depth=2)

@@ -18,7 +18,7 @@ from tabstep.models import build_model, find_model
 from tabstep.models.linear import LinearModel
 from tabstep.registry import FACTS, MODELS
 
-SMALL = {"width": 16, "depth": 2, "num_bins": 4, "embedding_dim": 6, "members": 3}
+SMALL = {"width": 16, "depth": 2, "num_bins": 4, "embedding_dim": 6, "members": 3, "rank": 3, "one_hot": 3}
 """Sizes that are enough here, for the options of these names; the others are as conf/ has them."""
 NAMES = list(MODELS.ours())
 CARDINALITIES = [5, 9]
@@ -31,7 +31,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def without_dropout(name: str) -> dict[str, float]:
-    return {"dropout": 0.0} if "dropout" in options_of(name) else {}
+    return {option: 0.0 for option in options_of(name) if option.endswith("dropout")}
 
 
 def build(name: str, num_outputs: int = 3, **changes: Any) -> nn.Module:
@@ -96,7 +96,8 @@ def test_every_parameter_learns(name: str) -> None:
 def test_a_rule_of_both_kinds_of_columns_is_learned(name: str) -> None:
     x_num, x_cat = rows(512)
     y = ((x_num[:, 0].abs() > 0.7) ^ (x_cat[:, 1] % 2 == 0)).float()
-    model = build(name, 1, width=64, **without_dropout(name), num_bins=16)
+    bins = {"num_bins": 16} if options_of(name).get("num_bins") else {}
+    model = build(name, 1, width=64, **without_dropout(name), **bins)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         optimizer.zero_grad()

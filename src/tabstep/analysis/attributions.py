@@ -25,7 +25,7 @@ from tabstep.analysis.dependence import decoded
 from tabstep.artifact.member import Member
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.models.embeddings import FeatureEmbedding
+from tabstep.models.embeddings import ColumnEmbedding
 from tabstep.models.linear import LinearModel
 from tabstep.models.probabilities import pooled
 from tabstep.schema import Task
@@ -65,7 +65,7 @@ def attribute(
         explained: the position of the class, or of the label of a multilabel task, ``(n,)``.
 
     Raises:
-        UserError: the model does not embed its columns with ``FeatureEmbedding``.
+        UserError: no module of the model is a ``ColumnEmbedding``.
     """
     embedded = Embedded(member.model)
     inputs = [torch.from_numpy(part) for part in member.encoder.transform(rows)]
@@ -115,6 +115,7 @@ class Embedded:
         self._embedding = find_embedding(model)
         self._linear = next((module for module in model.modules() if isinstance(module, LinearModel)), None)
         owners = input_of_output(self._embedding)
+        self._size = len(owners)
         if self._linear is not None:
             inputs = torch.arange(int(owners.max()) + 1)
             owners = torch.cat([owners, inputs.repeat_interleave(len(self._linear.bias))])
@@ -131,23 +132,24 @@ class Embedded:
     def replaced(self, points: Tensor) -> Iterator[None]:
         """Let the model go on from ``points`` whatever rows it is given."""
         with ExitStack() as stack:
-            stack.enter_context(replaced(self._embedding, points[:, : self._embedding.output_dim]))
+            stack.enter_context(replaced(self._embedding, points[:, : self._size]))
             if self._linear is not None:
-                terms = points[:, self._embedding.output_dim :].reshape(len(points), -1, len(self._linear.bias))
+                terms = points[:, self._size :].reshape(len(points), -1, len(self._linear.bias))
                 stack.enter_context(replaced(self._linear, terms.sum(dim=1) + self._linear.bias.detach()))
             yield
 
 
-def find_embedding(model: nn.Module) -> FeatureEmbedding:
+def find_embedding(model: nn.Module) -> nn.Module:
     """Return the module of a model that embeds its columns."""
-    found = next((module for module in model.modules() if isinstance(module, FeatureEmbedding)), None)
+    found = next((module for module in model.modules() if isinstance(module, ColumnEmbedding)), None)
     if found is None:
         raise UserError("attributions: the model does not embed its columns with FeatureEmbedding: leave them out")
     return found
 
 
-def input_of_output(embedding: FeatureEmbedding) -> Tensor:
+def input_of_output(embedding: nn.Module) -> Tensor:
     """Return the input that each number of an embedded row is of, ``(output_dim,)``: x_num first, then x_cat."""
+    assert isinstance(embedding, ColumnEmbedding)
     sections = torch.tensor(embedding.sections)
     return torch.tensor(embedding.inputs).repeat_interleave(sections)
 

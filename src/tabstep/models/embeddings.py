@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -141,13 +141,24 @@ class CategoricalEmbedding(nn.Module):
         return looked_up.flatten(1)
 
 
+@runtime_checkable
+class ColumnEmbedding(Protocol):
+    """What turns columns into one vector ``(B, output_dim)`` a row and tells which column each number of it is of.
+
+    ``sections`` are the numbers of each column in the order of the output, ``inputs`` which column that is: of
+    ``x_num``, then of ``x_cat``.
+    """
+
+    sections: list[int]
+    inputs: list[int]
+
+
 class FeatureEmbedding(nn.Module):
     """Join numeric and categorical columns into one vector a row; either kind may have no column.
 
-    ``embedding_dim`` numbers a column, fewer where there are so many columns that ``MAX_INPUTS`` would be exceeded.
+    ``embedding_dim`` numbers a column, fewer where there are so many columns that ``max_inputs`` would be exceeded.
     ``num_bins=0`` passes numbers on as they are. ``flags`` are columns of ``x_num`` that are 0 or 1: a curve over two
-    values is a line, so that these are passed on as well. ``sections`` are the numbers of each column in the order of
-    the output, ``inputs`` which column that is: of ``x_num``, then of ``x_cat``.
+    values is a line, so that these are passed on as well. ``sections`` and ``inputs`` are those of ``ColumnEmbedding``.
 
     **Shape** ``x_num (B, n)``, ``x_cat (B, c)`` to ``(B, output_dim)``.
 
@@ -167,6 +178,7 @@ class FeatureEmbedding(nn.Module):
         num_bins: int,
         embedding_dim: int,
         flags: Sequence[int] = (),
+        max_inputs: int = MAX_INPUTS,
     ) -> None:
         super().__init__()
         self.num_numeric, self.num_categorical = num_numeric, len(cardinalities)
@@ -176,7 +188,7 @@ class FeatureEmbedding(nn.Module):
             raise ValueError(f"cardinalities must be at least 1, got {bad[0]}")
         passed = sorted({*flags}) if num_bins else list(range(num_numeric))
         curved = [column for column in range(num_numeric) if column not in {*passed}]
-        dim = max(1, min(embedding_dim, MAX_INPUTS // max(1, self.num_categorical + len(curved))))
+        dim = max(1, min(embedding_dim, max_inputs // max(1, self.num_categorical + len(curved))))
         self.numeric = NumericEmbedding(len(curved), num_bins=num_bins, dim=dim) if curved else None
         self.categorical = CategoricalEmbedding(cardinalities, dim=dim) if cardinalities else None
         self.num_passed = len(passed)
