@@ -19,9 +19,9 @@ from tabstep.config.overrides import PRIMARY, Command, check_overrides, config_d
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.container import container
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import ProblemsError, RetryError, UserError
 from tabstep.system.exits import exit_code, write_failure
-from tabstep.system.locks import check_free
+from tabstep.system.locks import check_free, discard_unused
 from tabstep.system.thread_waiting import set_omp_wait_policy, usage
 
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
     from tabstep.config.resolve import composition_problem
 
     failures: list[Exception] = []
+    places: list[Path] = []
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=PRIMARY)
-    task = decorate(_task(list(sys.argv), failures))
+    task = decorate(_task(list(sys.argv), failures, places))
     try:
         with _command_line(arguments):
             task()
@@ -165,6 +166,8 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
             raise
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures and not multirun:  # a sweep records the failures of its trials
+        if isinstance(failures[0], UserError | RetryError):
+            discard_unused(places[0], (".hydra", f"{PRIMARY}.log"))
         raise failures[0]
 
 
@@ -182,8 +185,11 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], float | None]:
-    """Return the function that Hydra calls with a composed configuration; what it raises is kept in ``failures``."""
+def _task(argv: list[str], failures: list[Exception], places: list[Path]) -> Callable[[DictConfig], float | None]:
+    """Return the function that Hydra calls with a composed configuration.
+
+    What it raises is kept in ``failures``, and in ``places`` the directory that Hydra has made.
+    """
     shown: set[str] = set()  # of the tables that the trials of a sweep in this process share
 
     def run_one(cfg: DictConfig) -> float | None:
@@ -192,7 +198,8 @@ def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], 
 
         sys.argv = argv  # as it was given: Lightning starts the other ranks with it
         try:
-            return _run(cfg, HydraConfig.get().runtime.output_dir, shown)
+            places.append(Path(HydraConfig.get().runtime.output_dir))
+            return _run(cfg, str(places[-1]), shown)
         except Exception as error:
             failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -84,7 +84,9 @@ class SplitSettings:
 class ReaderSettings:
     """What reads a location: ours, by what lies there, or a function of another package that returns a table."""
 
-    name: Literal["default"] = "default"
+    name: Annotated[
+        Literal["default"], Doc("what reads a location: default, or a function of another package, package.module:Name")
+    ] = "default"
 
 
 @dataclass(frozen=True, kw_only=True)

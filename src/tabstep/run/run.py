@@ -21,7 +21,6 @@ from tabstep.config.parse import to_dict
 from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components
-from tabstep.run.decision import check_decision
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
@@ -102,7 +101,6 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     nobody: AbstractContextManager[list[Tracker]] = nullcontext([])
     with tracked(settings) if ranks.rank == 0 else nobody as trackers:
         prepared = _prepared(settings, ranks, show_new)
-        check_decision(settings.decision, prepared.encoder.task)
         return _run_prepared(settings, config, ranks, prepared, trackers, started, show, show_new)
 
 
@@ -146,7 +144,15 @@ def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
     progress = settings.callbacks.progress if ranks.rank == 0 else "none"
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
+    prepared = prepare(
+        data,
+        settings.schema,
+        seed=settings.seed,
+        cache_dir=cache_dir,
+        show=show,
+        progress=progress,
+        decision=settings.decision,
+    )
     if settings.data.batch_size == "auto":
         rows = prepared.tables["train"].num_rows
         show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
