@@ -48,6 +48,7 @@ JOURNEYS = {
 """Tests that go through many modules, and whose way it is."""
 
 COVERED = {
+    "component_source": "test_registry",
     "api/run": "api/test_train",
     "analysis/dependence": "analysis/test_permutation",
     "analysis/run_analysis": "analysis/test_run_report",

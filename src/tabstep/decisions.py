@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tabstep.errors import UserError
-from tabstep.schema import Task
 
 Name = Literal["accuracy", "f1", "precision", "recall", "cost"]
 _FLOOR = re.compile(r"(precision|recall)\s*>=\s*([0-9.eE+-]+)")
@@ -29,7 +28,7 @@ class Goal:
     fn: float = 1.0
 
 
-def check_decision(decision: str | None, task: Task) -> None:
+def check_decision(decision: str | None, task: str) -> None:
     """Raise ``UserError`` where a task has no threshold to choose."""
     if decision is not None and task == "multiclass":
         raise UserError("decision: several classes have no threshold, the likeliest is predicted: set decision=null")

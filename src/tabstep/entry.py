@@ -20,6 +20,8 @@ from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.container import container
 from tabstep.errors import ProblemsError, RetryError, UserError
+from tabstep.registry import PluginSettings
+from tabstep.run_files import HYDRA
 from tabstep.system.exits import exit_code, write_failure
 from tabstep.system.locks import check_free, discard_unused
 from tabstep.system.thread_waiting import set_omp_wait_policy, usage
@@ -116,8 +118,12 @@ def _composed_problems(
         return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
     if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
         check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
-    looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
-    return [*missing_components(settings), *missing_tables(settings.data)] if looks else []
+    own = isinstance(settings.launch, PluginSettings)
+    if own and command.multirun:
+        return [f"launch.name: {settings.launch.name} takes one run at a time: leave out -m"]
+    looks = (own or settings.launch.name == "local") and "--cfg" not in command.flags
+    tables = [] if own else missing_tables(settings.data)  # a job may have other directories
+    return [*missing_components(settings), *tables] if looks else []
 
 
 def _composition(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str) -> tuple[dict[str, Any], Settings]:
@@ -167,7 +173,7 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures and not multirun:  # a sweep records the failures of its trials
         if isinstance(failures[0], UserError | RetryError):
-            discard_unused(places[0], (".hydra", f"{PRIMARY}.log"))
+            discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"))
         raise failures[0]
 
 
@@ -216,20 +222,24 @@ def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
     config["paths"]["output_dir"] = output_dir  # of this job, absolute, also in a sweep
     settings = parse(config)
     if settings.launch.name != "local":
-        return _launch(settings)
+        return _launch(settings, config)
     set_omp_wait_policy(os.environ, _AT_START, usage())
     from tabstep.run.run import run
 
     return run(settings, redacted(config, os.environ), shown)
 
 
-def _launch(settings: Settings) -> float | None:
-    """Run as a job, which composes the same overrides from the same conf/ again."""
+def _launch(settings: Settings, config: dict[str, Any]) -> float | None:
+    """Run as a job, which composes the same overrides from the same conf/ again, or as a launcher of one's own does."""
     from hydra.core.hydra_config import HydraConfig
 
     from tabstep.launch.dispatch import launch
+    from tabstep.launch.own_launcher import launch_by
 
     hydra = HydraConfig.get()
+    if isinstance(settings.launch, PluginSettings):
+        launch_by(settings.launch, config, list(hydra.overrides.task))
+        return None
     sources = {source.provider: Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"}
     if hydra.job.config_name != PRIMARY or sources.get("main") != config_dir():
         raise UserError("--config-name, --config-path: a job has conf/train.yaml of its source: use --config-dir")

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
+from tabstep.component_source import Option
 from tabstep.config import fields
 from tabstep.config.rules import broken_rules
 from tabstep.config.secrets import secret_problems
 from tabstep.config.settings import Settings
 from tabstep.errors import ProblemsError, nearest
 from tabstep.option_types import Scalar
-from tabstep.registry import Option, PluginSettings, Registry
+from tabstep.registry import PluginSettings, Registry
 
 MISSING = "???"
 LARGEST = sys.float_info.max
@@ -96,6 +97,8 @@ def to_dict(settings: Any) -> dict[str, Any]:
 def _plain_part(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain_part(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain_part(each) for name, each in value.items()}
     return to_dict(value) if dataclasses.is_dataclass(value) else value
 
 

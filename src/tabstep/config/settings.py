@@ -17,6 +17,8 @@ from tabstep.option_types import Count, Doc, Fraction, Index, NonNegative, OpenF
 from tabstep.registry import (
     CALLBACKS,
     CLASSIFIERS,
+    ENCODERS,
+    LAUNCHERS,
     LOGGERS,
     LOSSES,
     METRICS,
@@ -70,6 +72,10 @@ class EncoderSettings:
     statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")] = (
         True
     )
+    columns: Annotated[
+        dict[str, Annotated[PluginSettings, ENCODERS]],
+        Doc("classes of other packages that make inputs of a column, beside its own: name and options of each"),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,7 +472,7 @@ class Settings:
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
     paths: PathSettings
-    launch: LaunchSettings = field(default_factory=LocalSettings)
+    launch: Annotated[LaunchSettings | PluginSettings, LAUNCHERS] = field(default_factory=LocalSettings)
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")] = 42
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")] = "auto"
     objective: Annotated[Metric | str, Doc("what a sweep optimizes, of the exported epoch")] = "val_auroc"

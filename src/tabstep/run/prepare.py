@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table
 from tabstep.encoding.encoder import Encoder, fit_cached
 from tabstep.encoding.labels import Label
+from tabstep.encoding.own_columns import check_own, own_options
 from tabstep.encoding.row_weights import check_total
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
@@ -150,11 +151,14 @@ def _read(
     show: Show,
 ) -> tuple[Encoder, dict[Split, EncodedTable], list[Finding]]:
     """Check the rows, fit the encoder and encode all splits."""
+    chosen = {field.name: getattr(data.encoder, field.name) for field in fields(data.encoder)}
+    options = EncoderOptions(**{**chosen, "columns": own_options(data.encoder.columns)})
+    check_own(options.columns, schema)
     fitting = partial(
         ColumnFits,
         sources["train"],
         schema,
-        options=EncoderOptions(**asdict(data.encoder)),
+        options=options,
         task=task,
         classes=classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
