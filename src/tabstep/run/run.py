@@ -37,7 +37,7 @@ from tabstep.system.devices import Machine, bf16_gain, resolve_machine
 from tabstep.system.exits import writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.tracking.tracker import Tracker
-from tabstep.training.callbacks.extra import without_state
+from tabstep.training.callbacks.extra import step_without_state, without_state
 from tabstep.training.fit import find_checkpoint, over, train
 from tabstep.training.loggers import log_settings
 from tabstep.training.stopping import selected_row
@@ -237,6 +237,8 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
             show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
             for name in without_state(built.trainer.callbacks):  # type: ignore[attr-defined]
                 show(f"resume: {name} of callbacks.extra keeps no state: it begins anew")
+            if step_without_state(built.classifier):
+                show(f"resume: {type(built.classifier).__name__} of classifier.name keeps no state of its own")
     return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 
 
