@@ -81,6 +81,8 @@ def test_order_of_overrides_is_kept(argv: list[str]) -> None:
         "model.expansion=2",
         "+model.expansion=2",
         "data.encoder.scaling=robust",
+        "+schema.parse={price: number}",
+        "+data.encoder.columns={age: 'own:Length'}",
         "experiment=null",
         "experiment=[example,imbalanced]",
         "~experiment",
