@@ -541,7 +541,8 @@ def test_a_million_categories(commands: Commands, tmp_path: Path) -> None:
     write(tmp_path / "data", {"train": many(1_000_000, 0), "val": many(500, 1)})
     ended = commands.train(tmp_path, "data.batch_size=16384")
     assert (ended.code, ended.err) == (0, "")
-    assert "column 'c': 1,000,000 distinct values in 1,000,000 rows: is it an id?" in ended.out
+    said = " ".join(re.sub(r"[│\s]+", " ", ended.out).split())  # a table breaks what is long
+    assert "column 'c': 1,000,000 distinct values in 1,000,000 rows: is" in said
     assert ended.peak_mb < baseline + 1000
     assert commands.predict(tmp_path, "data/val").code == 0
     check_predictions(tmp_path, "val")

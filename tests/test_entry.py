@@ -136,6 +136,26 @@ def test_exit_code_and_one_line(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize(
+    ("failure", "left"), [(UserError("a"), False), (RetryError("b"), False), (StoppedError("c", 15), True)]
+)
+def test_a_run_that_could_not_begin_leaves_no_directory(
+    runs: Runs, tmp_path: Path, failure: Exception, left: bool
+) -> None:
+    runs.failure = failure
+    entry.main(["paths.output_dir=out"])
+    assert (tmp_path / "out").exists() == left
+
+
+def test_what_lies_in_the_directory_stays(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("{}")
+    runs.failure = UserError("a")
+    entry.main(["paths.output_dir=out"])
+    assert (tmp_path / "out" / "report.json").exists()
+    assert (tmp_path / "out" / ".hydra").exists()
+
+
 @pytest.mark.parametrize("failure", [ValueError("odd"), KeyError("x"), OSError("lost")])
 def test_a_fault_of_ours_has_a_traceback(runs: Runs, capsys: pytest.CaptureFixture[str], failure: Exception) -> None:
     runs.failure = failure

@@ -51,6 +51,7 @@ JOURNEYS = {
 """Tests that go through many modules, and whose way it is."""
 
 COVERED = {
+    "component_source": "test_registry",
     "api/run": "api/test_train",
     "analysis/dependence": "analysis/test_permutation",
     "analysis/explanation": "analysis/test_explain",

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import pytest
 
+from tabstep.component_source import find_file, find_module
 from tabstep.errors import UserError
 from tabstep.option_types import Count, Doc, Fraction, Range
-from tabstep.registry import CALLBACKS, MODELS, Registry, find_file, find_module
+from tabstep.registry import CALLBACKS, MODELS, Registry
 
 SOURCE = '''
 raise RuntimeError("nobody imports this")

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from tabstep.errors import UserError
+
 Name = Literal["accuracy", "f1", "precision", "recall", "cost"]
 _FLOOR = re.compile(r"(precision|recall)\s*>=\s*([0-9.eE+-]+)")
 _COST = re.compile(r"cost\s*=\s*\{(.*)\}")
@@ -24,6 +26,12 @@ class Goal:
     floor: float = 0.0
     fp: float = 1.0
     fn: float = 1.0
+
+
+def check_decision(decision: str | None, task: str) -> None:
+    """Raise ``UserError`` where a task has no threshold to choose."""
+    if decision is not None and task == "multiclass":
+        raise UserError("decision: several classes have no threshold, the likeliest is predicted: set decision=null")
 
 
 def parse_goal(text: str) -> Goal:

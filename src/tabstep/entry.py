@@ -21,9 +21,11 @@ from tabstep.config.overrides import check_overrides
 from tabstep.config.parse import parse
 from tabstep.config.secrets import redacted
 from tabstep.container import container
-from tabstep.errors import ProblemsError, UserError
+from tabstep.errors import ProblemsError, RetryError, UserError
+from tabstep.registry import PluginSettings
+from tabstep.run_files import HYDRA
 from tabstep.system.exits import exit_code, write_failure
-from tabstep.system.locks import check_free
+from tabstep.system.locks import check_free, discard_unused
 from tabstep.system.thread_waiting import set_omp_wait_policy, usage
 
 if TYPE_CHECKING:
@@ -131,8 +133,12 @@ def _composed_problems(
         return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
     if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
         check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
-    looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
-    return [*missing_components(settings), *missing_tables(settings.data)] if looks else []
+    own = isinstance(settings.launch, PluginSettings)
+    if own and command.multirun:
+        return [f"launch.name: {settings.launch.name} takes one run at a time: leave out -m"]
+    looks = (own or settings.launch.name == "local") and "--cfg" not in command.flags
+    tables = [] if own else missing_tables(settings.data)  # a job may have other directories
+    return [*missing_components(settings), *tables] if looks else []
 
 
 def _composition(overrides: Sequence[str], conf_dirs: Sequence[Path], name: str) -> tuple[dict[str, Any], Settings]:
@@ -166,8 +172,9 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
     from tabstep.config.resolve import composition_problem
 
     failures: list[Exception] = []
+    places: list[Path] = []
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=PRIMARY)
-    task = decorate(_task(list(sys.argv), failures))
+    task = decorate(_task(list(sys.argv), failures, places))
     try:
         with _command_line(arguments):
             task()
@@ -180,6 +187,8 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
             raise
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures and not multirun:  # a sweep records the failures of its trials
+        if isinstance(failures[0], UserError | RetryError):
+            discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"))
         raise failures[0]
 
 
@@ -197,8 +206,11 @@ def _command_line(arguments: list[str]) -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], float | None]:
-    """Return the function that Hydra calls with a composed configuration; what it raises is kept in ``failures``."""
+def _task(argv: list[str], failures: list[Exception], places: list[Path]) -> Callable[[DictConfig], float | None]:
+    """Return the function that Hydra calls with a composed configuration.
+
+    What it raises is kept in ``failures``, and in ``places`` the directory that Hydra has made.
+    """
     shown: set[str] = set()  # of the tables that the trials of a sweep in this process share
 
     def run_one(cfg: DictConfig) -> float | None:
@@ -207,7 +219,8 @@ def _task(argv: list[str], failures: list[Exception]) -> Callable[[DictConfig], 
 
         sys.argv = argv  # as it was given: Lightning starts the other ranks with it
         try:
-            return _run(cfg, HydraConfig.get().runtime.output_dir, shown)
+            places.append(Path(HydraConfig.get().runtime.output_dir))
+            return _run(cfg, str(places[-1]), shown)
         except Exception as error:
             failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -224,7 +237,7 @@ def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
     config["paths"]["output_dir"] = output_dir  # of this job, absolute, also in a sweep
     settings = parse(config)
     if settings.launch.name != "local":
-        return _launch(settings)
+        return _launch(settings, config)
     set_omp_wait_policy(os.environ, _AT_START, usage())
     from tabstep.run.run import run
 
@@ -236,13 +249,17 @@ def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
         ) from error
 
 
-def _launch(settings: Settings) -> float | None:
-    """Run as a job, which composes the same overrides from the same conf/ again."""
+def _launch(settings: Settings, config: dict[str, Any]) -> float | None:
+    """Run as a job, which composes the same overrides from the same conf/ again, or as a launcher of one's own does."""
     from hydra.core.hydra_config import HydraConfig
 
     from tabstep.launch.dispatch import launch
+    from tabstep.launch.own_launcher import launch_by
 
     hydra = HydraConfig.get()
+    if isinstance(settings.launch, PluginSettings):
+        launch_by(settings.launch, config, list(hydra.overrides.task))
+        return None
     sources = {source.provider: Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"}
     if hydra.job.config_name != PRIMARY or sources.get("main") != config_dir():
         raise UserError("--config-name, --config-path: a job has conf/train.yaml of its source: use --config-dir")

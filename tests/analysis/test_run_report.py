@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ import tabstep
 from tabstep import cli
 from tabstep.analysis import run_page, run_report
 from tabstep.analysis.run_analysis import Limits, analyse
-from tabstep.analysis.sections import facts
+from tabstep.analysis.sections import column_tables, facts
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse, to_dict
+from tabstep.encoding.encoder import Encoder
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.run.run import run
@@ -231,6 +233,17 @@ def test_page_can_be_left_out_and_is_made_when_the_run_is_called_again(data: Pat
     assert not (tmp_path / "run" / "report.html").exists()
     train(tmp_path / "run", data, LABELS["binary"], "report.rows=40")
     assert json.loads((tmp_path / "run" / "analysis.json").read_text())["explanation"]["rows"] == 40
+
+
+def test_page_of_weighted_rows_says_that_slices_are_not(runs: Runs, tmp_path: Path) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(runs("binary"), directory)
+    line = "Each row counts once here, whatever its 'importance'."
+    assert "counts once" not in Page(directory / "report.html").text
+    encoder = json.loads((directory / "model" / "encoder.json").read_text())
+    encoder["schema"]["weight"] = "importance"
+    facts = SimpleNamespace(encoder=Encoder.from_json(json.dumps(encoder)))
+    assert column_tables._unweighted(facts).strip() == line  # type: ignore[arg-type]
 
 
 def test_page_without_matplotlib_has_its_tables(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

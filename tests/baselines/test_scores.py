@@ -61,7 +61,8 @@ def test_a_model_below_logistic_regression_is_warned_of(
     warning = below_linear(ours, {LINEAR: linear}, objective)
     assert (warning is not None) == warned
     if warning:
-        assert warning.startswith("warning: this model is worse than logistic regression")
+        assert warning.startswith("warning: worse than logistic regression on the same columns: ")
+        assert max(map(len, warning.splitlines())) <= 100
 
 
 def test_without_baselines_nothing_is_said(tmp_path: Path) -> None:

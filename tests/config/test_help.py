@@ -10,7 +10,7 @@ from tabstep.errors import UserError
 
 CONF = [config_dir()]
 LEAVES = [path for path, found in fields.key_paths().items() if not fields.groups(found[0])]
-KEYS = [path for path in LEAVES if not path.endswith(".name")]
+KEYS = [path for path in LEAVES if not path.endswith(".name") or path == "data.reader.name"]
 
 
 def test_help_is_one_screen_of_groups_and_usual_keys() -> None:
@@ -43,6 +43,12 @@ def test_defaults_and_options_of_a_group() -> None:
 def test_help_of_what_there_is_not() -> None:
     with pytest.raises(UserError, match=r"--help dat: no such group or key: did you mean 'data'\?"):
         topic_help("dat", CONF)
+    with pytest.raises(UserError, match=r"^--help nosuch: no such group or key: the nearest group is 'schema'$"):
+        topic_help("nosuch", CONF)
+
+
+def test_the_reader_is_a_key_of_data() -> None:
+    assert "  data.reader.name=default\n      what reads a location: " in topic_help("data", CONF)
 
 
 def test_flag_takes_topics(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,8 @@ CONF = [config_dir()]
         "model.expansion=2",
         "+model.expansion=2",
         "data.encoder.scaling=robust",
+        "+schema.parse={price: number}",
+        "+data.encoder.columns={age: 'own:Length'}",
         "experiment=null",
         "experiment=[example,imbalanced]",
         "~experiment",

@@ -80,7 +80,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     (
         "data.encoder",
         "robust",
-        "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, got 'robust'",
+        "data.encoder: expected the keys scaling, max_categories, min_frequency, statistics, columns, got 'robust'",
     ),
     (
         "model",
@@ -227,6 +227,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     if len(members := fields.members(annotation)) > 1:
         return st.one_of([values_of(m) for m in members if m is not PluginSettings])
     base = fields.bare(annotation)
+    if fields.is_mapping(annotation) and fields.registry(fields.item(annotation)):
+        return st.just({})
     if fields.is_list(annotation) and fields.registry(fields.item(annotation)):
         return st.just([])  # what is in it hangs on what is installed
     if dataclasses.is_dataclass(base):

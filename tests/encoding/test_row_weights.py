@@ -16,6 +16,13 @@ def test_a_weight_that_is_none_is_named_with_its_row(wrong: float | None) -> Non
         row_weights(batch, "w", first_row=10, where="data.train")
 
 
+def test_a_column_without_weights_is_called_so() -> None:
+    batch = pa.RecordBatch.from_pydict({"w": pa.array([None, None], pa.float64())})
+    line = r"data\.train: column 'w' holds no weights: rows 10 to 11 are null: fill it, or set schema\.weight=null"
+    with pytest.raises(UserError, match=line):
+        row_weights(batch, "w", first_row=10, where="data.train")
+
+
 def test_integers_are_weights() -> None:
     assert row_weights(pa.RecordBatch.from_pydict({"w": [3, 0]}), "w", first_row=0, where="x").tolist() == [3.0, 0.0]
 

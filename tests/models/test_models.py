@@ -10,13 +10,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from tabstep.component_source import FACTS
 from tabstep.config import fields
 from tabstep.config.parse import check_value
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.models import build_model, find_model
 from tabstep.models.linear import LinearModel
-from tabstep.registry import FACTS, MODELS
+from tabstep.registry import MODELS
 
 SMALL = {"width": 16, "depth": 2, "num_bins": 4, "embedding_dim": 6, "members": 3, "rank": 3, "one_hot": 3}
 """Sizes that are enough here, for the options of these names; the others are as conf/ has them."""

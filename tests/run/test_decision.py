@@ -48,3 +48,11 @@ def test_what_is_no_goal_is_refused_at_once(tiny_data: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"decision: several classes have no threshold"):
         report_of(tiny_data, tmp_path / "run", "decision=f1", "schema.label=city")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_several_classes_are_found_before_anything_is_encoded(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"^decision: several classes have no threshold, .*: set decision=null$"):
+        report_of(tiny_data, tmp_path / "run", "experiment=imbalanced", "schema.label=city")
+    assert "Data checks" not in capsys.readouterr().out

@@ -64,6 +64,28 @@ class Plain(Classifier):
     """The step as it is."""
 
 
+class Fading(Classifier):
+    """Weighs losses by what it has seen: a number and a list that are neither buffers nor parameters."""
+
+    def __init__(self, *given: Any, **also_given: Any) -> None:
+        super().__init__(*given, **also_given)
+        self.seen, self.means = 0, [0.0]
+
+    def batch_losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        logits, losses, weights = super().batch_losses(batch)
+        self.seen += len(batch.y)
+        self.means.append(float(losses.detach().mean()))
+        return logits, losses * (1.0 + self.means[-2] / self.seen), weights
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["fading"] = {"seen": self.seen, "means": self.means}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.seen, self.means = checkpoint["fading"]["seen"], checkpoint["fading"]["means"]
+
+
 def train(data: Path, output: Path, classifier: dict[str, Any]) -> dict[str, Any]:
     config = composed([*SMALL, f"data.path={data}", f"paths.cache_dir={output.parent / 'cache'}"], [config_dir()])
     config["classifier"] = classifier
@@ -95,6 +117,34 @@ def test_a_step_of_ones_own_is_resumed_bit_for_bit(
     history = found["progress"]["history"]
     best = max(history, key=lambda row: (row["val_recall"], -row["val_log_loss"]))
     assert (whole["best_epoch"], whole["extra_metrics"]) == (best["epoch"], ["recall", "specificity"])
+
+
+def test_what_it_writes_into_a_checkpoint_is_resumed_bit_for_bit(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fading = {"name": f"{__name__}:Fading", "options": {}}
+    train(tiny_data, tmp_path / "whole", fading)
+    expected = last_state(tmp_path / "whole")
+    assert (expected["fading"]["seen"], len(expected["fading"]["means"])) == (4 * 200, 4 * 4 + 1)
+    with interrupted(monkeypatch):
+        train(tiny_data, tmp_path / "killed", fading)
+    train(tiny_data, tmp_path / "killed", fading)
+    found = last_state(tmp_path / "killed")
+    assert found["fading"] == expected["fading"]
+    assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in expected["state_dict"].items())
+
+
+@pytest.mark.parametrize(("name", "said"), [("Plain", True), ("Mixup", False), ("Fading", False)])
+def test_a_step_without_state_says_so_when_it_is_resumed(
+    name: str, said: bool, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("tests.run.test_own_step.SMALL", [part for part in SMALL if "progress" not in part])
+    step = {"name": f"{__name__}:{name}", "options": {}}
+    with interrupted(monkeypatch):
+        train(tiny_data, tmp_path / "run", step)
+    train(tiny_data, tmp_path / "run", step)
+    line = f"resume: {name} of classifier.name keeps no state of its own"
+    assert (line in capsys.readouterr().out) == said
 
 
 def test_a_subclass_that_changes_nothing_gives_the_same_weights(tiny_data: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_log_has_a_line_every_five_seconds(clock: list[float], capsys: pytest.
 
 def test_a_terminal_has_a_bar_that_goes(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(read_progress, "Console", lambda: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(read_progress, "Terminal", lambda: Console(file=screen, force_terminal=True, width=100))
     with ReadProgress("bar") as watch:
         for done in (100, 500):
             watch("data.train", done, 1_000)

@@ -25,6 +25,7 @@ import pytest
 
 from tabstep.artifact.load import load
 from tabstep.cli import main
+from tabstep.serving.fields import Field
 from tabstep.serving.handler import model_fn
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra serve is not installed")
@@ -78,6 +79,14 @@ def test_health_and_schema_describe_the_model(address: str, model_dir: Path) -> 
     schema = json.loads(ask(f"{address}/schema")[1])
     assert schema["classes"] == ["no", "yes"]
     assert {"name": "age", "kind": "number", "category": False} in schema["columns"]
+
+
+def test_schema_has_the_format_of_text_that_is_parsed() -> None:
+    from tabstep.serving.service import _column
+
+    day, city = (Field(name=name, kind="text", dtype=pa.string(), exact=name == "city") for name in ("day", "city"))
+    assert _column(day, {"day": "%d.%m.%Y"}) == {"name": "day", "kind": "text", "category": False, "format": "%d.%m.%Y"}
+    assert _column(city, {"day": "%d.%m.%Y"}) == {"name": "city", "kind": "text", "category": True}
 
 
 def test_parquet_is_predicted_as_the_model_does_it(address: str, rows: bytes, expected: list[float]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tabstep.errors import UserError
-from tabstep.system.locks import LOCK, check_free, exclusive
+from tabstep.system.locks import LOCK, check_free, discard_unused, exclusive
 
 HOLDER = f"""
 import fcntl, os, sys
@@ -36,6 +36,26 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
         other.kill()
     with exclusive(tmp_path):
         assert (tmp_path / LOCK).read_text() == str(os.getpid())
+
+
+def test_what_a_run_has_put_nothing_into_is_removed(tmp_path: Path) -> None:
+    def made(*files: str) -> Path:
+        place = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
+        for name in (LOCK, ".hydra/config.yaml", f"checkpoints/{LOCK}", *files):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text("")
+        return place
+
+    empty, kept = made(), [made("report.json"), made("checkpoints/last.ckpt"), made("a/b/c")]
+    for place in (empty, *kept):
+        discard_unused(place, [".hydra"])
+    assert not empty.exists()
+    assert all((place / ".hydra" / "config.yaml").exists() for place in kept)
+    held = made()
+    with exclusive(held):
+        discard_unused(held, [".hydra"])
+    assert held.exists()
+    discard_unused(tmp_path / "nowhere", [])
 
 
 def test_a_look_makes_nothing(tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def write_onnx(path: Path, predictor: Predictor, golden: pa.RecordBatch, *, what
     """
     check_installed(what)
     _check_members(predictor, what)
+    for column in (column for member in predictor.members for column in member.encoder.own):
+        raise UserError(
+            f"{what}: {column.column!r} is encoded by {column.name}, which has no form in ONNX: leave it out"
+        )
     graph = PredictorGraph(predictor.members).eval()
     size = sum(tensor.nbytes for tensor in graph.state_dict().values())
     if size > _MOST_BYTES:

@@ -158,7 +158,8 @@ def _finish(
     architectures = [read_architecture(path).name for path in member_weights(temporary)]
     card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=versions())
     (temporary / CARD).write_text(card, encoding="utf-8")
-    write_code(temporary / CODE, sorted({*architectures}))
+    own = {column.name for member in predictor.members for column in member.encoder.own}
+    write_code(temporary / CODE, sorted({*architectures}), sorted(own))
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())
     files = {path.relative_to(temporary).as_posix(): file_digest(path) for path in paths}
     number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT

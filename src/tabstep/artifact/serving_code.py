@@ -2,8 +2,8 @@
 
 Those containers hold torch and numpy, but neither this package nor what reads parquet and safetensors. So ``code/``
 has the handler (``inference.py``; as one function, ``transform.py``), the modules of this package that it needs, and a
-``requirements.txt`` for the rest, none of which moves torch or numpy. A model that another package brings is one of
-these lines, and one that no installed package has is copied.
+``requirements.txt`` for the rest, none of which moves torch or numpy. What another package brings is one of
+these lines, and what no installed package has is copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tabstep.registry import MODELS, find_file
+from tabstep.component_source import find_file
+from tabstep.registry import ENCODERS, MODELS
 
 CODE: Final = "code"
 PACKAGE: Final = "tabstep"
@@ -26,10 +27,11 @@ REQUIRED: Final = ("pyarrow>=23.0.1", "PyYAML>=6", "safetensors>=0.4.3")
 """Floors, not versions: a container that has these packages installs nothing when it starts, and asks no index."""
 
 
-def write_code(directory: Path, models: Sequence[str]) -> None:
-    """Fill ``directory``, which must not exist, with what serves models of these names."""
+def write_code(directory: Path, models: Sequence[str], encoders: Sequence[str] = ()) -> None:
+    """Fill ``directory``, which must not exist, with what serves models, and encoders of columns, of these names."""
     directory.mkdir()
-    targets = {name: (MODELS.find(name) or "").partition(":")[0] for name in models}
+    named = [*((MODELS, name) for name in models), *((ENCODERS, name) for name in encoders)]
+    targets = {name: (registry.find(name) or "").partition(":")[0] for registry, name in named}
     modules = needed_modules(_TRANSFORM, *(targets[name] for name in models if name in MODELS.ours()))
     for path in modules.values():
         target = directory / PACKAGE / path.relative_to(_ROOT)
@@ -37,7 +39,7 @@ def write_code(directory: Path, models: Sequence[str]) -> None:
         shutil.copyfile(path, target)
     shutil.copyfile(modules[_HANDLER], directory / "inference.py")
     shutil.copyfile(modules[_TRANSFORM], directory / "transform.py")
-    packages = {name: MODELS.distribution(name) for name in models if name not in MODELS.ours()}
+    packages = {name: registry.distribution(name) for registry, name in named if name not in registry.ours()}
     for name, package in packages.items():
         if package is None:
             _copy_loose(targets[name].partition(".")[0], directory)

@@ -62,9 +62,9 @@ def below_linear(
         ours, theirs = report.get(key), linear.get(key)
         if ours is not None and theirs is not None and _gain(key, ours, theirs) < -LEVEL:
             return (
-                f"warning: this model is worse than logistic regression on the same columns: {key} {ours:.4f} against "
-                f"{theirs:.4f}. Where val_loss still fell at the end, train longer (callbacks.early_stopping.patience, "
-                "trainer.max_epochs); where it rose early, lower optimizer.lr or take a smaller model"
+                f"warning: worse than logistic regression on the same columns: {key} {ours:.4f}, not {theirs:.4f}.\n"
+                "  Where val_loss still fell at the end: raise callbacks.early_stopping.patience, trainer.max_epochs;\n"
+                "  where it rose early: lower optimizer.lr, or take a smaller model"
             )
     return None
 

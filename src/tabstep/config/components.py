@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from tabstep.component_source import find_file, find_module
 from tabstep.config.fields import plugins
 from tabstep.config.settings import Settings
 from tabstep.errors import nearest
-from tabstep.registry import find_file, find_module
 
 
 def missing_components(settings: Settings) -> list[str]:

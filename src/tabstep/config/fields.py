@@ -70,6 +70,8 @@ def plugins(settings: Any, prefix: str = "") -> Iterator[tuple[str, Registry, Pl
             yield from plugins(value, f"{prefix}{key}.")
         elif is_list(annotation) and (listed := registry(item(annotation))) is not None:
             yield from ((f"{prefix}{key}[{place}]", listed, each) for place, each in enumerate(value))
+        elif is_mapping(annotation) and (named := registry(item(annotation))) is not None:
+            yield from ((f"{prefix}{key}.{name}", named, each) for name, each in value.items())
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,7 +77,10 @@ def topic_help(topic: str, conf_dirs: Sequence[Path]) -> str:
     options = group_options(conf_dirs)
     known = {*fields.key_paths(), *options, "all"}
     if topic not in known:
-        raise UserError(f"--help {topic}: no such group or key: {nearest(topic, known)}")
+        near = nearest(topic, sorted(known))
+        if not near.startswith("did"):
+            near = f"the nearest group is {difflib.get_close_matches(topic, options, n=1, cutoff=0.0)[0]!r}"
+        raise UserError(f"--help {topic}: no such group or key: {near}")
     lines = [
         f"{topic}={option:<18} {_first_comment(conf_dirs, topic, option)}".rstrip() for option in options.get(topic, [])
     ]
@@ -103,9 +107,9 @@ def _key_lines(path: str) -> str:
 
 
 def settable_keys() -> Iterator[str]:
-    """Yield every dotted key that has a value of its own; the name of a component is chosen by its group."""
+    """Yield every dotted key that has a value of its own; the name of a component is chosen by its group in conf/."""
     for path, variants in fields.key_paths().items():
-        if not fields.groups(variants[0]) and not path.endswith(".name"):
+        if not fields.groups(variants[0]) and (not path.endswith(".name") or path.count(".") > 1):
             yield path
 
 

@@ -69,7 +69,7 @@ class _Checker:
             yield from self._sweep(text, key, override)
         elif self._is_group(key):
             yield from self._option(key, override.value())
-        elif override.is_add() and key in fields.common_keys():
+        elif override.is_add() and key in fields.common_keys() and not fields.is_mapping(fields.key_paths()[key][0]):
             yield f"{text}: the key is there already: leave out the '+'"
         else:
             yield from self._unknown(key, override.value())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tabstep.component_source import Option
 from tabstep.config import fields
 from tabstep.config.rules import broken_rules
 from tabstep.config.secrets import secret_problems
@@ -16,7 +17,7 @@ from tabstep.config.unknown_keys import unknown_key
 from tabstep.config.values import fits, one_line, remedy, shown
 from tabstep.errors import ProblemsError, nearest
 from tabstep.option_types import Scalar
-from tabstep.registry import Option, PluginSettings, Registry
+from tabstep.registry import PluginSettings, Registry
 
 MISSING = "???"
 PLAIN = Scalar | list[Scalar]
@@ -73,6 +74,8 @@ def to_dict(settings: Any) -> dict[str, Any]:
 def _plain_part(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain_part(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain_part(each) for name, each in value.items()}
     return to_dict(value) if dataclasses.is_dataclass(value) else value
 
 

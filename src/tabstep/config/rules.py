@@ -216,6 +216,11 @@ def _reader(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
         yield "data.reader: a job's tables are parquet or CSV: write them so, and set data.reader.name=default"
 
 
+def _encoders(data: DataSettings, export: str | None) -> Iterator[str]:
+    if export is not None and data.encoder.columns:
+        yield f"export: {export} has no form of what data.encoder.columns makes: set one of the two back"
+
+
 def _split(data: DataSettings) -> Iterator[str]:
     if data.split.group is not None and data.split.time is not None:
         yield "data.split: group and time are both set: choose one of them"
@@ -266,6 +271,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("data",), _locations),
     (("data",), _split),
     (("data", "launch"), _reader),
+    (("data", "export"), _encoders),
     (("data", "trainer", "resume", "export"), _folds),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),

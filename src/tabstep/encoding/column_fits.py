@@ -11,6 +11,7 @@ import pyarrow as pa
 from tabstep.encoding.categorical import CategoricalFit, CategoricalPart
 from tabstep.encoding.labels import Label, LabelFit, LabelPart
 from tabstep.encoding.numeric import NumericFit, NumericPart, Scaling
+from tabstep.encoding.own_columns import OwnOptions
 from tabstep.encoding.times import TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
@@ -22,13 +23,14 @@ class EncoderOptions:
     """How an encoder is fitted.
 
     ``max_categories`` values of a column keep a code, of those that ``min_frequency`` rows have. ``statistics`` lets
-    rates of the target stand beside the categories where that helps.
+    rates of the target stand beside the categories where that helps. ``columns`` have a class of another package.
     """
 
     scaling: Scaling
     max_categories: int
     min_frequency: int
     statistics: bool = True
+    columns: tuple[OwnOptions, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,11 @@ class ColumnFits:
             schema.categorical, max_categories=options.max_categories, min_frequency=options.min_frequency
         )
         self._times = TimeFit(source.arrow_schema, schema.numeric)
+
+    @property
+    def schema(self) -> Schema:
+        """The columns by their role."""
+        return self._schema
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tabstep.encoding.categorical import CategoricalColumn
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions
 from tabstep.encoding.labels import Label, class_codes, flags
 from tabstep.encoding.numeric import NumericColumn
+from tabstep.encoding.own_columns import OwnColumn, fit_own, values_of
 from tabstep.encoding.repeated_values import SpikeColumn
 from tabstep.encoding.statistics_fit import CodeSample, FoldSums
 from tabstep.encoding.target_statistics import MAX_OUTPUTS, TargetStatistic
@@ -66,6 +67,7 @@ class Encoder:
     spikes: tuple[SpikeColumn, ...]
     times: tuple[TimeColumn, ...]
     statistics: tuple[TargetStatistic, ...]
+    own: tuple[OwnColumn, ...] = ()
 
     @classmethod
     def fit(
@@ -93,7 +95,7 @@ class Encoder:
         """Return what ``fit`` does, from ``fits`` that may have taken the rows of ``source`` already."""
         if not fits.complete:
             scan(source, fits.columns, [fits])
-        encoder = cls(**fits.finish())
+        encoder = cls(**fits.finish(), own=fit_own(source, fits.schema, options.columns))
         return replace(encoder, statistics=encoder._fit_statistics(source)) if options.statistics else encoder
 
     def _fit_statistics(self, source: ParquetSource) -> tuple[TargetStatistic, ...]:
@@ -157,6 +159,7 @@ class Encoder:
             + tuple(f"{column.name} is missing" for column in self.numeric if column.indicator)
             + tuple(name for column in self.times for name in column.input_names)
             + tuple(name for statistic in self.statistics for name in self._statistic_names(statistic))
+            + tuple(name for column in self.own for name in column.input_names)
         )
 
     @property
@@ -194,7 +197,8 @@ class Encoder:
             f"{self._columns_of(statistic)}: leaves {100 * statistic.gain:.2g} % less error in folds it has not seen"
             for statistic in self.statistics
         ]
-        return codes + parts + rates
+        own = [f"{column.column}: {column.width} inputs of {column.name} stand beside it" for column in self.own]
+        return codes + parts + rates + own
 
     @cached_property
     def kinds(self) -> dict[str, ValueKind]:
@@ -242,6 +246,8 @@ class Encoder:
             derived += [statistic.inputs(x_cat) for statistic in self.statistics]
         else:
             derived += fold_sums.inputs(x_cat, first_row)
+        for own in self.own:
+            derived.append(own.inputs(values_of(batch, own.column, numeric=own.column in values)))
         if derived:
             x_num[:, indicator:] = np.column_stack(derived)
         return x_num, x_cat
@@ -286,6 +292,8 @@ class Encoder:
             "spikes": [column.to_dict() for column in self.spikes],
             "times": [column.to_dict() for column in self.times],
             "statistics": [statistic.to_dict() for statistic in self.statistics],
+            # Absent rather than empty: what was written before there were any stays what it is.
+            **({"own": [column.to_dict() for column in self.own]} if self.own else {}),
         }
         return json.dumps(data, allow_nan=False, separators=(",", ":"))
 
@@ -315,6 +323,7 @@ class Encoder:
             spikes=tuple(SpikeColumn.from_dict(column) for column in data["spikes"]),
             times=tuple(TimeColumn.from_dict(column) for column in data["times"]),
             statistics=tuple(TargetStatistic.from_dict(statistic) for statistic in data["statistics"]),
+            own=tuple(OwnColumn.from_dict(column) for column in data.get("own", [])),
         )
 
     def fingerprint(self) -> str:

@@ -26,6 +26,11 @@ def row_weights(batch: pa.RecordBatch, name: str, *, first_row: int, where: str)
     weights = numbers(batch, name)
     wrong = ~((weights >= 0) & (weights <= MOST))
     if wrong.any():
+        if batch.column(name).null_count == len(batch):
+            raise UserError(
+                f"{where}: column {name!r} holds no weights: rows {first_row} to {first_row + len(batch) - 1} are null"
+                ": fill it, or set schema.weight=null"
+            )
         row = int(wrong.argmax())
         raise UserError(
             f"{where}: column {name!r} has the weight {batch.column(name)[row].as_py()} in row {first_row + row}: "

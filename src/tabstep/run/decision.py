@@ -14,17 +14,10 @@ from torch import Tensor
 from tabstep.artifact.member import Member
 from tabstep.decisions import Goal, parse_goal
 from tabstep.encoding.encoder import Encoder
-from tabstep.errors import UserError
 from tabstep.models.probabilities import probabilities
 from tabstep.run_files import predictions_file
-from tabstep.schema import Split, Task
+from tabstep.schema import Split
 from tabstep.training.thresholds import choose_threshold, count_cells, figures
-
-
-def check_decision(decision: str | None, task: Task) -> None:
-    """Raise ``UserError`` where a task has no threshold to choose."""
-    if decision is not None and task == "multiclass":
-        raise UserError("decision: several classes have no threshold, the likeliest is predicted: set decision=null")
 
 
 def choose_thresholds(decision: str, member: Member, logits: Tensor, y: np.ndarray) -> tuple[float, ...]:

@@ -151,6 +151,12 @@ def cells(scores: Mapping[str, Any], split: str, names: Sequence[str]) -> list[s
     return [shown_score(scores[key]) if (key := f"{split}_{name}") in scores else "" for name in names]
 
 
+def score_columns(table: Table, names: Sequence[str]) -> None:
+    """Add a column for each score: long names are broken, numbers never."""
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right", min_width=7)
+
+
 def calibration_line(report: Mapping[str, Any]) -> str:
     """Say what the temperature did to the probabilities of the last split that was scored.
 
@@ -193,13 +199,12 @@ def _scores_table(report: Mapping[str, Any]) -> Table:
     table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
     table.add_column("split")
     names = [*SCORES, *report.get("extra_metrics", [])]
-    for name in names:
-        table.add_column(name, justify="right")
+    score_columns(table, names)
     splits = [split for split in ("train", "val", "test") if f"{split}_loss" in report]
     for split in splits:
         table.add_row(split, *cells(report, split, names))
     for name, scores in report.get("baselines", {}).items():
-        table.add_row(f"{splits[-1]}, {name}", *cells(scores, splits[-1], names))
+        table.add_row(f"{splits[-1]}, {name.replace('_', ' ')}", *cells(scores, splits[-1], names))
     return table
 
 

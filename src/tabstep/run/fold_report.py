@@ -12,7 +12,7 @@ from rich.table import Table
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.log_lines import SCORES, best_line, extra_line
 from tabstep.run.decision import decision_report
-from tabstep.run.export import Report, cells, remarks
+from tabstep.run.export import Report, cells, remarks, score_columns
 from tabstep.run.fold_results import Joined
 from tabstep.run.prepare import Show
 from tabstep.run_files import FOLDS, PAGE, PREDICTIONS, REPORT
@@ -105,14 +105,13 @@ def _table(report: Mapping[str, Any]) -> Table:
     table = Table(title=f"{len(folds)} folds", title_justify="left")
     table.add_column("split")
     names = [*SCORES, *report["extra_metrics"]]
-    for name in names:
-        table.add_column(name, justify="right")
+    score_columns(table, names)
     for fold in folds:
         table.add_row(f"val, fold {fold['fold']}", *cells(fold, "val", names))
     table.add_row("val, mean", *cells(report, "val", names))
     table.add_row("val, deviation", *cells(report["spread"], "val", names))
     for name, scores in report.get("baselines", {}).items():
-        table.add_row(f"val, {name}, mean", *cells(scores, "val", names))
+        table.add_row(f"val, {name.replace('_', ' ')}, mean", *cells(scores, "val", names))
     joined = {f"val_{key}": value for key, value in report[OUT_OF_FOLD].items()}
     table.add_row("out of fold", *cells(joined, "val", names))
     if "single_test" in report:

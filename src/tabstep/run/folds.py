@@ -71,7 +71,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], shown: set[str], run
     cache_dir = Path(settings.paths.cache_dir)
     # a reader of another package is called once for all folds
     settings = replace(settings, data=read_once(settings.data, cache_dir))
-    opened = open_splits(settings.data, settings.schema, cache_dir=cache_dir, show=show_new)
+    opened = open_splits(settings.data, settings.schema, cache_dir=cache_dir, show=show_new, decision=settings.decision)
     numbers = _assigned(settings, opened, show)
     weights = fold_weights(opened, numbers, in_time=settings.data.split.time is not None)
     with writing("paths.output_dir: cannot be written"):

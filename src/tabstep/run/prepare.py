@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
+from tabstep.decisions import check_decision
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table
 from tabstep.encoding.encoder import Encoder, fit_cached
 from tabstep.encoding.labels import Label
+from tabstep.encoding.own_columns import check_own, own_options
 from tabstep.encoding.row_weights import check_total
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
@@ -37,6 +39,7 @@ from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 Show = Callable[[Any], None]
 _CHECKS_VERSION = 1
 _LINES_SHOWN = 16
+_WIDTH = 100
 _PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -60,6 +63,7 @@ def prepare(
     cache_dir: Path,
     show: Show,
     progress: Literal["auto", "bar", "lines", "none"] = "none",
+    decision: str | None = None,
 ) -> Prepared:
     """Open, check and encode the splits; ``show`` gets what a person should read: lines and tables of rich.
 
@@ -68,7 +72,7 @@ def prepare(
     Raises:
         UserError: a file, a column or a label is wrong, or a check found an error.
     """
-    opened = open_splits(data, schema, cache_dir=cache_dir, show=show)
+    opened = open_splits(data, schema, cache_dir=cache_dir, show=show, decision=decision)
     sources, found = dict(opened.sources), opened.schema
     cut = cut_of(data, found, seed)
     if data.folds is not None and data.fold is not None:
@@ -98,17 +102,21 @@ class Opened:
     best_auroc: float | None
 
 
-def open_splits(data: DataSettings, schema: SchemaSettings, *, cache_dir: Path, show: Show) -> Opened:
+def open_splits(
+    data: DataSettings, schema: SchemaSettings, *, cache_dir: Path, show: Show, decision: str | None = None
+) -> Opened:
     """Open the splits and infer the schema; of a cross-validation, train has the rows of val too.
 
     Raises:
-        UserError: a file or a column is wrong.
+        UserError: a file or a column is wrong, or a ``decision`` is asked for of a task that has none.
     """
     sources, schema, best_auroc = _open(data, schema, cache_dir, show)
     if data.folds is not None and "val" in sources:
         show("data.folds: the rows of val are cut into folds with those of train")
         sources["train"] = sources["train"].joined(sources.pop("val"))
     found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
+    if decision is not None:
+        check_decision(decision, task or _task_of(sources["train"], found.label[0]))
     show(schema_table(rows))
     inferred = [row.column for row in rows if row.role == "categorical" and row.why.startswith("type ")]
     for line in _format_hint(written_formats(sources["train"], inferred)):
@@ -116,6 +124,16 @@ def open_splits(data: DataSettings, schema: SchemaSettings, *, cache_dir: Path, 
     if data.drop_unlabeled:
         sources = _labeled(sources, found.label, show)
     return Opened(schema=found, task=task, sources=sources, best_auroc=best_auroc)
+
+
+def _task_of(source: ParquetSource, label: str) -> Task:
+    """Return what the values of a label make it: they are read until there are three."""
+    seen: set[Any] = set()
+    for batch in source.batches([label]):
+        seen |= {*batch.column(0).unique().drop_null().to_pylist()}
+        if len(seen) > 2:
+            return "multiclass"
+    return "binary"
 
 
 def cut_of(data: DataSettings, schema: Schema, seed: int) -> Cut:
@@ -133,11 +151,14 @@ def _read(
     show: Show,
 ) -> tuple[Encoder, dict[Split, EncodedTable], list[Finding]]:
     """Check the rows, fit the encoder and encode all splits."""
+    chosen = {field.name: getattr(data.encoder, field.name) for field in fields(data.encoder)}
+    options = EncoderOptions(**{**chosen, "columns": own_options(data.encoder.columns)})
+    check_own(options.columns, schema)
     fitting = partial(
         ColumnFits,
         sources["train"],
         schema,
-        options=EncoderOptions(**asdict(data.encoder)),
+        options=options,
         task=task,
         classes=classes,
         seed=0,  # of the row sample alone: a sweep over seeds shares one encoder
@@ -167,18 +188,19 @@ def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show:
 def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
     r"""Say which texts are numbers or dates that nobody asked to be read as such, and how to ask.
 
-    >>> next(_format_hint({"price": "number", "day": "%d.%m.%Y"})).partition(": ")[2]
-    'price (number), day (%d.%m.%Y). To read them as such: \'+schema.parse={price: number, day: "%d.%m.%Y"}\''
+    >>> print(*_format_hint({"price": "number", "day": "%d.%m.%Y"}), sep="\n")
+    text that looks like numbers or dates is taken for categories: price (number), day (%d.%m.%Y)
+    to read them as such: '+schema.parse={price: number, day: "%d.%m.%Y"}'
     """
     if not forms:
         return
     some = ", ".join(f"{printable(name)} ({form})" for name, form in list(forms.items())[:_LINES_SHOWN])
-    if len(forms) <= _LINES_SHOWN and all(map(_PLAIN.fullmatch, forms)):
-        pairs = (f"{name}: {form}" if _PLAIN.fullmatch(form) else f'{name}: "{form}"' for name, form in forms.items())
-        remedy = f"To read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
-    else:
+    pairs = (f"{name}: {form}" if _PLAIN.fullmatch(form) else f'{name}: "{form}"' for name, form in forms.items())
+    remedy = f"to read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
+    if len(remedy) > _WIDTH or not all(map(_PLAIN.fullmatch, forms)):  # a command in two lines cannot be copied
         remedy = "`tabstep schema` writes a schema that reads them as such"
-    yield f"text that looks like numbers or dates is taken for categories: {some}. {remedy}"
+    yield f"text that looks like numbers or dates is taken for categories: {some}"
+    yield remedy
 
 
 def _show_some(lines: Sequence[str], show: Show) -> None:

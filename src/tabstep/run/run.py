@@ -21,7 +21,6 @@ from tabstep.config.parse import to_dict
 from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components, sizes_by_rows
-from tabstep.run.decision import check_decision
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
@@ -38,7 +37,7 @@ from tabstep.system.devices import Machine, bf16_gain, resolve_machine
 from tabstep.system.exits import check_stopped, writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.tracking.tracker import Tracker
-from tabstep.training.callbacks.extra import without_state
+from tabstep.training.callbacks.extra import step_without_state, without_state
 from tabstep.training.fit import find_checkpoint, over, train
 from tabstep.training.loggers import is_history, log_settings, write_history
 from tabstep.training.stopping import selected_row
@@ -104,7 +103,6 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
     nobody: AbstractContextManager[list[Tracker]] = nullcontext([])
     with tracked(settings) if ranks.rank == 0 else nobody as trackers:
         prepared = _prepared(settings, ranks, show_new)
-        check_decision(settings.decision, prepared.encoder.task)
         check_stopped()
         return _run_prepared(settings, config, ranks, prepared, trackers, started, show, show_new)
 
@@ -149,7 +147,15 @@ def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     cache_dir = Path(settings.paths.cache_dir)
     data = gather_shards(settings.data, ranks, cache_dir, show)
     progress = settings.callbacks.progress if ranks.rank == 0 else "none"
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
+    prepared = prepare(
+        data,
+        settings.schema,
+        seed=settings.seed,
+        cache_dir=cache_dir,
+        show=show,
+        progress=progress,
+        decision=settings.decision,
+    )
     prepared = limited(prepared, _row_limits(settings, prepared))
     for line in sizes_by_rows(settings, prepared):
         show(line)
@@ -237,6 +243,8 @@ def _train(settings: Settings, built: Assembly, show: Show) -> str:
             show(f"resume: going on from {found[0]} (epoch {progress['epoch'] + 1}, batch {progress['batch']})")
             for name in without_state(built.trainer.callbacks):  # type: ignore[attr-defined]
                 show(f"resume: {name} of callbacks.extra keeps no state: it begins anew")
+            if step_without_state(built.classifier):
+                show(f"resume: {type(built.classifier).__name__} of classifier.name keeps no state of its own")
     check_stopped()
     return train(built.trainer, built.classifier, built.data, built.checkpointer, found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,8 +102,14 @@ def _schema(model: ServedModel) -> dict[str, Any]:
         "label": encoder.schema.label,
         "classes": list(model.predictor.class_names),
         "id": encoder.schema.id,
-        "columns": [{"name": field.name, "kind": field.kind, "category": field.exact} for field in model.fields],
+        "columns": [_column(field, dict(encoder.schema.parse)) for field in model.fields],
     }
+
+
+def _column(field: Field, formats: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a column: of text that is read by a format, the format too."""
+    about = {"name": field.name, "kind": field.kind, "category": field.exact}
+    return {**about, "format": formats[field.name]} if field.name in formats else about
 
 
 def _body(fields: tuple[Field, ...]) -> dict[str, Any]:

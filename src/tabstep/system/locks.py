@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -49,6 +50,23 @@ def in_turn(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def discard_unused(directory: Path, own: Collection[str]) -> None:
+    """Remove a directory in which nothing lies but what is ``own`` to its making, locks and empty directories.
+
+    A directory that another process holds stays, as does one that cannot be removed.
+    """
+    with suppress(OSError, UserError):
+        if not all(entry.name in {*own, LOCK} or _is_empty(entry) for entry in directory.iterdir()):
+            return
+        check_free(directory)
+        shutil.rmtree(directory)
+
+
+def _is_empty(path: Path) -> bool:
+    """Tell whether no file but a lock lies anywhere below a directory."""
+    return path.is_dir() and all(each.name == LOCK or _is_empty(each) for each in path.iterdir())
 
 
 def check_free(directory: Path, key: str = "paths.output_dir") -> None:

@@ -62,9 +62,15 @@ def slice_section(facts: RunFacts) -> Iterator[str]:
     yield paragraph(
         f"Of val, {slices['looked_at']}, whose log-loss is {number(slices['loss'])} and accuracy "
         f"{number(slices['accuracy'])}: the parts by category and by fifths of numbers whose loss is most surely above "
-        "it. Intervals of 95 %; among many parts some are bad by chance.",
+        f"it. Intervals of 95 %; among many parts some are bad by chance.{_unweighted(facts)}",
         kind="muted",
     )
+
+
+def _unweighted(facts: RunFacts) -> str:
+    """Return what is to be said where rows have weights: slices and worst rows tell of rows as they are."""
+    weight = None if facts.encoder is None else facts.encoder.schema.weight
+    return "" if weight is None else f" Each row counts once here, whatever its {weight!r}."
 
 
 def worst_row_section(facts: RunFacts) -> Iterator[str]:

@@ -33,7 +33,16 @@ from tabstep.config.settings.scheduler import (
 from tabstep.config.settings.schema import SchemaSettings
 from tabstep.config.settings.trainer import TrainerSettings
 from tabstep.option_types import Doc, Range
-from tabstep.registry import CLASSIFIERS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS, ComponentSettings, PluginSettings
+from tabstep.registry import (
+    CLASSIFIERS,
+    LAUNCHERS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    ComponentSettings,
+    PluginSettings,
+)
 
 __all__ = [
     "AdamWSettings",
@@ -89,7 +98,7 @@ class Settings:
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
     paths: PathSettings
-    launch: LaunchSettings = field(default_factory=LocalSettings)
+    launch: Annotated[LaunchSettings | PluginSettings, LAUNCHERS] = field(default_factory=LocalSettings)
     seed: Annotated[int, Range(ge=0, le=2**32 - 1), Doc("source of all randomness")] = 42
     resume: Annotated[str, Doc("auto, must, never or the path of a checkpoint")] = "auto"
     objective: Annotated[Metric | str, Doc("what a sweep optimizes, of the exported epoch")] = "val_auroc"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from tabstep.option_types import Count, Doc, OpenFraction, Range
-from tabstep.registry import READERS, PluginSettings
+from tabstep.registry import ENCODERS, READERS, PluginSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,10 @@ class EncoderSettings:
     statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")] = (
         True
     )
+    columns: Annotated[
+        dict[str, Annotated[PluginSettings, ENCODERS]],
+        Doc("classes of other packages that make inputs of a column, beside its own: name and options of each"),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,9 @@ class SplitSettings:
 class ReaderSettings:
     """What reads a location: ours, by what lies there, or a function of another package that returns a table."""
 
-    name: Literal["default"] = "default"
+    name: Annotated[
+        Literal["default"], Doc("what reads a location: default, or a function of another package, package.module:Name")
+    ] = "default"
 
 
 @dataclass(frozen=True, kw_only=True)

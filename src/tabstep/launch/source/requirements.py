@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Final
 
+from tabstep.component_source import find_file
 from tabstep.config.fields import plugins
 from tabstep.config.settings import LoggerSettings, Settings
 from tabstep.errors import UserError
-from tabstep.registry import find_file
 
 REQUIREMENTS: Final = "requirements.txt"
 PACKAGES: Final = ("hydra-core", "lightning", "omegaconf", "rich", "safetensors", "torchmetrics")

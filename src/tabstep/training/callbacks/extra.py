@@ -53,6 +53,17 @@ def without_state(callbacks: Iterable[L.Callback]) -> list[str]:
     ]
 
 
+def step_without_state(classifier: L.LightningModule) -> bool:
+    """Tell whether a step of another package has nothing of its own in a checkpoint.
+
+    What ours keeps is that of the model, its moving average and the loss.
+    """
+    own = type(classifier)
+    written = next(cls for cls in own.__mro__ if "on_save_checkpoint" in vars(cls))
+    tensors = any(not name.startswith(("model.", "ema.", "loss.")) for name in classifier.state_dict())
+    return not (own.__module__.startswith("tabstep.") or tensors or not written.__module__.startswith("tabstep."))
+
+
 def check_states(states: Mapping[str, Any]) -> None:
     """Refuse states that could be written but not read again, since a checkpoint is read without running any code.
 
