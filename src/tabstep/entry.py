@@ -116,7 +116,9 @@ def _composed_problems(
         return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
     if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
         check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
-    looks = settings.launch.name == "local" and "--cfg" not in command.flags  # a job may have other directories
+    looks = (
+        settings.launch.name in ("local", "ray") and "--cfg" not in command.flags
+    )  # a job may have other directories
     return [*missing_components(settings), *missing_tables(settings.data)] if looks else []
 
 

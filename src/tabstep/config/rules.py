@@ -23,6 +23,7 @@ from tabstep.config.settings import (
     OneCycleSettings,
     OptimizerSettings,
     PathSettings,
+    RaySettings,
     RemoteSettings,
     SchedulerSettings,
     SchemaSettings,
@@ -181,6 +182,22 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
+def _ray(launch: LaunchSettings, trainer: TrainerSettings) -> Iterator[str]:
+    if not isinstance(launch, RaySettings):
+        return
+    if trainer.devices not in (1, "auto") or trainer.num_nodes != 1:
+        yield (
+            f"launch.workers: says how many ranks there are, {launch.workers}, wherever they run: "
+            "set trainer.devices=1 and trainer.num_nodes=1"
+        )
+    if trainer.accelerator == "gpu" and not launch.gpus_per_worker:
+        yield "launch.gpus_per_worker: is 0, and trainer.accelerator is gpu: set it to 1"
+    if trainer.accelerator == "cpu" and launch.gpus_per_worker:
+        yield "launch.gpus_per_worker: is 1, and trainer.accelerator is cpu: set it to 0"
+    if not isinstance(launch.runtime_env.get("py_modules", []), list):
+        yield "launch.runtime_env.py_modules: expected a list"
+
+
 def _tracking(logger: LoggerSettings) -> Iterator[str]:
     uri, key = logger.mlflow.tracking_uri, "logger.mlflow.tracking_uri"
     if uri is None:
@@ -272,4 +289,5 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("paths",), _paths),
     (("data", "paths"), _outside),
     (("launch",), _launch),
+    (("launch", "trainer"), _ray),
 )
