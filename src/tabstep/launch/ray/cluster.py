@@ -47,7 +47,7 @@ def connected(settings: Settings, runs: int = 1) -> Iterator[None]:
             modules = source_modules(settings, Path(directory))
             with _answers(launch.address):
                 ray.init(**connection(launch, modules, runs))
-            _check(launch)
+            check_room(launch)
             yield
         finally:
             ray.shutdown()
@@ -90,7 +90,12 @@ def _line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _check(launch: RaySettings) -> None:
+def check_room(launch: RaySettings) -> None:
+    """Say what the cluster that is held lacks for a run; one that was started here does not grow.
+
+    Raises:
+        UserError: it is of this machine alone.
+    """
     import ray
 
     lack = shortage(launch, ray.cluster_resources())
