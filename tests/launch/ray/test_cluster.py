@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,20 @@ def test_a_machine_without_gpus_is_refused_and_a_cluster_waited_for(
     assert (
         line == "launch=ray: the cluster is asked for 1 GPU of which it has 0: waiting until it grows or others end\n"
     )
+
+
+def test_signals_mean_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own handler of SIGTERM would print a stack and end the process where the run has a line to say."""
+
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.setattr(cluster, "source_modules", lambda settings, directory: [])
+    before = signal.getsignal(signal.SIGTERM)
+    with connected(settings()):
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_this_module_imports_no_ray() -> None:

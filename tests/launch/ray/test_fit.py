@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +30,12 @@ from tabstep.launch.ray import fit as module
 from tabstep.launch.ray.fit import marks, meaning, task
 
 TRAIN = Path(__file__).parents[3] / "train.py"
+PID = """
+import os, runpy, sys
+open('pid', 'w').write(str(os.getpid()))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 KILLER = """
 import os
 import signal
@@ -185,6 +195,27 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert "launch=ray: rank 1: " in done.stderr
     assert not list((tmp_path / "ours").glob("previous-*"))
     assert_equal(tmp_path / "ours", tmp_path / "theirs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_stopped_says_so_and_goes_on(
+    signum: int, code: int, run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    def stop() -> None:
+        while len(list(tmp_path.glob("ours/checkpoints/last-*.ckpt"))) < 2:
+            time.sleep(0.05)
+        pid = int((tmp_path / "pid").read_text())
+        os.kill(pid, signum)
+
+    threading.Thread(target=stop, daemon=True).start()
+    long = ("launch=ray", "trainer.max_epochs=400", "callbacks=no_early_stopping")
+    done = run("ours", *long, below=("-c", PID))
+    assert done.returncode == code, done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    done = run("ours", "launch=ray", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "ours" / "report.json").read_text())["epochs"] > 1  # it had gone further before
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +47,7 @@ def connected(settings: Settings, runs: int = 1) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as directory:
         try:
             modules = source_modules(settings, Path(directory))
-            with _answers(launch.address):
+            with _answers(launch.address), _same_signals():
                 ray.init(**connection(launch, modules, runs))
             check_room(launch)
             yield
@@ -65,6 +67,18 @@ def source_modules(settings: Settings, directory: Path) -> list[str]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(stream.read())
     return sorted(str(path) for path in (directory / "src").iterdir() if path.is_dir() or path.suffix == ".py")
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C mean after the block what they did before: Ray takes SIGTERM for a crash."""
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
