@@ -182,9 +182,11 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
-def _ray(launch: LaunchSettings, trainer: TrainerSettings) -> Iterator[str]:
+def _ray(launch: LaunchSettings, trainer: TrainerSettings, data: DataSettings) -> Iterator[str]:
     if not isinstance(launch, RaySettings):
         return
+    if data.folds is not None and data.fold is None and launch.workers > 1:
+        yield "data.folds: one process trains fold after fold: set launch.workers=1, or data.fold for each run"
     if trainer.devices not in (1, "auto") or trainer.num_nodes != 1:
         yield (
             f"launch.workers: says how many ranks there are, {launch.workers}, wherever they run: "
@@ -289,5 +291,5 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("paths",), _paths),
     (("data", "paths"), _outside),
     (("launch",), _launch),
-    (("launch", "trainer"), _ray),
+    (("launch", "trainer", "data"), _ray),
 )

@@ -81,6 +81,8 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     [
         (["trainer.devices=2"], "launch.workers: says how many ranks there are, 1, wherever they run: "),
         (["trainer.num_nodes=2"], "launch.workers: says how many ranks there are, 1, wherever they run: "),
+        (["data.folds=3", "launch.workers=2"], "data.folds: one process trains fold after fold: set launch.workers=1"),
+        (["+launch.runtime_env.py_modules=mine"], "launch.runtime_env.py_modules: expected a list"),
         (["trainer=gpu"], "launch.gpus_per_worker: is 0, and trainer.accelerator is gpu: set it to 1"),
         (["trainer=cpu", "launch.gpus_per_worker=1"], "launch.gpus_per_worker: is 1, and trainer.accelerator is cpu"),
         (["launch.gpus_per_worker=2"], "launch.gpus_per_worker: expected "),
