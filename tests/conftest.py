@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -93,3 +94,18 @@ def finished(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def run_copy(finished: Path, tmp_path: Path) -> Path:
     """A copy of ``finished`` that may be changed."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Take back what Hydra and Lightning do to logging: a log file of one test must not be written by the next."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    yield
+    for handler in {*root.handlers, *logging.getLogger("tabstep").handlers, *logging.getLogger("lightning").handlers}:
+        if handler not in before[0]:
+            handler.close()
+    root.handlers, root.level = before
+    for name in ("tabstep", "lightning"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True

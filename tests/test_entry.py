@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,23 +43,14 @@ class Runs:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_logging: None) -> Runs:
     found = Runs()
     module = types.ModuleType("tabstep.run.run")
     module.run = found.run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tabstep.run.run", module)
     monkeypatch.setattr(sys, "argv", ["train.py", "as", "given"])
     monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    yield found
-    for handler in {*root.handlers, *logging.getLogger("tabstep").handlers, *logging.getLogger("lightning").handlers}:
-        if handler not in before[0]:
-            handler.close()
-    root.handlers, root.level = before
-    for name in ("tabstep", "lightning"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+    return found
 
 
 def test_a_run_gets_settings_and_the_plain_configuration(runs: Runs, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What Hydra finds of tabstep's sweeps: ``hydra/sweeper=tabstep``, ``hydra/launcher=process`` and ``=sagemaker``.
+"""What Hydra finds of tabstep's sweeps: ``hydra/sweeper=tabstep``, and ``hydra/launcher=`` for the kinds of trials.
 
 Hydra imports this module at every start, ``--help`` included, so it imports nothing itself that Hydra has not. The
 annotations of the dataclasses are read while this module is not yet in ``sys.modules``: they must not be text.
@@ -51,9 +51,18 @@ class SageMakerConf:
     max_usd: Optional[float] = None  # noqa: UP045
 
 
+@dataclass
+class RayConf:
+    """Keys below ``hydra.launcher`` of the launcher that gives each trial workers of a Ray cluster."""
+
+    _target_: str = "hydra_plugins.tabstep_sweeper.RayLauncher"
+    max_parallel: int = 2
+
+
 ConfigStore.instance().store(group="hydra/sweeper", name="tabstep", node=SweeperConf, provider="tabstep")
 ConfigStore.instance().store(group="hydra/launcher", name="process", node=ProcessConf, provider="tabstep")
 ConfigStore.instance().store(group="hydra/launcher", name="sagemaker", node=SageMakerConf, provider="tabstep")
+ConfigStore.instance().store(group="hydra/launcher", name="ray_train", node=RayConf, provider="tabstep")
 
 
 class TabstepSweeper(Sweeper):
@@ -125,3 +134,26 @@ class SageMakerLauncher(Launcher):
         from tabstep.errors import UserError
 
         raise UserError("hydra/launcher=sagemaker: works with hydra/sweeper=tabstep alone")
+
+
+class RayLauncher(Launcher):
+    """Gives each trial workers of a Ray cluster, ``max_parallel`` trials at a time; another one is called ``ray``."""
+
+    def __init__(self, max_parallel: int) -> None:
+        self.max_parallel = max_parallel
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what ``launch`` needs."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def runner(self, surroundings: Any) -> Any:
+        """Return what starts and watches the trials for tabstep's sweeper."""
+        from tabstep.launch.sweeps.ray_trials import ray_runner
+
+        return ray_runner(self.max_parallel)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Refuse: another sweeper could not go on with trials that were interrupted."""
+        from tabstep.errors import UserError
+
+        raise UserError("hydra/launcher=ray_train: works with hydra/sweeper=tabstep alone")

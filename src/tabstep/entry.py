@@ -6,6 +6,7 @@ is imported where it is first needed, for ``--help`` does without.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -136,7 +137,7 @@ def _composed_problems(
     own = isinstance(settings.launch, PluginSettings)
     if own and command.multirun:
         return [f"launch.name: {settings.launch.name} takes one run at a time: leave out -m"]
-    looks = (own or settings.launch.name == "local") and "--cfg" not in command.flags
+    looks = (own or settings.launch.name in ("local", "ray")) and "--cfg" not in command.flags
     tables = [] if own else missing_tables(settings.data)  # a job may have other directories
     return [*missing_components(settings), *tables] if looks else []
 
@@ -188,8 +189,18 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures and not multirun:  # a sweep records the failures of its trials
         if isinstance(failures[0], UserError | RetryError):
+            _close_logs(places[0])
             discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"))
         raise failures[0]
+
+
+def _close_logs(directory: Path) -> None:
+    """Take the log files in a directory from their loggers: what is logged later must not look for what has gone."""
+    for logger in map(logging.getLogger, (None, "tabstep", "lightning")):
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == directory.absolute():
+                logger.removeHandler(handler)
+                handler.close()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -132,6 +133,8 @@ def test_another_configuration_file_cannot_travel(capsys: pytest.CaptureFixture[
     shutil.copytree(SOURCE / "conf", tmp_path / "conf")
     assert main([f"--config-path={tmp_path / 'conf'}", *DRY_RUN]) == 2
     assert "use --config-dir" in capsys.readouterr().err
+    files = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
+    assert all(Path(handler.baseFilename).parent.is_dir() for handler in files), "a log in a directory that has gone"
 
 
 LIGHT = """

@@ -30,7 +30,7 @@ def broken(config, overrides):
 
 
 @pytest.fixture(autouse=True)
-def _launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_logging: None) -> None:
     (tmp_path / "my_batch.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_batch", raising=False)
@@ -54,7 +54,7 @@ def test_it_is_given_the_run_and_its_status_is_the_commands(status: int, code: i
         (["launch.name=my_batch:odd", "+launch.quue=a"], "launch.quue: my_batch:odd has no such key"),
         (["launch.name=my_batch:bach"], "launch.name: my_batch:bach: module 'my_batch' has no attribute 'bach'"),
         (["launch.name=no_batch:batch"], "launch.name: no_batch:batch: no module is called 'no_batch': install it"),
-        (["launch.name=lcoal"], "launch.name: expected one of local, sagemaker, dry_run, rehearsal, got 'lcoal'"),
+        (["launch.name=lcoal"], "launch.name: expected one of local, sagemaker, dry_run, rehearsal, ray, got 'lcoal'"),
         (["launch.name=my_batch:odd", "-m", "seed=1,2"], "launch.name: my_batch:odd takes one run at a time"),
     ],
 )

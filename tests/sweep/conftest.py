@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ class Runs:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_logging: None) -> Runs:
     found = Runs()
     module = types.ModuleType("tabstep.run.run")
     module.run = found.run  # type: ignore[attr-defined]
@@ -56,16 +55,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Runs]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("tabstep.sweep.html_report.can_draw", lambda: False)  # seconds a sweep: test_plots.py has them
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    yield found
-    for handler in {*root.handlers, *logging.getLogger("tabstep").handlers, *logging.getLogger("lightning").handlers}:
-        if handler not in before[0]:
-            handler.close()
-    root.handlers, root.level = before
-    for name in ("tabstep", "lightning"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+    return found
 
 
 @pytest.fixture

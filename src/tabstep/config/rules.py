@@ -23,6 +23,7 @@ from tabstep.config.settings import (
     OneCycleSettings,
     OptimizerSettings,
     PathSettings,
+    RaySettings,
     RemoteSettings,
     SchedulerSettings,
     SchemaSettings,
@@ -185,6 +186,24 @@ def _launch(launch: LaunchSettings) -> Iterator[str]:
         yield "launch.tuner: only AWS has a tuner: launch=dry_run prints the request, a rehearsal is of one job"
 
 
+def _ray(launch: LaunchSettings, trainer: TrainerSettings, data: DataSettings) -> Iterator[str]:
+    if not isinstance(launch, RaySettings):
+        return
+    if data.folds is not None and data.fold is None and launch.workers > 1:
+        yield "data.folds: one process trains fold after fold: set launch.workers=1, or data.fold for each run"
+    if trainer.devices not in (1, "auto") or trainer.num_nodes != 1:
+        yield (
+            f"launch.workers: says how many ranks there are, {launch.workers}, wherever they run: "
+            "set trainer.devices=1 and trainer.num_nodes=1"
+        )
+    if trainer.accelerator == "gpu" and not launch.gpus_per_worker:
+        yield "launch.gpus_per_worker: is 0, and trainer.accelerator is gpu: set it to 1"
+    if trainer.accelerator == "cpu" and launch.gpus_per_worker:
+        yield "launch.gpus_per_worker: is 1, and trainer.accelerator is cpu: set it to 0"
+    if not isinstance(launch.runtime_env.get("py_modules", []), list):
+        yield "launch.runtime_env.py_modules: expected a list"
+
+
 def _tracking(logger: LoggerSettings) -> Iterator[str]:
     uri, key = logger.mlflow.tracking_uri, "logger.mlflow.tracking_uri"
     if uri is None:
@@ -282,4 +301,5 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("paths",), _paths),
     (("data", "paths"), _outside),
     (("launch",), _launch),
+    (("launch", "trainer", "data"), _ray),
 )

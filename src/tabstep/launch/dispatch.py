@@ -1,4 +1,4 @@
-"""One command, four places to run: a job is prepared, then printed, rehearsed or sent, or one that runs is followed."""
+"""One command, five places to run: a cluster of Ray, or a job that is prepared, then printed, rehearsed or sent."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabstep.config.settings import Settings
+from tabstep.config.settings import RaySettings, Settings
 from tabstep.errors import UserError
 from tabstep.launch.follow.job import follow
 from tabstep.launch.follow.tuner import follow_tuner
 from tabstep.launch.follow.watch import attach
 from tabstep.launch.job import prepare
+from tabstep.launch.ray.fit import run_on_ray
 from tabstep.launch.rehearse import rehearse
 from tabstep.launch.request import sdk
 from tabstep.launch.submit import submit
@@ -28,6 +29,8 @@ def launch(settings: Settings, overrides: Sequence[str], conf_dirs: Sequence[Pat
     Raises:
         UserError: the job cannot be sent as it is: every problem, one line each; or it has failed.
     """
+    if isinstance(settings.launch, RaySettings):
+        return run_on_ray(settings)
     remote = settings.remote
     sdk.require()
     if remote.attach is not None and remote.name == "sagemaker":

@@ -31,7 +31,7 @@ from tabstep.sweep.options import USUAL_EPOCHS, Options, parse_options
 from tabstep.sweep.progress_view import Lines, LiveTable
 from tabstep.sweep.runners import THREADS, HydraRunner, ProcessRunner, visible_gpus
 from tabstep.sweep.samplers import Proposer, make_proposer
-from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, is_remote
+from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, launch_of
 from tabstep.sweep.space import Space, given, parse_space
 from tabstep.sweep.summary import conclude, pause
 from tabstep.sweep.tracked_sweep import tracked_sweep
@@ -118,8 +118,8 @@ def make_plan(raw: Mapping[str, Any], arguments: Sequence[str], composer: Compos
     tuned = bool(base["launch"].get("tuner"))
     if not tuned and (options.sampler != "all" or options.pruner != "none"):
         importlib.import_module("tabstep.sweep.optuna_study")  # says so where Optuna is missing
-    remote = ["launch=sagemaker"] if is_remote(composer.master) and base["launch"]["name"] == "local" else []
-    texts = [*given(raw["params"]), *remote, *arguments]
+    where = launch_of(composer.master) if base["launch"]["name"] == "local" else []
+    texts = [*given(raw["params"]), *where, *arguments]
     space = parse_space(texts, composer.loader, seed=options.seed)
     proposer = make_proposer(space, options, int(base["trainer"]["max_epochs"] or USUAL_EPOCHS))
     return Plan(composer, options, space, proposer, _header(options, space, base, command_to_go_on(composer)), tuned)

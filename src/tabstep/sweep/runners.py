@@ -77,19 +77,24 @@ def outcome_of(number: int, job: JobReturn) -> TrialResult:
     result: Any = job._return_value
     if job.status == JobStatus.COMPLETED:
         return TrialResult(number=number, value=result if isinstance(result, int | float) else None)
-    if isinstance(result, StoppedError):
-        return TrialResult(number=number, stopped=result)
-    if isinstance(result, RetryError):
-        return TrialResult(number=number, error=str(result), lost=True)
-    if isinstance(result, UserError):
-        return TrialResult(number=number, error=str(result))
     if isinstance(result, BaseException):
-        return TrialResult(
-            number=number,
-            error=f"{type(result).__name__}: {result}",
-            details="".join(traceback.format_exception(result)),
-        )
+        return failed(number, result)
     return TrialResult(number=number, error="the launcher does not know how it ended", lost=True)
+
+
+def failed(number: int, error: BaseException) -> TrialResult:
+    """Return what an exception means for the trial that raised it."""
+    if isinstance(error, StoppedError):
+        return TrialResult(number=number, stopped=error)
+    if isinstance(error, RetryError):
+        return TrialResult(number=number, error=str(error), lost=True)
+    if isinstance(error, UserError):
+        return TrialResult(number=number, error=str(error))
+    return TrialResult(
+        number=number,
+        error=f"{type(error).__name__}: {error}",
+        details="".join(traceback.format_exception(error)),
+    )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from tabstep.sweep.validate import uses_several_devices
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SAGEMAKER = "hydra_plugins.tabstep_sweeper.SageMakerLauncher"
+RAY = "hydra_plugins.tabstep_sweeper.RayLauncher"
 DEFAULTS = {"max_parallel": 4, "max_usd": None}
+RAY_PARALLEL = 2
 MANY = 2**31
 
 
@@ -51,9 +53,10 @@ class LauncherFactory:
         )
 
 
-def is_remote(config: DictConfig) -> bool:
-    """Tell whether each trial is to be a job elsewhere."""
-    return str(config.hydra.launcher.get("_target_")) == SAGEMAKER
+def launch_of(config: DictConfig) -> list[str]:
+    """Return the override that says where the trials of a launcher run, as far as it tells that."""
+    found = {SAGEMAKER: "launch=sagemaker", RAY: "launch=ray"}.get(str(config.hydra.launcher.get("_target_")))
+    return [] if found is None else [found]
 
 
 def hand_over(launcher: LauncherFactory, handover: Handover) -> list[float]:
@@ -76,8 +79,8 @@ def choose_runner(
 ) -> Runner:
     """Return where the trials run.
 
-    With Hydra's own launcher, trials that are jobs get a job each, and trials that use several devices a process each:
-    their ranks read the composed configuration of their trial and cannot diverge.
+    With Hydra's own launcher, trials that are jobs get a job each, those of a cluster share it, and trials that use
+    several devices get a process each: their ranks read the composed configuration of their trial and cannot diverge.
 
     Args:
         settings: of a few trials that stand for all.
@@ -86,6 +89,9 @@ def choose_runner(
     if basic and any(each.launch.name == "sagemaker" for each in settings):
         print("hydra/launcher=sagemaker: chosen, for the trials are jobs")
         made = launcher.make(SAGEMAKER, **DEFAULTS)
+    elif basic and any(each.launch.name == "ray" for each in settings):
+        print("hydra/launcher=ray_train: chosen, for the trials run on a cluster")
+        made = launcher.make(RAY, max_parallel=RAY_PARALLEL)
     elif basic and any(map(uses_several_devices, settings)):
         print("hydra/launcher=process: chosen, for a trial uses several devices")
         return process_runner(1, surroundings.descriptor)

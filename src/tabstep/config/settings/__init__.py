@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from tabstep.config.settings.callbacks import CallbackSettings, CheckpointSettings, EarlyStoppingSettings
 from tabstep.config.settings.classifier import ClassifierSettings
 from tabstep.config.settings.data import DataSettings, EncoderSettings, ReaderSettings, SplitSettings
-from tabstep.config.settings.launch import LaunchSettings, LocalSettings, RemoteSettings
+from tabstep.config.settings.launch import LaunchSettings, LocalSettings, RaySettings, RemoteSettings
 from tabstep.config.settings.logger import LoggerSettings, MlflowSettings, WandbSettings
 from tabstep.config.settings.loss import LossSettings
 from tabstep.config.settings.metrics import Metric, MetricSettings, Monitor
@@ -67,6 +67,7 @@ __all__ = [
     "OptimizerSettings",
     "PathSettings",
     "PlateauSettings",
+    "RaySettings",
     "ReaderSettings",
     "RemoteSettings",
     "ReportSettings",

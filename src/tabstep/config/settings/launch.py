@@ -1,11 +1,11 @@
-"""Keys of the group ``launch``: where a run takes place, and all that a SageMaker training job is told."""
+"""Keys of the group ``launch``: where a run takes place, and what a SageMaker job or a Ray cluster is told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from tabstep.option_types import Count, Doc, Index, Positive
+from tabstep.option_types import Count, Doc, Index, Positive, Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,4 +82,21 @@ class RemoteSettings:
     )
 
 
-LaunchSettings = LocalSettings | RemoteSettings
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """Runs on a Ray cluster: a worker is a rank, as a process of torchrun is."""
+
+    name: Literal["ray"] = "ray"
+    address: Annotated[str, Doc("local starts a cluster for this command; auto finds one here; or its host:port")] = (
+        "local"
+    )
+    workers: Annotated[Count, Doc("ranks of the run, or of each trial of a sweep")] = 1
+    cpus_per_worker: Annotated[Count, Doc("processors that are kept for a worker, and its threads")] = 1
+    gpus_per_worker: Annotated[int, Range(ge=0, le=1), Doc("1 gives each worker a GPU of its own")] = 0
+    max_failures: Annotated[Index, Doc("how often lost workers are started again; the run goes on from its state")] = 3
+    runtime_env: Annotated[dict[str, Any], Doc("Ray's runtime environment: env_vars, pip, as Ray calls them")] = field(
+        default_factory=dict
+    )
+
+
+LaunchSettings = LocalSettings | RemoteSettings | RaySettings
