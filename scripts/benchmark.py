@@ -100,7 +100,7 @@ def measure(settings: Settings) -> list[tuple[float, float]]:
     rows = batch_size_of(settings, prepared)
     machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows)
     built = assemble(settings, prepared, machine, Ranks())
-    tensors = as_tensors(prepared.tables["train"])
+    tensors = as_tensors(prepared.tables["train"].arrays)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(tensors.y)))
     device = built.trainer.strategy.root_device
     size = settings.data.batch_size

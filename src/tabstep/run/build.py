@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
 from tabstep.config.settings import Settings
+from tabstep.encoding.encoded_table import row_bytes
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import CALIBRATED, SCORES
@@ -31,7 +32,7 @@ from tabstep.training.callbacks.console import build_console
 from tabstep.training.callbacks.extra import build_callbacks
 from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier, StepOptions, Target
-from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
+from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size, auto_window
 from tabstep.training.extra_metrics import build_extra_metrics, score_names
 from tabstep.training.loggers import log_row, write_history
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
@@ -44,6 +45,8 @@ from tabstep.training.stopping import StopRule
 EXACT_ROWS = 10_000_000
 """Rows of a split up to which ranking metrics keep every probability; above, they count in bins."""
 BINS = 16_384
+PART_ROWS = 2**20
+"""Rows that are counted at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
         Batching(
             batch_size=batch_size_of(settings, prepared),
             eval_batch_size=settings.data.eval_batch_size,
-            shuffle_window=settings.data.shuffle_window,
+            shuffle_window=window_of(settings, prepared),
             seed=settings.seed,
         ),
     )
@@ -86,6 +89,12 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     """Return the rows of a training batch: those that are set, or those that fit the table."""
     size = settings.data.batch_size
     return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
+
+
+def window_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a shuffle window: never by what this machine has free, so that a run can move to another."""
+    rows = settings.data.shuffle_window
+    return auto_window(row_bytes(prepared.encoder)) if rows == "auto" else rows
 
 
 def check_components(settings: Settings) -> None:
@@ -169,8 +178,8 @@ def class_weights(wanted: Any, prepared: Prepared) -> torch.Tensor | None:
     if wanted is None:
         return None
     if wanted == "balanced":
-        y = torch.from_numpy(prepared.tables["train"].y)
-        return balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
+        parts = (torch.from_numpy(part.y) for part in prepared.tables["train"].parts(PART_ROWS))
+        return balanced_weights(parts, task=encoder.task, num_outputs=encoder.num_outputs)
     if not isinstance(wanted, list) or not all(isinstance(each, int | float) for each in wanted):
         raise UserError(f"loss.class_weights: expected balanced, a list of numbers or null, got {wanted!r}")
     if len(wanted) != encoder.num_classes:
@@ -306,7 +315,7 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
         "data.batch_size": batch_size_of(settings, prepared),
-        "data.shuffle_window": settings.data.shuffle_window,
+        "data.shuffle_window": window_of(settings, prepared),
         "model": asdict(settings.model),
         # a checkpoint of a version whose models knew of no flags has other weights where there are some
         **({"model.flags": list(prepared.encoder.flags)} if prepared.encoder.flags else {}),
