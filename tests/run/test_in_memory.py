@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,3 +82,60 @@ def test_weights_predictions_and_scores_are_the_same_from_disk(tmp_path: Path, m
     monkeypatch.setattr(in_memory, "available_memory", lambda: 1_000)
     assert trained(tmp_path / "auto", table) == held
     assert streams, "rows that free memory cannot hold stay on disk"
+
+
+ALLOWED_MB = 48
+WIDTH = 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and their use are those of Linux")
+def test_a_table_of_ten_times_the_memory_that_is_allowed_trains_as_one_in_memory(tmp_path: Path) -> None:
+    rows = 10 * ALLOWED_MB * 2**20 // (4 * WIDTH + 8) // 10_000 * 10_000
+    words = [
+        "data.shuffle_window=16384",
+        "data.batch_size=512",
+        "model.width=8",
+        "model.depth=1",
+        "model.num_bins=0",
+        "model.linear=false",
+        "data.encoder.scaling=standard",
+        "trainer.max_epochs=2",
+        "schema.label=y",
+    ]
+    for name, count in (("whole", rows), ("half", rows // 2)):
+        write_numbers(tmp_path / name / "train" / "part.parquet", count)
+        write_numbers(tmp_path / name / "val" / "part.parquet", 10_000)
+    held = limited(tmp_path / "whole", tmp_path / "held", 0, *words, "data.in_memory=true")
+    held_half = limited(tmp_path / "half", tmp_path / "held-half", 0, *words, "data.in_memory=true")
+    stored = limited(tmp_path / "whole", tmp_path / "stored", ALLOWED_MB, *words, "data.in_memory=auto")
+    half = limited(tmp_path / "half", tmp_path / "of-half", ALLOWED_MB, *words, "data.in_memory=auto")
+    assert (stored["weights"], stored["auroc"]) == (held["weights"], held["auroc"])
+    assert half["weights"] == held_half["weights"]
+    assert stored["taken_mb"] < ALLOWED_MB
+    assert stored["taken_mb"] == pytest.approx(half["taken_mb"], abs=0.05 * ALLOWED_MB)
+    with pytest.raises(AssertionError, match=r"data\.in_memory: .* do not fit into the memory that is allowed"):
+        limited(tmp_path / "whole", tmp_path / "refused", ALLOWED_MB, *words, "data.in_memory=true")
+
+
+def write_numbers(path: Path, rows: int) -> None:
+    """Write ``WIDTH`` numbers a row, whose first two make a label of 0 or 1."""
+    path.parent.mkdir(parents=True)
+    rng = np.random.default_rng(rows)
+    names = [f"n{place}" for place in range(WIDTH)]
+    schema = pa.schema([*((name, pa.float32()) for name in names), ("y", pa.int64())])
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for _ in range(rows // 10_000):
+            x = rng.standard_normal((10_000, WIDTH), dtype=np.float32)
+            y = (x[:, 0] + x[:, 1] + rng.logistic(size=10_000) > 0).astype(np.int64)
+            writer.write_table(pa.table([*x.T, y], schema=schema))
+
+
+def limited(data: Path, out: Path, megabytes: int, *words: str) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).with_name("limited.py")), str(data), str(out), str(megabytes), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(done.stderr, done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import pyarrow as pa
 from tabstep.encoding.encoder import Encoder
 from tabstep.encoding.row_weights import check_total, row_weights
 from tabstep.encoding.stored_rows import RowArrays, forget_pages, read_rows, take_rows
+from tabstep.errors import RetryError
 from tabstep.system.cache import publish, read_sealed, write_sealed
 from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import value_type
@@ -233,7 +235,9 @@ def _seal(path: Path, *, keep: bool = True) -> list[int]:
         size = os.fstat(file.fileno()).st_size
 
         def checksum(start: int) -> int:
-            found = zlib.crc32(os.pread(file.fileno(), _BLOCK, start))
+            found = 0
+            for place in range(start, min(start + _BLOCK, size), _PIECE):
+                found = zlib.crc32(os.pread(file.fileno(), _PIECE, place), found)
             if not keep:
                 forget_pages(file.fileno(), start, _BLOCK)
             return found
@@ -244,4 +248,12 @@ def _seal(path: Path, *, keep: bool = True) -> list[int]:
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], mode: Literal["c", "r"]) -> np.ndarray:
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode=mode, shape=shape)
+    try:
+        return np.memmap(path, dtype=dtype, mode=mode, shape=shape)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        size = f"{path.stat().st_size / 2**30:,.2f} GiB of {path.name}"
+        raise RetryError(
+            f"data.in_memory: {size} do not fit into the memory that is allowed: set it to auto"
+        ) from error
