@@ -30,7 +30,7 @@ from tabstep.system.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECE = 200_000
-PAIRS = 4
+PAIRS = 6
 Row = tuple[str, ...]
 
 
@@ -123,10 +123,12 @@ def rates(directory: Path, overrides: Sequence[str], *, rows: int = 500_000) -> 
         ]
     prepared = [_prepared(settings) for settings in both]
     taken = []
-    for _ in range(PAIRS + 1):
+    for number in range(PAIRS + 1):
         for array in prepared[0].tables["train"].arrays.present:  # whatever was dropped from the page cache meanwhile
             array.max(initial=0)
-        taken.append([rows / _epoch(*pair) for pair in zip(both, prepared, strict=True)])
+        turns = (0, 1) if number % 2 else (1, 0)  # what other programs do must favour neither
+        found = {turn: rows / _epoch(both[turn], prepared[turn]) for turn in turns}
+        taken.append([found[0], found[1]])
     held, stored = (statistics.median(column) for column in zip(*taken[1:], strict=True))
     ratios = sorted(stored / held for held, stored in taken[1:])
     spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"

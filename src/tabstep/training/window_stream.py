@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, pairwise
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -109,8 +111,19 @@ class _Buffer:
         """Return room for so many rows, over what was there before."""
         if len(self._rows.y) < rows:
             del self._rows
-            self._rows = self._like.map(lambda array: np.empty((rows, *array.shape[1:]), array.dtype))
+            self._rows = self._like.map(lambda array: _mapped((rows, *array.shape[1:]), array.dtype))
         return self._rows.map(itemgetter(slice(rows)))
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an array in pages of its own, which the system has back at once when it is let go.
+
+    The C library would take it from a heap that others lie in too, where holes stay from epoch to epoch.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not size:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS), dtype).reshape(shape)
 
 
 def _joined(parts: list[RowArrays]) -> RowArrays:
