@@ -1,6 +1,8 @@
 """Rows per second of a training run beside those of a bare PyTorch loop: what Lightning and data loading cost.
 
     python scripts/benchmark.py [overrides]        for example: data.batch_size=4096 model=resnet
+    python scripts/benchmark.py --memory DIR [ROWS ...] [overrides]    what a run takes, of 3 and 10 million rows
+    python scripts/benchmark.py --streamed DIR [overrides]             the rate of a table that stays on disk
 
 The bare loop takes batches that lie ready in memory through the same model, loss, clipping and optimizer in the same
 precision. The two alternate epoch by epoch in one process, so that both see the same machine, and each pair gives one
@@ -100,7 +102,7 @@ def measure(settings: Settings) -> list[tuple[float, float]]:
     rows = batch_size_of(settings, prepared)
     machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows)
     built = assemble(settings, prepared, machine, Ranks())
-    tensors = as_tensors(prepared.tables["train"])
+    tensors = as_tensors(prepared.tables["train"].arrays)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(tensors.y)))
     device = built.trainer.strategy.root_device
     size = settings.data.batch_size
@@ -144,5 +146,25 @@ def main(overrides: list[str]) -> None:
     Console(width=120).print(table)
 
 
+def main_memory(what: str, directory: str, words: list[str]) -> None:
+    """Measure memory by rows, or the rate from disk, with generated tables in ``directory``, and print a table."""
+    from benchmark_memory import peaks, rates
+
+    sizes = [int(word) for word in words if word.isdigit()] or [3_000_000, 10_000_000]
+    overrides = [word for word in words if not word.isdigit()]
+    if what == "--memory":
+        table = Table("rows x 8 columns", "data.in_memory", "peak of its own", "with pages of files", "time")
+        rows = peaks(Path(directory), sizes, overrides)
+    else:
+        table = Table("batch", "rows/s, memory", "rows/s, disk", "rate disk / memory", "of")
+        rows = rates(Path(directory), ["data.batch_size=1024", *overrides])
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] in (["--memory"], ["--streamed"]):
+        main_memory(sys.argv[1], sys.argv[2], sys.argv[3:])
+    else:
+        main(sys.argv[1:])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tabstep.encoding.encoded_table import encode_table
+from tabstep.encoding.encoded_table import encode_table, row_bytes
 from tabstep.encoding.encoder import Encoder, EncoderOptions, fit_cached
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
@@ -47,6 +48,40 @@ def test_arrays_and_rows_are_those_of_the_source(train: ParquetSource, tmp_path:
     assert np.array_equal(table.y, encoder.encode_labels(batch))
     assert table.y.dtype == np.int64
     assert table.rows().equals(tiny_table.select(["row_id", "label"]))
+
+
+def test_a_table_that_stays_on_disk_gives_the_same_rows(
+    train: ParquetSource, tmp_path: Path, tiny_table: pa.Table
+) -> None:
+    encoder = fitted(train, tmp_path)
+    held = encode_table(train, encoder, tmp_path)
+    stored = encode_table(train, encoder, tmp_path, in_memory=False)
+    assert (held.in_memory, stored.in_memory) == (True, False)
+    assert not stored.x_num.flags.writeable, "what can be written to may not be larger than all of memory"
+    places = np.arange(0, 200, 7)
+    for table in (held, stored, stored.head(150)):
+        for found, expected in (
+            (table.part(40, 1_000), table.arrays.map(lambda array: array[40:])),
+            (table.take(places[places < table.num_rows]), table.arrays.map(lambda array: array[::7])),
+            (next(table.parts(1_000)), table.arrays),
+        ):
+            assert all(map(np.array_equal, found.present, expected.present))
+        assert sum(len(part.y) for part in table.parts(33)) == table.num_rows
+    for size in (1, 33, 200, 500):
+        parts = list(held.row_parts(size))
+        assert [part.num_rows for part in parts] == [min(size, 200 - start) for start in range(0, 200, size)]
+        assert pa.concat_tables(parts).equals(tiny_table.select(["row_id", "label"]))
+    assert sum(part.num_rows for part in held.head(70).row_parts(33)) == 70
+
+
+@pytest.mark.parametrize("weight", [None, "income"])
+def test_the_bytes_of_a_row_are_known_before_one_is_encoded(
+    train: ParquetSource, tmp_path: Path, weight: str | None
+) -> None:
+    schema = replace(SCHEMA, numeric=("age",), weight=weight)
+    encoder = Encoder.fit(train, schema, options=OPTIONS)
+    table = encode_table(train, encoder, tmp_path)
+    assert row_bytes(encoder) * table.num_rows == sum(array.nbytes for array in table.arrays.present)
 
 
 def test_the_second_start_opens_what_the_first_has_written(

@@ -8,7 +8,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from tests.conftest import make_table
 from tests.run.kills import POINTS as ALL_POINTS
 
 KILLS = Path(__file__).with_name("kills.py")
@@ -44,6 +46,27 @@ def test_killed_twice_anywhere_a_run_ends_bit_for_bit_like_one_that_was_not(
     assert all(found[point] >= least for point, least in points.items()), found
     unequal = [case for case in cases if not case["equal"]]
     assert not unequal, f"{len(unequal)} of {len(cases)}: {unequal[:5]}"
+
+
+@pytest.mark.slow
+def test_killed_between_the_batches_of_a_window_a_run_from_disk_ends_bit_for_bit_alike(tmp_path: Path) -> None:
+    """Three windows of two blocks, two batches a window: it goes on in the middle of one."""
+    data = tmp_path / "data"
+    for split, rows in (("train", 20_000), ("val", 500), ("test", 501)):
+        (data / split).mkdir(parents=True)
+        pq.write_table(make_table(rows, seed=rows), data / split / "part.parquet")
+    for place in ("stored", "held"):
+        (tmp_path / place).mkdir()
+    words = ("data.in_memory=false", "data.shuffle_window=8192", "data.batch_size=2500", "trainer.max_epochs=2")
+    cases = kill(data, tmp_path / "stored", "batch", *words)
+    assert len(cases) == 16
+    assert all(case["equal"] for case in cases)
+    held = kill(data, tmp_path / "held", "export", *words, "data.in_memory=true")
+    assert all(case["equal"] for case in held)
+    weights = [
+        (tmp_path / place / "whole" / "model" / "model.safetensors").read_bytes() for place in ("stored", "held")
+    ]
+    assert weights[0] == weights[1]
 
 
 def test_no_point_is_left_out() -> None:

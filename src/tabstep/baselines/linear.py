@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.encoding.stored_rows import RowArrays
 from tabstep.models.linear import LinearModel
 from tabstep.schema import Task
 
 MAX_ROWS = 200_000
 """Rows that are fitted on, drawn from the train split: more change the scores of so few weights by less than noise."""
+PART_ROWS = 2**20
 MAX_STEPS = 200
 START_ROWS = 20_000
 START_PENALTIES = (100.0, 10.0, 1.0)
@@ -26,13 +28,19 @@ START_PENALTIES = (100.0, 10.0, 1.0)
 def fit_majority(table: EncodedTable, task: Task, *, cardinalities: Sequence[int], num_outputs: int) -> LinearModel:
     """Return the model that gives every row the shares of the classes in ``table``."""
     model = _new_model(table, cardinalities, num_outputs)
-    y, weight = torch.from_numpy(table.y), _weights(table, slice(None))
+    total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(num_outputs, dtype=torch.float64)
+    for part in table.parts(PART_ROWS):
+        y, weight = torch.from_numpy(part.y), _weights(part)
+        total += weight.sum()
+        if task == "multiclass":
+            counts += torch.bincount(y, weight, minlength=num_outputs)
+        else:
+            counts += (weight @ y.double()).reshape(num_outputs)
     if task == "multiclass":
-        counts = torch.bincount(y, weight, minlength=num_outputs)
         shares = (counts / counts.sum()).float()
         bias = shares.clamp_min(1e-12).log()
     else:
-        bias = torch.logit((weight @ y.double() / weight.sum()).reshape(num_outputs), eps=1e-12)
+        bias = torch.logit(counts / total, eps=1e-12)
     with torch.no_grad():
         model.bias.copy_(bias)
     return model
@@ -132,24 +140,21 @@ def _new_model(table: EncodedTable, cardinalities: Sequence[int], num_outputs: i
 
 
 def _sample(table: EncodedTable, cardinalities: Sequence[int], limit: int) -> _Rows:
-    rows: np.ndarray | slice = slice(None)
+    rows = table.part(0, limit)
     if table.num_rows > limit:
         drawn = np.random.Generator(np.random.PCG64(0)).choice(table.num_rows, limit, replace=False, shuffle=False)
-        rows = np.sort(drawn)  # in the order of the file: pages are read once
+        rows = table.take(np.sort(drawn))  # in the order of the file: pages are read once
     starts = np.cumsum([0, *cardinalities])[:-1]
-    codes = table.x_cat[rows].T.astype(np.int64) + starts[:, None]
-    x_num = torch.from_numpy(table.x_num[rows]).double()
-    return _Rows(x_num, torch.from_numpy(codes), torch.from_numpy(table.y[rows]), _weights(table, rows).unsqueeze(1))
+    codes = rows.x_cat.T.astype(np.int64) + starts[:, None]
+    x_num = torch.from_numpy(rows.x_num).double()
+    return _Rows(x_num, torch.from_numpy(codes), torch.from_numpy(rows.y), _weights(rows).unsqueeze(1))
 
 
-def _weights(table: EncodedTable, rows: np.ndarray | slice) -> Tensor:
+def _weights(rows: RowArrays) -> Tensor:
     """Return the weights of some rows, ``(n,)`` float64: 1 where they have none."""
-    y = table.y[rows]
-    return (
-        torch.ones(len(y), dtype=torch.float64)
-        if table.weight is None
-        else torch.from_numpy(table.weight[rows]).double()
-    )
+    if rows.weight is None:
+        return torch.ones(len(rows.y), dtype=torch.float64)
+    return torch.from_numpy(rows.weight).double()
 
 
 def _loss_sum(logits: Tensor, rows: _Rows, task: Task) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
 from tabstep.config.settings import LossSettings, Settings
+from tabstep.encoding.encoded_table import row_bytes
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
@@ -29,12 +30,15 @@ from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier
-from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
+from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size, auto_window
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
 from tabstep.training.optimizers import build_optimizer
 from tabstep.training.progress import StepOptions, Target
 from tabstep.training.schedulers import build_scheduler
 from tabstep.training.stopping import StopRule
+
+PART_ROWS = 2**20
+"""Rows that are counted at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
         Batching(
             batch_size=batch_size_of(settings, prepared),
             eval_batch_size=settings.data.eval_batch_size,
-            shuffle_window=settings.data.shuffle_window,
+            shuffle_window=window_of(settings, prepared),
             seed=settings.seed,
         ),
     )
@@ -88,6 +92,12 @@ def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
         yield f"model.members=auto: {what}, for {rows:,} rows of train"
     if settings.data.batch_size == "auto":
         yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
+
+
+def window_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a shuffle window: never by what this machine has free, so that a run can move to another."""
+    rows = settings.data.shuffle_window
+    return auto_window(row_bytes(prepared.encoder)) if rows == "auto" else rows
 
 
 def check_components(settings: Settings) -> None:
@@ -171,8 +181,8 @@ def class_weights(wanted: Any, prepared: Prepared) -> torch.Tensor | None:
     if wanted is None:
         return None
     if wanted == "balanced":
-        y = torch.from_numpy(prepared.tables["train"].y)
-        return balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
+        parts = (torch.from_numpy(part.y) for part in prepared.tables["train"].parts(PART_ROWS))
+        return balanced_weights(parts, task=encoder.task, num_outputs=encoder.num_outputs)
     if not isinstance(wanted, list) or not all(isinstance(each, int | float) for each in wanted):
         raise UserError(f"loss.class_weights: expected balanced, a list of numbers or null, got {wanted!r}")
     if len(wanted) != encoder.num_classes:
@@ -258,7 +268,7 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),
         "data.batch_size": batch_size_of(settings, prepared),
-        "data.shuffle_window": settings.data.shuffle_window,
+        "data.shuffle_window": window_of(settings, prepared),
         "model": asdict(settings.model),
         # a checkpoint of a version whose models knew of no flags has other weights where there are some
         **({"model.flags": list(prepared.encoder.flags)} if prepared.encoder.flags else {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tabstep.artifact.member import CHUNK_ROWS, Member
 from tabstep.artifact.prediction_files import write_batches
 from tabstep.artifact.predictor import Predictor
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.encoding.stored_rows import RowArrays
 from tabstep.models.probabilities import probabilities
 from tabstep.system.atomic_write import publishing
 from tabstep.tables.record_batch import bounded_rows
@@ -38,15 +40,15 @@ def evaluate(
     raw, calibrated = (CalibrationScores(member.encoder.task).to(device) for _ in range(2))
 
     def batches() -> Iterator[pa.RecordBatch]:
-        rows = table.rows()
-        for part in _parts(table):
-            logits = member.logits(table.x_num[part], table.x_cat[part])
-            y = torch.from_numpy(table.y[part]).to(device)
-            weight = _weight(table, part, device)
+        size = _part_rows(table)
+        for part, rows in zip(table.parts(size), table.row_parts(size), strict=True):
+            logits = member.logits(part.x_num, part.x_cat)
+            y = torch.from_numpy(part.y).to(device)
+            weight = _weight(part, device)
             scores.add(member.calibrated(logits), y, *_loss_sums(loss, logits, y, weight), weight)
             raw.update(probabilities(logits, member.encoder.task), y, weight)
             calibrated.update(probabilities(member.calibrated(logits), member.encoder.task), y, weight)
-            yield predictor.result(rows.slice(part.start, part.stop - part.start), member.spread(logits))
+            yield predictor.result(rows, member.spread(logits))
 
     predictions.parent.mkdir(parents=True, exist_ok=True)
     with publishing(predictions) as temporary:
@@ -63,22 +65,33 @@ def score(
     forward: Callable[[Tensor, Tensor], Tensor], table: EncodedTable, loss: Loss, scores: EpochScores
 ) -> dict[str, float]:
     """Score a function ``(x_num, x_cat) -> logits`` on one split, on the CPU; nothing is written."""
-    for part in _parts(table):
-        logits = forward(torch.from_numpy(table.x_num[part]), torch.from_numpy(table.x_cat[part]))
-        y = torch.from_numpy(table.y[part])
-        weight = _weight(table, part, y.device)
+    for part in table.parts(_part_rows(table)):
+        logits = forward(torch.from_numpy(part.x_num), torch.from_numpy(part.x_cat))
+        y = torch.from_numpy(part.y)
+        weight = _weight(part, y.device)
         scores.add(logits, y, *_loss_sums(loss, logits, y, weight), weight)
     return scores.compute()
 
 
-def _parts(table: EncodedTable) -> Iterator[slice]:
-    size = bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
-    for start in range(0, table.num_rows, size):
-        yield slice(start, start + size)
+def spaced_logits(member: Member, table: EncodedTable, most: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return logits, targets and weights of at most ``most`` rows, evenly spaced, on the CPU."""
+    places, size = np.arange(0, table.num_rows, -(-table.num_rows // most)), _part_rows(table)
+    logits, ys, weights = [], [], []
+    for start in range(0, len(places), size):  # of a table on disk, no more than a part is in memory
+        rows = table.take(places[start : start + size])
+        logits.append(member.logits(rows.x_num, rows.x_cat).cpu())
+        ys.append(torch.from_numpy(rows.y))
+        if rows.weight is not None:
+            weights.append(torch.from_numpy(rows.weight))
+    return torch.cat(logits), torch.cat(ys), torch.cat(weights) if weights else None
 
 
-def _weight(table: EncodedTable, part: slice, device: torch.device) -> Tensor | None:
-    return None if table.weight is None else torch.from_numpy(table.weight[part]).to(device)
+def _part_rows(table: EncodedTable) -> int:
+    return bounded_rows(CHUNK_ROWS, table.x_num.shape[1] + table.x_cat.shape[1])
+
+
+def _weight(part: RowArrays, device: torch.device) -> Tensor | None:
+    return None if part.weight is None else torch.from_numpy(part.weight).to(device)
 
 
 @torch.no_grad()

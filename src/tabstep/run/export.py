@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from tabstep.registry import PluginSettings
 from tabstep.run.build import Assembly
 from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
-from tabstep.run.evaluation import evaluate, score
+from tabstep.run.evaluation import evaluate, score, spaced_logits
 from tabstep.run.prepare import Prepared, Show
 from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
@@ -92,14 +91,12 @@ def calibrated_member(
     member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
     val = prepared.tables["val"]
     # one number is fitted: a part of a large val, evenly spread, says as much
-    every = -(-val.num_rows // MOST_ROWS)
-    logits = member.logits(val.x_num[::every], val.x_cat[::every]).cpu()
-    weight = None if val.weight is None else torch.from_numpy(val.weight[::every])
-    temperature = fit_temperature(logits, torch.from_numpy(val.y[::every]), prepared.encoder.task, weight)
+    logits, y, weight = spaced_logits(member, val, MOST_ROWS)
+    temperature = fit_temperature(logits, y, prepared.encoder.task, weight)
     member = replace(member, temperature=temperature)
     if decision is None:
         return member
-    return replace(member, thresholds=choose_thresholds(decision, member, logits, val.y[::every]))
+    return replace(member, thresholds=choose_thresholds(decision, member, logits, y.numpy()))
 
 
 def _evaluate(

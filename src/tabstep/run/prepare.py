@@ -15,7 +15,7 @@ from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.decisions import check_decision
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
-from tabstep.encoding.encoded_table import EncodedTable, encode_table
+from tabstep.encoding.encoded_table import EncodedTable, encode_table, row_bytes
 from tabstep.encoding.encoder import Encoder, fit_cached
 from tabstep.encoding.labels import Label
 from tabstep.encoding.own_columns import check_own, own_options
@@ -23,6 +23,7 @@ from tabstep.encoding.row_weights import check_total
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
 from tabstep.run.foreign_reader import read_by
+from tabstep.run.in_memory import held_in_memory
 from tabstep.run.read_progress import ReadProgress
 from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_json
@@ -171,8 +172,11 @@ def _read(
         raise_errors(findings, data.checks)
     encoder = fit_cached(*fitting.args, **fitting.keywords, cache_dir=cache_dir, fits=fits)
     _show_some(encoder.decisions(), show)
+    size = row_bytes(encoder) * sum(source.num_rows for source in sources.values())
+    held = held_in_memory(data.in_memory, size, show)
     tables = {
-        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train") for split, source in sources.items()
+        split: encode_table(source, encoder, cache_dir, fitted_on=split == "train", in_memory=held)
+        for split, source in sources.items()
     }
     return encoder, tables, findings
 

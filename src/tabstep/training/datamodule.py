@@ -14,12 +14,17 @@ import torch
 from torch import Tensor
 
 from tabstep.encoding.encoded_table import EncodedTable
+from tabstep.encoding.stored_rows import RowArrays
 from tabstep.schema import Split
 from tabstep.tables.record_batch import bounded_rows
-from tabstep.training.epoch_order import EpochOrder
+from tabstep.training.epoch_order import BLOCK, EpochOrder
+from tabstep.training.window_stream import Span, WindowStream
 
 BATCH_SIZES = {32: 2_800, 64: 4_500, 128: 6_400, 256: 32_000, 512: 108_000, 1024: math.inf}
 """Rows of a batch, and the number of train rows from which on it is the next one."""
+
+WINDOW_ROWS, WINDOW_BYTES = 2_000_000, 512 * 2**20
+"""A shuffle window has so many rows, or those that fit into so many bytes."""
 
 
 class Batch(NamedTuple):
@@ -47,10 +52,13 @@ class Batch(NamedTuple):
         return weights if self.weight is None else weights * self.weight
 
 
-def as_tensors(table: EncodedTable) -> Batch:
-    """Return a table's arrays as tensors that share the mapped memory."""
-    arrays = (table.x_num, table.x_cat, table.y, table.weight)
-    return Batch(*(torch.from_numpy(array) for array in arrays if array is not None))
+Rows = Batch | EncodedTable
+"""All rows of a split: tensors in memory, or a table that stays on disk."""
+
+
+def as_tensors(arrays: RowArrays) -> Batch:
+    """Return rows as tensors that share their memory."""
+    return Batch(*map(torch.from_numpy, arrays.present))
 
 
 def num_batches(num_rows: int, batch_size: int, world_size: int = 1) -> int:
@@ -77,6 +85,15 @@ def auto_batch_size(num_rows: int) -> int:
     return next(size for size, below in BATCH_SIZES.items() if num_rows < below)
 
 
+def auto_window(row_bytes: int) -> int:
+    """Return the rows of a shuffle window: fewer of very wide tables, as two windows may lie in memory.
+
+    >>> auto_window(168), auto_window(4_000)
+    (2000000, 134217)
+    """
+    return max(16 * BLOCK, min(WINDOW_ROWS, WINDOW_BYTES // max(1, row_bytes)))
+
+
 class TrainLoader:
     """The rest of one training epoch, from batch ``start`` on.
 
@@ -85,9 +102,9 @@ class TrainLoader:
     """
 
     def __init__(
-        self, tensors: Batch, order: EpochOrder, *, batch_size: int, total: int, start: int, rank: int, world_size: int
+        self, table: Rows, order: EpochOrder, *, batch_size: int, total: int, start: int, rank: int, world_size: int
     ) -> None:
-        self.tensors = tensors
+        self.table = table
         self.order = order
         self.batch_size = batch_size
         self.total = total
@@ -100,18 +117,23 @@ class TrainLoader:
         return self.total - self.start
 
     def __iter__(self) -> Iterator[Batch]:
-        device = self.tensors.y.device
-        for batch in range(self.start, self.total):
-            first = batch * self.batch_size
-            end = self.order.num_rows if batch == self._last else first + self.batch_size
-            size = end - first
-            rows = self.order.rows(
-                first + size * self.rank // self.world_size, first + size * (self.rank + 1) // self.world_size
-            )
-            index = torch.from_numpy(rows)
-            if device.type == "cuda":
-                index = index.pin_memory().to(device, non_blocking=True)
-            yield self.tensors.map(partial(torch.index_select, dim=0, index=index))
+        batches = range(self.start, self.total)
+        if isinstance(self.table, EncodedTable):
+            yield from map(as_tensors, WindowStream(self.table, self.order, batches, self._span))
+        else:
+            yield from (self._gathered(self.table, *self._span(batch)) for batch in batches)
+
+    def _span(self, batch: int) -> Span:
+        """Return the positions of this rank's rows of a batch."""
+        first = batch * self.batch_size
+        size = (self.order.num_rows if batch == self._last else first + self.batch_size) - first
+        return first + size * self.rank // self.world_size, first + size * (self.rank + 1) // self.world_size
+
+    def _gathered(self, tensors: Batch, start: int, stop: int) -> Batch:
+        index, device = torch.from_numpy(self.order.rows(start, stop)), tensors.y.device
+        if device.type == "cuda":
+            index = index.pin_memory().to(device, non_blocking=True)
+        return tensors.map(partial(torch.index_select, dim=0, index=index))
 
 
 class EvalLoader:
@@ -121,9 +143,9 @@ class EvalLoader:
     in each forward pass.
     """
 
-    def __init__(self, tensors: Batch, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        num_rows = len(tensors.y)
-        self.tensors = tensors
+    def __init__(self, table: Rows, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        num_rows = len(table.y)
+        self.table = table
         self.first, self.end = num_rows * rank // world_size, num_rows * (rank + 1) // world_size
         self.count = max(1, -(-num_rows // (world_size * batch_size)))
 
@@ -133,8 +155,11 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         size = self.end - self.first
         for batch in range(self.count):
-            rows = slice(self.first + size * batch // self.count, self.first + size * (batch + 1) // self.count)
-            yield self.tensors.map(itemgetter(rows))
+            start, stop = self.first + size * batch // self.count, self.first + size * (batch + 1) // self.count
+            if isinstance(self.table, EncodedTable):
+                yield as_tensors(self.table.part(start, stop))
+            else:
+                yield self.table.map(itemgetter(slice(start, stop)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +176,8 @@ class TableDataModule(L.LightningDataModule):
     """Serves encoded tables to the Trainer, which must be made with ``reload_dataloaders_every_n_epochs=1``.
 
     Each epoch gets a new loader, whose order follows from the epoch's number. ``start_batch`` is where the next one
-    begins: the checkpoint sets it when a run goes on in the middle of an epoch.
+    begins: the checkpoint sets it when a run goes on in the middle of an epoch. Batches are the same, bit for bit,
+    whether a table is in memory or not.
     """
 
     def __init__(self, tables: Mapping[Split, EncodedTable], batching: Batching, *, device_share: float = 0.4) -> None:
@@ -159,7 +185,9 @@ class TableDataModule(L.LightningDataModule):
         self.batching = batching
         self.start_batch = 0
         self._device_share = device_share
-        self._tensors = {split: as_tensors(table) for split, table in tables.items()}
+        self._rows: dict[Split, Rows] = {
+            split: as_tensors(table.arrays) if table.in_memory else table for split, table in tables.items()
+        }
 
     def setup(self, stage: str) -> None:
         """Move the tables to the GPU once if they fit into ``device_share`` of its free memory."""
@@ -167,24 +195,25 @@ class TableDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device
         if device.type != "cuda":
             return
-        size = sum(tensor.nbytes for part in self._tensors.values() for tensor in part.tensors)
+        held = {split: rows for split, rows in self._rows.items() if isinstance(rows, Batch)}
+        size = sum(tensor.nbytes for part in held.values() for tensor in part.tensors)
         free, _ = torch.cuda.mem_get_info(device)
         if size <= self._device_share * free:
-            self._tensors = {split: part.map(lambda t: t.to(device)) for split, part in self._tensors.items()}
+            self._rows |= {split: part.map(lambda t: t.to(device)) for split, part in held.items()}
 
     def batches_per_epoch(self, world_size: int) -> int:
         """Count the training batches of an epoch."""
-        return num_batches(len(self._tensors["train"].y), self.batching.batch_size, world_size)
+        return num_batches(len(self._rows["train"].y), self.batching.batch_size, world_size)
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
-        tensors, batching = self._tensors["train"], self.batching
+        table, batching = self._rows["train"], self.batching
         order = EpochOrder(
-            len(tensors.y), seed=batching.seed, epoch=self.trainer.current_epoch, window=batching.shuffle_window
+            len(table.y), seed=batching.seed, epoch=self.trainer.current_epoch, window=batching.shuffle_window
         )
         start, self.start_batch = self.start_batch, 0
         return TrainLoader(
-            tensors,
+            table,
             order,
             batch_size=batching.batch_size,
             total=self.batches_per_epoch(self.trainer.world_size),
@@ -195,10 +224,10 @@ class TableDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> EvalLoader:
         assert self.trainer is not None
-        tensors = self._tensors["val"]
+        table = self._rows["val"]
         return EvalLoader(
-            tensors,
-            batch_size=bounded_rows(self.batching.eval_batch_size, tensors.x_num.shape[1] + tensors.x_cat.shape[1]),
+            table,
+            batch_size=bounded_rows(self.batching.eval_batch_size, table.x_num.shape[1] + table.x_cat.shape[1]),
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )

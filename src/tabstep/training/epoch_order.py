@@ -53,6 +53,10 @@ class EpochOrder:
             start += len(part)
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
+    def window_end(self, position: int) -> int:
+        """Return where the window that holds a position ends: up to there, rows come from its blocks alone."""
+        return int(self._starts[np.searchsorted(self._starts, position, side="right")])
+
     def _window(self, index: int) -> NDArray[np.int64]:
         """Return the shuffled rows of one window; the last one asked for is kept."""
         if self._cached[0] != index:

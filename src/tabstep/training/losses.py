@@ -6,7 +6,7 @@ micro-batches, ranks or an epoch is exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -200,22 +200,24 @@ def build_loss(
     return LOSSES[task](weights, label_smoothing=label_smoothing, focal_gamma=gamma)
 
 
-def balanced_weights(y: Tensor, *, task: Task, num_outputs: int) -> Tensor:
+def balanced_weights(parts: Iterable[Tensor], *, task: Task, num_outputs: int) -> Tensor:
     """Return weights that give each class the same total: ``N / (classes * count)`` as in scikit-learn.
 
     Multilabel: ``negatives / positives`` of each label. A class or label that ``y`` lacks counts as if seen once.
 
-    **Shape** ``y`` as for the loss to ``(classes,)`` or ``(L,)``, float32.
+    **Shape** parts of ``y`` as for the loss to ``(classes,)`` or ``(L,)``, float32.
 
-    >>> balanced_weights(torch.tensor([0, 0, 0, 1]), task="binary", num_outputs=1)
+    >>> balanced_weights([torch.tensor([0, 0]), torch.tensor([0, 1])], task="binary", num_outputs=1)
     tensor([0.6667, 2.0000])
     """
+    rows, classes = 0, 2 if task == "binary" else num_outputs
+    counts = torch.zeros(classes, dtype=torch.float64)
+    for y in parts:
+        rows += len(y)
+        counts += y.double().sum(dim=0) if task == "multilabel" else torch.bincount(y.long(), minlength=classes)
     if task == "multilabel":
-        positives = y.double().sum(dim=0)
-        return ((len(y) - positives).clamp_min(1.0) / positives.clamp_min(1.0)).float()
-    classes = 2 if task == "binary" else num_outputs
-    counts = torch.bincount(y.long(), minlength=classes).double()
-    return (len(y) / (classes * counts.clamp_min(1.0))).float()
+        return ((rows - counts).clamp_min(1.0) / counts.clamp_min(1.0)).float()
+    return (rows / (classes * counts.clamp_min(1.0))).float()
 
 
 def _expect(logits: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:

@@ -68,7 +68,14 @@ class DataSettings:
         Doc("rows of a training batch, on all devices together; auto: by those of train"),
     ] = "auto"
     eval_batch_size: Annotated[Count, Doc("rows of a batch of val and test")] = 8192
-    shuffle_window: Annotated[Count, Doc("rows that are shuffled together in a table larger than memory")] = 2_000_000
+    shuffle_window: Annotated[
+        Literal["auto"] | Count,
+        Doc("rows of a larger table that are shuffled together; auto: 2,000,000, or those that fit into 512 MiB"),
+    ] = "auto"
+    in_memory: Annotated[
+        Literal["auto"] | bool,
+        Doc("whether encoded rows lie in memory or stay on disk; auto: by their size and the memory that is free"),
+    ] = "auto"
     checks: Annotated[Literal["strict", "warn", "off"], Doc("whether an error of the data checks ends the run")] = (
         "strict"
     )
