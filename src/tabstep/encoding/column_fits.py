@@ -14,7 +14,7 @@ from tabstep.encoding.numeric import NumericFit, NumericPart, Scaling
 from tabstep.encoding.times import TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
-from tabstep.tables.source import ParquetSource
+from tabstep.tables.source import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class ColumnFits:
 
     def __init__(
         self,
-        source: ParquetSource,
+        source: Rows,
         schema: Schema,
         *,
         options: EncoderOptions,
@@ -107,6 +107,24 @@ class ColumnFits:
         self._categorical.merge(part.categorical)
         self._times.merge(part.times)
         self._rows += part.num_rows
+
+    def join(self, other: ColumnFits) -> None:
+        """Take the rows of another fit of the same table and arguments, which follow these.
+
+        What comes of it hangs on how the rows were cut into fits, not on where each was made: counts, samples, times
+        and labels are those of one pass, means and deviations are so up to the rounding of their sums.
+
+        Raises:
+            UserError: there are too many labels.
+        """
+        self._numeric.join(other._numeric, self._labels.join(other._labels, other._numeric.sampled_labels))
+        self._categorical.join(other._categorical)
+        self._times.join(other._times)
+        self._rows += other._rows
+
+    def compact(self) -> None:
+        """Bring together what was counted, as it is before it is sent."""
+        self._categorical.compact()
 
     def finish(self) -> dict[str, Any]:
         """Return the fields of the ``Encoder``, with no target statistics.

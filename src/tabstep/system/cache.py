@@ -19,7 +19,8 @@ from tabstep.system.exits import of_the_machine
 
 T = TypeVar("T")
 
-_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+"""What a ``load`` raises where an entry is absent or damaged."""
 _TEXT: Final = "text"
 
 
@@ -35,12 +36,12 @@ def publish(directory: Path, *, build: Callable[[Path], None], load: Callable[[P
     """
     try:
         return load(directory)
-    except _DAMAGE:
+    except DAMAGE:
         pass
     with _writing(directory.parent), _lock(directory):
         try:
             return load(directory)  # another process was faster
-        except _DAMAGE:
+        except DAMAGE:
             _replace(directory, build)
         return load(directory)
 
@@ -52,6 +53,14 @@ def cached_text(cache_dir: Path, key: str, make: Callable[[], str]) -> str:
         build=lambda directory: write_sealed(directory / _TEXT, make()),
         load=lambda directory: read_sealed(directory / _TEXT),
     )
+
+
+def kept_text(cache_dir: Path, key: str) -> str | None:
+    """Return what ``cached_text`` has kept, or None."""
+    try:
+        return read_sealed(cache_dir / key / _TEXT)
+    except DAMAGE:
+        return None
 
 
 def cached_json(cache_dir: Path, key: str, make: Callable[[], Any]) -> Any:
