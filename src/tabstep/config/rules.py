@@ -212,6 +212,22 @@ def _reader(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
         yield "data.reader: a job's tables are parquet or CSV: write them so, and set data.reader.name=default"
 
 
+def _shards(data: DataSettings) -> Iterator[str]:
+    if data.shards is None:
+        return
+    if data.path is None and data.train is None:
+        yield "data.shards: the built-in table is not worth a cut: set data.train, or data.shards=null"
+    if data.folds is not None:
+        yield "data.folds: folds are drawn from the whole of train: set data.folds=null, or data.shards=null"
+    if isinstance(data.reader, PluginSettings):
+        yield "data.reader: makes whole tables: set data.reader.name=default, or data.shards=null"
+    if data.sharded and data.shards != "file":
+        yield (
+            f"data.shards: {data.shards} shards may lie across the files of two machines (data.sharded): set "
+            "data.shards=file"
+        )
+
+
 def _split(data: DataSettings) -> Iterator[str]:
     if data.split.group is not None and data.split.time is not None:
         yield "data.split: group and time are both set: choose one of them"
@@ -262,6 +278,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("data",), _locations),
     (("data",), _split),
     (("data", "launch"), _reader),
+    (("data",), _shards),
     (("data", "trainer", "resume", "export"), _folds),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),

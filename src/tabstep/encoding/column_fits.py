@@ -155,21 +155,32 @@ class Tentative:
 
     def __init__(self, fits: ColumnFits) -> None:
         self.rows_wanted = fits.rows_wanted
-        self._fits: ColumnFits | None = fits
+        self.fits: ColumnFits | None = fits
+        """None where it has given up."""
 
     def part(self, batch: pa.RecordBatch, first_row: int) -> _Part | None:
         """Return the part of the collector, or None where it has given up."""
         try:
-            return None if self._fits is None else self._fits.part(batch, first_row)
+            return None if self.fits is None else self.fits.part(batch, first_row)
         except UserError:
             return None
 
     def merge(self, part: _Part | None) -> None:
         """Pass the part on, until the first one that is missing."""
         try:
-            if part is not None and self._fits is not None:
-                self._fits.merge(part)
+            if part is not None and self.fits is not None:
+                self.fits.merge(part)
                 return
         except UserError:
             pass
-        self._fits = None
+        self.fits = None
+
+    def join(self, other: ColumnFits | None) -> None:
+        """Take the rows of another fit, which follow these; None is one that has given up."""
+        try:
+            if other is not None and self.fits is not None:
+                self.fits.join(other)
+                return
+        except UserError:
+            pass
+        self.fits = None

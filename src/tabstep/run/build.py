@@ -34,11 +34,12 @@ from tabstep.training.classifier import Classifier, StepOptions, Target
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size
 from tabstep.training.extra_metrics import build_extra_metrics, score_names
 from tabstep.training.loggers import log_row, write_history
-from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
+from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss, weights_of_counts
 from tabstep.training.metrics import build_metrics
 from tabstep.training.optimizers import build_optimizer
 from tabstep.training.schedulers import build_scheduler
 from tabstep.training.scores import EpochScores
+from tabstep.training.shard_loader import ShardDataModule
 from tabstep.training.stopping import StopRule
 
 EXACT_ROWS = 10_000_000
@@ -60,15 +61,18 @@ class Assembly:
 def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ranks) -> Assembly:
     """Build model, data, callbacks and Trainer; weights are drawn from ``settings.seed``."""
     output = Path(settings.paths.output_dir)
-    architecture = build_architecture(settings, prepared.encoder, prepared.tables["train"].num_rows)
-    data = TableDataModule(
-        prepared.tables,
-        Batching(
-            batch_size=batch_size_of(settings, prepared),
-            eval_batch_size=settings.data.eval_batch_size,
-            shuffle_window=settings.data.shuffle_window,
-            seed=settings.seed,
-        ),
+    architecture = build_architecture(settings, prepared.encoder, prepared.train_rows)
+    batching = Batching(
+        batch_size=batch_size_of(settings, prepared),
+        eval_batch_size=settings.data.eval_batch_size,
+        shuffle_window=settings.data.shuffle_window,
+        seed=settings.seed,
+    )
+    sharded = prepared.sharded
+    data = (
+        TableDataModule(prepared.tables, batching)
+        if sharded is None
+        else ShardDataModule(prepared.tables, batching, sharded.rows)
     )
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
     classifier = build_classifier(settings, prepared, machine, architecture, steps)
@@ -85,7 +89,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
 def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     """Return the rows of a training batch: those that are set, or those that fit the table."""
     size = settings.data.batch_size
-    return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
+    return auto_batch_size(prepared.train_rows) if size == "auto" else size
 
 
 def check_components(settings: Settings) -> None:
@@ -169,6 +173,9 @@ def class_weights(wanted: Any, prepared: Prepared) -> torch.Tensor | None:
     if wanted is None:
         return None
     if wanted == "balanced":
+        if prepared.sharded is not None:
+            counts = torch.from_numpy(prepared.sharded.label_counts)
+            return weights_of_counts(counts, prepared.sharded.all_rows, task=encoder.task)
         y = torch.from_numpy(prepared.tables["train"].y)
         return balanced_weights(y, task=encoder.task, num_outputs=encoder.num_outputs)
     if not isinstance(wanted, list) or not all(isinstance(each, int | float) for each in wanted):
@@ -240,6 +247,7 @@ def build_classifier(
     torch.manual_seed(settings.seed)
     model = architecture.build()
     if isinstance(getattr(model, "linear", None), LinearModel):
+        refuse_linear(prepared)
         model.begin_linear(linear_start(prepared, Path(settings.paths.cache_dir)))  # type: ignore[operator]
     chosen = settings.classifier
     own = chosen.options if isinstance(chosen, PluginSettings) else {}
@@ -248,10 +256,8 @@ def build_classifier(
         model,
         build_task_loss(settings, prepared),
         {
-            split: build_scores(
-                encoder, prepared.tables[split].num_rows, settings.metrics.extra, calibrated=split == "val"
-            )
-            for split in ("train", "val")
+            split: build_scores(encoder, rows, settings.metrics.extra, calibrated=split == "val")
+            for split, rows in (("train", prepared.train_rows), ("val", prepared.tables["val"].num_rows))
         },
         target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
         options=StepOptions(
@@ -271,6 +277,15 @@ def build_classifier(
         ),
         **own,
     )
+
+
+def refuse_linear(prepared: Prepared) -> None:
+    """Refuse a linear model to begin as where its rows lie in shards."""
+    if prepared.sharded is not None:
+        raise UserError(
+            "model.linear: a linear model to begin as is fitted on the whole of train, of which data.shards leaves "
+            "each rank a part: set model.linear=false, or data.shards=null"
+        )
 
 
 def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) -> Checkpointer:
@@ -301,7 +316,8 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
     return {
-        "data.train": prepared.sources["train"].fingerprint(),
+        "data.train": prepared.train_fingerprint,
+        **({"data.shards": settings.data.shards} if settings.data.shards is not None else {}),
         "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),

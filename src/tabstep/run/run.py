@@ -27,6 +27,7 @@ from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
 from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Prepared, Show, limited, prepare
+from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
@@ -144,11 +145,16 @@ def _run_prepared(
 
 def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     cache_dir = Path(settings.paths.cache_dir)
-    data = gather_shards(settings.data, ranks, cache_dir, show)
-    progress = settings.callbacks.progress if ranks.rank == 0 else "none"
-    prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
+    if settings.data.shards is not None:
+        prepared = prepare_shards(settings.data, settings.schema, ranks, cache_dir=cache_dir, show=show)
+        if settings.baselines is not None:
+            show("baselines: left out: they are fitted on the whole of train, of which data.shards leaves ranks a part")
+    else:
+        data = gather_shards(settings.data, ranks, cache_dir, show)
+        progress = settings.callbacks.progress if ranks.rank == 0 else "none"
+        prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
     if settings.data.batch_size == "auto":
-        rows = prepared.tables["train"].num_rows
+        rows = prepared.train_rows
         show(f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train")
     return limited(prepared, _row_limits(settings, prepared))
 

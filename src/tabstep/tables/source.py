@@ -132,6 +132,10 @@ class ParquetSource:
             part=part,
         )
 
+    def typed(self, part: TablePart) -> ParquetSource:
+        """Return a source of the same rows, with the columns that the files of other machines have too."""
+        return self._changed(part=part)
+
     def begins_at(self, first_row: int) -> ParquetSource:
         """Return a source of the same rows, whose first one has this number."""
         return self._changed(part=replace(self._part, first_row=first_row))

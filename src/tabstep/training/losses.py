@@ -208,11 +208,17 @@ def balanced_weights(y: Tensor, *, task: Task, num_outputs: int) -> Tensor:
     tensor([0.6667, 2.0000])
     """
     if task == "multilabel":
-        positives = y.double().sum(dim=0)
-        return ((len(y) - positives).clamp_min(1.0) / positives.clamp_min(1.0)).float()
+        return weights_of_counts(y.double().sum(dim=0), len(y), task=task)
     classes = 2 if task == "binary" else num_outputs
-    counts = torch.bincount(y.long(), minlength=classes).double()
-    return (len(y) / (classes * counts.clamp_min(1.0))).float()
+    return weights_of_counts(torch.bincount(y.long(), minlength=classes), len(y), task=task)
+
+
+def weights_of_counts(counts: Tensor, rows: int, *, task: Task) -> Tensor:
+    """Return what ``balanced_weights`` does of the rows of each class, or of those with each label."""
+    counts = counts.double()
+    if task == "multilabel":
+        return ((rows - counts).clamp_min(1.0) / counts.clamp_min(1.0)).float()
+    return (rows / (len(counts) * counts.clamp_min(1.0))).float()
 
 
 def _expect(logits: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:
