@@ -28,7 +28,7 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.encoding.target_statistics import CodeSample
 from tabstep.entry import config_dir
-from tabstep.errors import UserError
+from tabstep.errors import ProblemsError, UserError
 from tabstep.run import prepare_shards as module
 from tabstep.run.prepare import Prepared, prepare
 from tabstep.run.prepare_shards import prepare_shards
@@ -40,7 +40,8 @@ from tabstep.training.shard_order import ShardOrder
 TRAIN = Path(__file__).parents[2] / "train.py"
 SHARDS = 4
 FIXED = (
-    "schema.id=row_id", "schema.label=label", "schema.weight=w", "data.batch_size=64", "model.width=8", "model.depth=1",
+    "schema.id=row_id", "schema.label=label", "schema.weight=w", "schema.drop=[sick,late]", "data.batch_size=64",
+    "model.width=8", "model.depth=1",
     "model.dropout=0", "model.linear=false", "loss.class_weights=balanced", "trainer=cpu", "trainer.max_epochs=2",
     "trainer.log_interval=0", "callbacks.checkpoint.every_n_steps=1", "report.page=false", "callbacks.progress=lines",
 )  # fmt: skip
@@ -60,6 +61,8 @@ def make(rows: int, first: int, seed: int) -> pa.Table:
             "c": np.char.add("c", c.astype(str)),
             "d": np.char.add("d", d.astype(str)),
             "w": rng.random(rows) + 0.5,
+            "sick": (rng.random(rows) < 1 / (1 + np.exp(-odds))).astype(int),
+            "late": (x > rng.normal(size=rows)).astype(int),
             "label": np.where(rng.random(rows) < 1 / (1 + np.exp(-odds)), "yes", "no"),
         }
     )
@@ -143,6 +146,29 @@ def test_any_number_of_ranks_prepares_the_same_run(data: Path, tmp_path: Path, m
             assert prepared.sharded.label_counts.tolist() == labels.tolist()
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["schema.label=[sick,late]", "schema.drop=[label]"],
+        ["data.checks=off", "data.encoder.scaling=standard"],
+        ["data.encoder.statistics=false", "loss.class_weights=null"],
+    ],
+)
+def test_other_tasks_and_options_are_the_same_on_three_ranks(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    alone, several = (
+        prepared_on(size, [data / "whole"], tmp_path, monkeypatch, f"data.shards={SHARDS}", *overrides)
+        for size in (1, 3)
+    )
+    assert {prepared.encoder.to_json() for prepared in several} == {alone[0].encoder.to_json()}
+    assert batches(several) == batches(alone)
+    assert alone[0].sharded is not None
+    y = alone[0].tables["train"].y
+    expected = y.sum(axis=0) if y.ndim == 2 else np.bincount(y)
+    assert all(p.sharded.label_counts.tolist() == expected.tolist() for p in several if p.sharded)
+
+
 def test_shards_give_the_encoder_and_the_rows_of_a_run_without_them(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +223,7 @@ def test_machines_with_a_part_of_the_files_prepare_what_one_with_all_does(
 
 
 def test_a_warm_cache_reads_no_row_of_train(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = (f"data.shards={SHARDS}", "schema.weight=null", "schema.drop=[w]")
+    arguments = (f"data.shards={SHARDS}", "schema.weight=null", "schema.drop=[w,sick,late]")
     before = prepared_on(2, [data / "whole"], tmp_path, monkeypatch, *arguments)
     monkeypatch.setattr(ParquetSource, "_file_batches", lambda *_: pytest.fail("it is encoded already"))
     monkeypatch.setattr(module, "inferred", lambda *_: (before[0].schema, None, []))
@@ -226,23 +252,19 @@ def test_rows_without_a_label_are_left_out_of_each_shard(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "line"),
+    ("size", "overrides", "line"),
     [
-        (["data.shards=40"], "data.shards: 40 shards of 25 row groups: set data.shards to at most 25"),
-        (["data.shards=file"], None),
-        (["data.shards=4", "data.path=null", "data.train={whole}/train"], "data.shards: data.val is not set"),
+        (1, ["data.shards=40"], "data.shards: 40 shards of 25 row groups: set data.shards to at most 25"),
+        (5, ["data.shards=file"], "data.shards: 5 ranks of machine 0 and 4 shards: each rank needs one"),
+        (1, ["data.shards=4", "data.path=null", "data.train={whole}/train"], "data.shards: data.val is not set"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], line: str | None
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, overrides: list[str], line: str
 ) -> None:
     filled = [text.format(whole=data / "whole") for text in overrides]
-    if line is None:
-        with pytest.raises(UserError, match=r"data.shards: 5 ranks of machine 0 and 4 shards: each rank needs one"):
-            prepared_on(5, [data / "whole"], tmp_path, monkeypatch, *filled)
-        return
     with pytest.raises(UserError, match=line):
-        prepared_on(1, [data / "whole"], tmp_path, monkeypatch, *filled)
+        prepared_on(size, [data / "whole"], tmp_path, monkeypatch, *filled)
 
 
 def test_ranks_that_see_other_files_are_told_so(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +295,22 @@ def test_what_a_run_with_shards_cannot_do_is_refused(
     chosen = settings(data / "whole", tmp_path, "data.shards=4", *overrides)
     with pytest.raises(UserError, match=line):
         run(chosen, {})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["data.path=null"], "data.shards: the built-in table is not worth a cut"),
+        (["data.folds=3"], "data.folds: folds are drawn from the whole of train"),
+        (["data.sharded=true"], r"data.shards: one of 4 may lie in files of two machines .data.sharded.: set "),
+        (["data.path=null", "data.train=a", "data.val=b", "data.reader.name=a:b"], "data.reader: makes whole tables"),
+    ],
+)
+def test_settings_that_need_the_whole_of_train_are_refused_before_it_is_read(
+    data: Path, tmp_path: Path, overrides: list[str], line: str
+) -> None:
+    with pytest.raises(ProblemsError, match=line):
+        settings(data / "whole", tmp_path, "data.shards=4", *overrides)
 
 
 def history(output: Path) -> list[dict[str, float]]:

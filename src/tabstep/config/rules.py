@@ -212,7 +212,7 @@ def _reader(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
         yield "data.reader: a job's tables are parquet or CSV: write them so, and set data.reader.name=default"
 
 
-def _shards(data: DataSettings) -> Iterator[str]:
+def _shards(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
     if data.shards is None:
         return
     if data.path is None and data.train is None:
@@ -221,11 +221,9 @@ def _shards(data: DataSettings) -> Iterator[str]:
         yield "data.folds: folds are drawn from the whole of train: set data.folds=null, or data.shards=null"
     if isinstance(data.reader, PluginSettings):
         yield "data.reader: makes whole tables: set data.reader.name=default, or data.shards=null"
-    if data.sharded and data.shards != "file":
-        yield (
-            f"data.shards: {data.shards} shards may lie across the files of two machines (data.sharded): set "
-            "data.shards=file"
-        )
+    spread = {"data.sharded": data.sharded, "launch.sharded": isinstance(launch, RemoteSettings) and launch.sharded}
+    for key in [key for key, is_set in spread.items() if is_set and data.shards != "file"]:
+        yield f"data.shards: one of {data.shards} may lie in files of two machines ({key}): set data.shards=file"
 
 
 def _split(data: DataSettings) -> Iterator[str]:
@@ -278,7 +276,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("data",), _locations),
     (("data",), _split),
     (("data", "launch"), _reader),
-    (("data",), _shards),
+    (("data", "launch"), _shards),
     (("data", "trainer", "resume", "export"), _folds),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),

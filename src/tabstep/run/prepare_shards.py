@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
@@ -28,6 +28,7 @@ from tabstep.run.prepare import (
     open_tables,
     show_some,
 )
+from tabstep.run.read_progress import ReadProgress
 from tabstep.run.sharded_fit import (
     Fitting,
     counted_labels,
@@ -50,7 +51,13 @@ from tabstep.training.shard_order import ShardRows
 
 
 def prepare_shards(
-    data: DataSettings, schema: SchemaSettings, ranks: Ranks, *, cache_dir: Path, show: Show
+    data: DataSettings,
+    stated: SchemaSettings,
+    ranks: Ranks,
+    *,
+    cache_dir: Path,
+    show: Show,
+    progress: Literal["auto", "bar", "lines", "none"] = "none",
 ) -> Prepared:
     """Return what ``prepare`` does, with the rows of train that this rank has.
 
@@ -59,9 +66,8 @@ def prepare_shards(
         RetryError: a rank went away.
     """
     assert data.shards is not None
-    _check_locations(data)
-    sources, schema, _ = open_tables(data, schema, cache_dir, show)
-    with meeting(ranks) as meet:
+    with meeting(ranks) as meet, ReadProgress(progress) as watch:
+        sources, schema = meet.together(lambda: _opened(data, stated, cache_dir, show))
         table = open_sharded(
             sources.pop("train"),
             data.shards,
@@ -75,7 +81,7 @@ def prepare_shards(
             show(line)
         if data.drop_unlabeled:
             sources, table = _labeled(sources, table, found, meet, show)
-        table = table.digested(meet)
+        table = table.digested(meet).watched(watch)
         show(f"data.shards: {table.num_rows:,} rows of train in {len(table.sizes)} shards on {ranks.world_size} ranks")
         options = EncoderOptions(**asdict(data.encoder))
         fitting = partial(ColumnFits, table, found, options=options, task=task, classes=schema.classes, seed=0)
@@ -105,6 +111,14 @@ def prepare_shards(
         findings=findings,
         sharded=ShardedTrain(rows=rows, fingerprint=table.fingerprint, label_counts=counts),
     )
+
+
+def _opened(
+    data: DataSettings, schema: SchemaSettings, cache_dir: Path, show: Show
+) -> tuple[dict[Split, ParquetSource], SchemaSettings]:
+    _check_locations(data)
+    sources, schema, _ = open_tables(data, schema, cache_dir, show)
+    return sources, schema
 
 
 def _check_locations(data: DataSettings) -> None:

@@ -145,13 +145,15 @@ def _run_prepared(
 
 def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     cache_dir = Path(settings.paths.cache_dir)
+    progress = settings.callbacks.progress if ranks.rank == 0 else "none"
     if settings.data.shards is not None:
-        prepared = prepare_shards(settings.data, settings.schema, ranks, cache_dir=cache_dir, show=show)
+        prepared = prepare_shards(
+            settings.data, settings.schema, ranks, cache_dir=cache_dir, show=show, progress=progress
+        )
         if settings.baselines is not None:
             show("baselines: left out: they are fitted on the whole of train, of which data.shards leaves ranks a part")
     else:
         data = gather_shards(settings.data, ranks, cache_dir, show)
-        progress = settings.callbacks.progress if ranks.rank == 0 else "none"
         prepared = prepare(data, settings.schema, seed=settings.seed, cache_dir=cache_dir, show=show, progress=progress)
     if settings.data.batch_size == "auto":
         rows = prepared.train_rows

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ from tabstep.system.meeting import Meeting
 from tabstep.system.ranks import Ranks
 from tabstep.tables.footers import Footer, unified_schema
 from tabstep.tables.shards import Cut, cut_shards, open_shard, owners_of, same_names, sorted_files
-from tabstep.tables.source import ParquetSource, TablePart
+from tabstep.tables.source import ParquetSource, TablePart, Watch
 
 T = TypeVar("T")
 
@@ -64,11 +64,24 @@ class ShardedTable:
         own = {number: shard.begins_at(firsts[number]) for number, shard in own.items()}
         return replace(self, own=own, sizes=tuple(sizes))
 
+    def watched(self, watch: Watch) -> ShardedTable:
+        """Return the same, whose passes tell ``watch`` of each batch as if the own shards were one split."""
+        own, total = {}, sum(shard.num_rows for shard in self.own.values())
+        before = 0
+        for number, shard in self.own.items():
+            own[number] = shard.watched(partial(_told, watch, before, total))
+            before += shard.num_rows
+        return replace(self, own=own)
+
     def digested(self, meet: Meeting) -> ShardedTable:
         """Return the same with its fingerprint: each rank reads the bytes of its own shards."""
         own = meet.together(lambda: {number: shard.fingerprint() for number, shard in self.own.items()})
         digests = in_order(meet.gathered(own))
         return replace(self, fingerprint=hashlib.sha256(json.dumps(digests).encode()).hexdigest())
+
+
+def _told(watch: Watch, before: int, total: int, where: str, done: int, _: int) -> None:
+    watch(where, before + done, total)
 
 
 def in_order(parts: Sequence[Mapping[int, T]]) -> list[T]:
