@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from tests.run.rank_threads import RankThreads
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
-from tabstep.encoding.target_statistics import CodeSample
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
 from tabstep.run import prepare_shards as module
@@ -34,6 +34,7 @@ from tabstep.run.prepare import Prepared, prepare
 from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.run import run
 from tabstep.system.ranks import Ranks
+from tabstep.tables.contents import Contents
 from tabstep.tables.source import ParquetSource
 from tabstep.training.shard_order import ShardOrder
 
@@ -190,24 +191,31 @@ def test_shards_give_the_encoder_and_the_rows_of_a_run_without_them(
 
 
 def test_a_rank_reads_its_own_row_groups_alone(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: dict[int, set[tuple[str, int]]] = {}
-    original = ParquetSource._file_batches
-    joins: list[int] = []
+    """Rows and the bytes for the digests; footers, which are small, are read by all."""
+    read: dict[int, set[tuple[str, int]]] = {}  # by thread: each rank is one
+    digested: dict[tuple[str, int], int] = {}
+    rows_of, chunks_of = ParquetSource._file_batches, Contents._chunks
 
-    def counted(self: ParquetSource, footer: Any, *arguments: Any) -> Any:
+    def reading(self: ParquetSource, footer: Any, *arguments: Any) -> Any:
         if self.split == "train":
             groups = range(footer.first_group, footer.first_group + len(footer.row_groups))
-            read.setdefault(self.first_row, set()).update((footer.name, group) for group in groups)
-        return original(self, footer, *arguments)
+            read.setdefault(get_ident(), set()).update((footer.name, group) for group in groups)
+        return rows_of(self, footer, *arguments)
 
-    join = CodeSample.join
-    monkeypatch.setattr(ParquetSource, "_file_batches", counted)
-    monkeypatch.setattr(CodeSample, "join", lambda self, other: (joins.append(1), join(self, other))[1])
-    ranks = prepared_on(SHARDS, [data / "whole"], tmp_path, monkeypatch, f"data.shards={SHARDS}")
-    owned = [groups for first, groups in sorted(read.items())]
-    assert len(owned) == SHARDS == len(ranks) == len(joins)
-    together = [group for groups in owned for group in groups]
-    assert len(together) == len(set(together)) == 25, "each of the 25 row groups on one rank"
+    def digesting(self: Contents, path: str) -> Any:
+        span = self._spans.get(path, (0, Path(path).stat().st_size))
+        if "/train/" in path:
+            assert (path, span[0]) not in digested, "bytes are read once"
+            digested[path, span[0]] = span[1] - span[0]
+        return chunks_of(self, path)
+
+    monkeypatch.setattr(ParquetSource, "_file_batches", reading)
+    monkeypatch.setattr(Contents, "_chunks", digesting)
+    prepared_on(SHARDS, [data / "whole"], tmp_path, monkeypatch, f"data.shards={SHARDS}")
+    owned = list(read.values())
+    assert len(owned) == SHARDS
+    assert sum(map(len, owned)) == len(set().union(*owned)) == 25, "each of the 25 row groups on one rank"
+    assert sum(digested.values()) == sum(file.stat().st_size for file in (data / "whole" / "train").iterdir())
 
 
 def test_machines_with_a_part_of_the_files_prepare_what_one_with_all_does(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import timedelta
 
 import pytest
-import torch.distributed as dist
 
-from tabstep.errors import RetryError, UserError
-from tabstep.system.meeting import Meeting, meeting
+from tabstep.errors import RetryError, StoppedError, UserError
+from tabstep.system.meeting import Meeting
 from tabstep.system.ranks import Ranks
 
 WORK = """
@@ -48,16 +46,31 @@ def test_one_rank_meets_itself() -> None:
         meet.together(lambda: (_ for _ in ()).throw(UserError("wrong")))
 
 
-def test_a_rank_that_went_away_is_a_reason_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=30))  # type: ignore[attr-defined]
-    monkeypatch.setattr("tabstep.system.meeting.dist.init_process_group", lambda *_, **__: None)
-    monkeypatch.setattr("tabstep.system.meeting.dist.destroy_process_group", lambda: None)
-    monkeypatch.setattr("tabstep.system.meeting.open_store", lambda _: store)
-    with (
-        pytest.raises(RetryError, match=r"data.shards: a rank went away while train was read: Connection closed"),
-        meeting(Ranks(world_size=2)),
-    ):
-        raise RuntimeError("Connection closed by peer.\nmore")
+@pytest.mark.parametrize(
+    ("raised", "kind", "line"),
+    [
+        (
+            RuntimeError("Connection closed by peer.\nmore"),
+            RetryError,
+            r"data.shards: a rank went away while train was read: Connection closed by peer$",
+        ),
+        (StoppedError("stopped by SIGTERM", 15), StoppedError, "stopped by SIGTERM"),
+    ],
+)
+def test_a_rank_that_went_away_is_a_reason_to_try_again(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[Exception], line: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise raised
+
+    for name in ("all_gather_object", "send_object_list", "recv_object_list"):
+        monkeypatch.setattr(f"tabstep.system.meeting.dist.{name}", fails)
+    first, second = (Meeting(Ranks(rank=rank, world_size=2)) for rank in (0, 1))
+    with pytest.raises(kind, match=line):
+        first.gathered(1)
+    for meet in (first, second):
+        with pytest.raises(kind, match=line):
+            list(meet.in_order({0: "a part", 1: "another"}, [1, 1]))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import torch.distributed as dist
 
-from tabstep.errors import RetryError, UserError
+from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.system.ranks import Ranks, open_store
 
 T = TypeVar("T")
@@ -48,7 +48,8 @@ class Meeting:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _connected():
+            dist.all_gather_object(values, value)
         return values
 
     def first(self, make: Callable[[], T]) -> T:
@@ -61,7 +62,8 @@ class Meeting:
         if self.size == 1:
             return made  # type: ignore[return-value]  # this is the rank
         told = [made]
-        dist.broadcast_object_list(told, src=rank)
+        with _connected():
+            dist.broadcast_object_list(told, src=rank)
         return told[0]  # type: ignore[return-value]  # that of the rank
 
     def in_order(self, parts: Mapping[int, T], owners: Sequence[int]) -> Iterator[T]:
@@ -75,12 +77,14 @@ class Meeting:
             if self.rank == 0:
                 yield parts[shard] if owner == 0 else self._received(owner)
             elif self.rank == owner:
-                dist.send_object_list([parts[shard]], dst=0)
+                with _connected():
+                    dist.send_object_list([parts[shard]], dst=0)
 
     @staticmethod
     def _received(rank: int) -> Any:
         received = [None]
-        dist.recv_object_list(received, src=rank)
+        with _connected():
+            dist.recv_object_list(received, src=rank)
         return received[0]
 
 
@@ -89,21 +93,29 @@ def meeting(ranks: Ranks) -> Iterator[Meeting]:
     """Let the ranks meet on the CPU, by a process group of its own that ends with this.
 
     Raises:
-        RetryError: a rank went away.
+        RetryError: a rank went away, here or in what the meeting does.
     """
     if ranks.world_size == 1:
         yield Meeting(ranks)
         return
     store = dist.PrefixStore("tabstep/meeting", open_store(_PATIENCE))  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=_PATIENCE)
+    with _connected():
+        dist.init_process_group("gloo", store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=_PATIENCE)
     try:
         yield Meeting(ranks)
-    except RuntimeError as error:
-        if isinstance(error, RetryError):
-            raise
-        raise RetryError(f"data.shards: a rank went away while train was read: {_first_line(error)}") from error
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Say of a connection that is gone, which gloo and the store tell by a RuntimeError, what it means."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, StoppedError):  # a signal, in the middle of it
+            raise
+        raise RetryError(f"data.shards: a rank went away while train was read: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

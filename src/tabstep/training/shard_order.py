@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
@@ -86,12 +85,21 @@ def shares(taken: int, sizes: Sequence[int]) -> list[int]:
     >>> shares(0, [3, 3, 2]), shares(4, [3, 3, 2]), shares(8, [3, 3, 2])
     ([0, 0, 0], [2, 1, 1], [3, 3, 2])
     """
-    if len(sizes) == 1:
-        return [taken]
-    half = (len(sizes) + 1) // 2
-    first, total = sum(sizes[:half]), sum(sizes)
-    left = (2 * taken * first + total) // (2 * total) if total else 0
-    return shares(left, sizes[:half]) + shares(taken - left, sizes[half:])
+    found = [0] * len(sizes)
+    _deal(taken, [0, *accumulate(sizes)], 0, len(sizes), found)
+    return found
+
+
+def _deal(taken: int, starts: Sequence[int], low: int, high: int, found: list[int]) -> None:
+    """Deal rows to the shards ``low`` to ``high`` (exclusive), which begin at ``starts``."""
+    if high - low == 1:
+        found[low] = taken
+        return
+    half = (low + high + 1) // 2
+    total = starts[high] - starts[low]
+    left = (2 * taken * (starts[half] - starts[low]) + total) // (2 * total) if total else 0
+    _deal(left, starts, low, half, found)
+    _deal(taken - left, starts, half, high, found)
 
 
 def errors(sizes: Sequence[int], before: float = 0.0) -> list[float]:
@@ -121,6 +129,7 @@ class ShardOrder:
         self._batch_size = batch_size
         self.num_batches = rows.num_batches(batch_size)
         self._starts = rows.starts
+        self._known: tuple[int, list[int]] = (-1, [])
         self._orders = {
             shard: EpochOrder(
                 rows.sizes[shard],
@@ -131,14 +140,16 @@ class ShardOrder:
             for shard in rows.own
         }
 
-    @cached_property
-    def _sizes(self) -> list[int]:
-        return list(self._rows.sizes)
+    def _taken(self, batches: int) -> list[int]:
+        """Return the rows of each shard in the first ``batches``; what ends a batch begins the next one."""
+        if self._known[0] != batches:
+            over = batches == self.num_batches
+            sizes = self._rows.sizes
+            self._known = (batches, list(sizes) if over else shares(batches * self._batch_size, sizes))
+        return self._known[1]
 
     def rows(self, batch: int) -> NDArray[np.int64]:
         """Return the positions of this rank's rows of a batch, shard by shard."""
-        first = shares(batch * self._batch_size, self._sizes)
-        last = batch == self.num_batches - 1
-        end = self._sizes if last else shares((batch + 1) * self._batch_size, self._sizes)
+        first, end = self._taken(batch), self._taken(batch + 1)
         parts = [self._starts[shard] + order.rows(first[shard], end[shard]) for shard, order in self._orders.items()]
         return np.concatenate(parts)
