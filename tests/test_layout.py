@@ -118,6 +118,8 @@ COVERED = {
     "run/fold_results": "run/test_folds",
     "run/places": "run/test_folds",
     "run/run": "run/test_prepare",
+    "run/sharded_fit": "run/test_prepare_shards",
+    "run/sharded_train": "run/test_prepare_shards",
     "run/showing": "run/test_shown_once",
     "run/worker": "sweep/test_runners",
     "serving/limits": "serving/test_handler",
@@ -144,6 +146,7 @@ COVERED = {
     "tracking/wandb_files": "tracking/test_wandb",
     "training/callbacks/checkpointing": "training/test_classifier",
     "training/progress": "training/test_classifier",
+    "training/shard_loader": "run/test_prepare_shards",
 }
 """Modules that are tested through the one that uses them, and where."""
 

@@ -196,7 +196,14 @@ def test_several_devices_and_hosts_through_torchrun(hosts: int, one_process: dic
 
 
 @pytest.mark.slow
-def test_hosts_with_parts_of_a_table_pass_them_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shards", "line"),
+    [
+        ([], "data.sharded: 3 files of 2 machines are passed on"),
+        (["data.shards=file", "model.linear=false"], "data.shards: 1,280 rows of train in 3 shards on 2 ranks"),
+    ],
+)
+def test_hosts_with_parts_of_a_table_pass_them_on_or_keep_them(tmp_path: Path, shards: list[str], line: str) -> None:
     found = Path(write_builtin_table(tmp_path / "tables", rows=2000).path)
     train_file = found / "train" / "train.parquet"
     table = pq.read_table(train_file)
@@ -205,9 +212,9 @@ def test_hosts_with_parts_of_a_table_pass_them_on(tmp_path: Path) -> None:
         pq.write_table(table.slice(number * 500, 500), found / "train" / f"{number}.parquet")
     overrides = [f"data.path={found}", "schema.id=row_id", "schema.label=churned", "trainer=ddp", "trainer.num_nodes=2"]
     overrides += ["launch.instance_count=2", "launch.sharded=true", "trainer.max_epochs=1", "data.batch_size=128"]
-    train(tmp_path / "run", "launch=rehearsal", *overrides)
+    train(tmp_path / "run", "launch=rehearsal", *overrides, *shards)
     log = (tmp_path / "run" / "rehearsal" / "job.log").read_text()
-    assert "data.sharded: 3 files of 2 machines are passed on" in log
+    assert line in log
     for host, own in (("algo-1", ["0.parquet", "2.parquet"]), ("algo-2", ["1.parquet"])):
         directory = tmp_path / "run" / "rehearsal" / host / "ml" / "input" / "data" / "train"
         assert sorted(os.listdir(directory)) == own

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tabstep.checks import columns, labels, rows
 from tabstep.checks.findings import Finding, about_columns
-from tabstep.checks.profile import Profile, profile
+from tabstep.checks.profile import ROW_LIMIT, Profile, profile
 from tabstep.errors import nearest
 from tabstep.schema import Schema, Split
 from tabstep.tables.column_types import fits, value_kind
@@ -18,20 +18,23 @@ def check_splits(
     sources: Mapping[Split, ParquetSource],
     schema: Schema,
     *,
-    row_limit: int = 5_000_000,
+    row_limit: int = ROW_LIMIT,
     beside_train: Sequence[Collector] = (),
+    train: Profile | None = None,
 ) -> list[Finding]:
     """Check every split by itself and against train; ``sources`` has train, and val and test where they are.
 
     Of a split with more than ``row_limit`` rows, the first ones are looked at. When columns are missing or of another
     type the findings are those alone: nothing else can be compared. ``beside_train`` take the rows of train in the same
-    pass.
+    pass; nothing of it is read where its profile is known.
     """
     findings = list(_schema_findings(sources, schema))
     if findings:
         return findings
     profiles: dict[str, Profile] = {
-        split: profile(source, schema, row_limit=row_limit, beside=beside_train if split == "train" else ())
+        split: train
+        if train is not None and split == "train"
+        else profile(source, schema, row_limit=row_limit, beside=beside_train if split == "train" else ())
         for split, source in sources.items()
     }
     made = {

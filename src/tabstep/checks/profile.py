@@ -15,6 +15,7 @@ from tabstep.tables.column_types import is_number, to_float64, to_text, value_ty
 from tabstep.tables.scan import Collector, scan
 from tabstep.tables.source import ParquetSource
 
+ROW_LIMIT: Final = 5_000_000  # rows that are looked at
 _CELL_LIMIT: Final = 500_000_000  # of the rows that are looked at, in very wide tables
 _DISTINCT_LIMIT: Final = 2_000_000  # of one column
 _MERGE_AT: Final = 2**16
@@ -74,6 +75,11 @@ class Categorical:
         if self._waiting_size >= max(_MERGE_AT, len(self.values)):
             self.merge()
 
+    def join(self, other: Categorical) -> None:
+        """Take the counts of the rows that follow."""
+        self.add(other.missing, other.values, other.counts)
+        self.complete = self.complete and other.complete
+
     def merge(self) -> None:
         parts = [(self.values, self.counts), *self._waiting]
         values = np.concatenate([part[0] for part in parts])
@@ -110,6 +116,17 @@ class Label:
             if len(self.first_row) <= _LABEL_LIMIT:
                 self.first_row.setdefault(text, start + row)
 
+    def join(self, other: Label) -> None:
+        """Take the counts of the rows that follow."""
+        self.missing += other.missing
+        self.fraction = self.fraction if self.fraction is not None else other.fraction
+        for text, count in other.counts.items():
+            if text in self.counts or len(self.counts) <= _LABEL_LIMIT:
+                self.counts[text] = self.counts.get(text, 0) + count
+        for seen, row in other.first_row.items():
+            if len(self.first_row) <= _LABEL_LIMIT:
+                self.first_row.setdefault(seen, row)
+
     @property
     def complete(self) -> bool:
         return len(self.counts) <= _LABEL_LIMIT
@@ -139,15 +156,13 @@ class Profile:
 
 
 def profile(
-    source: ParquetSource, schema: Schema, *, row_limit: int = 5_000_000, beside: Sequence[Collector] = ()
+    source: ParquetSource, schema: Schema, *, row_limit: int = ROW_LIMIT, beside: Sequence[Collector] = ()
 ) -> Profile:
     """Look at the first ``row_limit`` rows of a split once (fewer in a table of thousands of columns).
 
     ``beside`` are collectors that take the rows in the same pass.
     """
-    limit = min(source.num_rows, row_limit, max(10_000, _CELL_LIMIT // len(schema.columns)))
-    wanted = max(500, min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(schema.features)))
-    walk = _Walk(schema, rows_wanted=limit, step=max(1, -(-limit // wanted)))
+    walk = Walk.over(source.num_rows, schema, row_limit=row_limit)
     scan(source, schema.columns, [walk, *beside])
     return walk.profile(source.num_rows)
 
@@ -165,8 +180,15 @@ class _Part:
     sample: Sample
 
 
-class _Walk:
+class Walk:
     """The state of a pass: a ``Collector``."""
+
+    @classmethod
+    def over(cls, num_rows: int, schema: Schema, *, row_limit: int = ROW_LIMIT) -> Walk:
+        """Begin a pass over a table, or over a shard of one of ``num_rows``."""
+        limit = min(num_rows, row_limit, max(10_000, _CELL_LIMIT // len(schema.columns)))
+        wanted = max(500, min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(schema.features)))
+        return cls(schema, rows_wanted=limit, step=max(1, -(-limit // wanted)))
 
     def __init__(self, schema: Schema, *, rows_wanted: int, step: int) -> None:
         self.rows_wanted = rows_wanted
@@ -234,6 +256,20 @@ class _Walk:
         self._row_hashes.append(part.row_hashes)
         self._samples.append(part.sample)
         self._rows += len(part.row_hashes)
+
+    def join(self, other: Walk) -> None:
+        """Take the rows of another pass over the same table, which follow these."""
+        for name, label in self._labels.items():
+            label.join(other._labels[name])
+        for name, number in self._numeric.items():
+            number.add(other._numeric[name])
+        for name, category in self._categorical.items():
+            other._categorical[name].merge()
+            category.join(other._categorical[name])
+        self._row_hashes += other._row_hashes
+        self._id_hashes += other._id_hashes
+        self._samples += other._samples
+        self._rows += other._rows
 
     def profile(self, num_rows: int) -> Profile:
         for column in self._categorical.values():

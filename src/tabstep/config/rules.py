@@ -240,6 +240,24 @@ def _encoders(data: DataSettings, export: str | None) -> Iterator[str]:
         yield f"export: {export} has no form of what data.encoder.columns makes: set one of the two back"
 
 
+def _shards(data: DataSettings, launch: LaunchSettings) -> Iterator[str]:
+    if data.shards is None:
+        return
+    if data.path is None and data.train is None:
+        yield "data.shards: the built-in table is not worth a cut: set data.train, or data.shards=null"
+    if data.folds is not None:
+        yield "data.folds: folds are drawn from the whole of train: set data.folds=null, or data.shards=null"
+    if data.encoder.columns:
+        yield "data.encoder.columns: are fitted on the whole of train: set data.encoder.columns={}, or data.shards=null"
+    if data.in_memory is False:
+        yield "data.in_memory: a rank's shards lie in memory: set data.in_memory=auto, or data.shards=null"
+    if isinstance(data.reader, PluginSettings):
+        yield "data.reader: makes whole tables: set data.reader.name=default, or data.shards=null"
+    spread = {"data.sharded": data.sharded, "launch.sharded": isinstance(launch, RemoteSettings) and launch.sharded}
+    for key in [key for key, is_set in spread.items() if is_set and data.shards != "file"]:
+        yield f"data.shards: one of {data.shards} may lie in files of two machines ({key}): set data.shards=file"
+
+
 def _split(data: DataSettings) -> Iterator[str]:
     if data.split.group is not None and data.split.time is not None:
         yield "data.split: group and time are both set: choose one of them"
@@ -291,6 +309,7 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
     (("data",), _split),
     (("data", "launch"), _reader),
     (("data", "export"), _encoders),
+    (("data", "launch"), _shards),
     (("data", "trainer", "resume", "export"), _folds),
     (("optimizer",), _optimizer),
     (("trainer", "scheduler", "callbacks"), _length),

@@ -128,6 +128,17 @@ class CategoricalFit:
             counts.merge(counted)
             self._kinds[name] = kind
 
+    def join(self, other: CategoricalFit) -> None:
+        """Take the rows of another fit, which follow these."""
+        for name, counts in self._counts.items():
+            counts.join(other._counts[name])
+        self._kinds |= other._kinds
+
+    def compact(self) -> None:
+        """Bring together what was counted."""
+        for counts in self._counts.values():
+            counts.compact()
+
     def finish(self) -> tuple[CategoricalColumn, ...]:
         """Return the fitted columns."""
         return tuple(self._column(name, counts.finish()) for name, counts in self._counts.items())

@@ -15,7 +15,7 @@ from tabstep.encoding.own_columns import OwnOptions
 from tabstep.encoding.times import TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
-from tabstep.tables.source import ParquetSource
+from tabstep.tables.source import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class ColumnFits:
 
     def __init__(
         self,
-        source: ParquetSource,
+        source: Rows,
         schema: Schema,
         *,
         options: EncoderOptions,
@@ -116,6 +116,24 @@ class ColumnFits:
         self._times.merge(part.times)
         self._rows += part.num_rows
 
+    def join(self, other: ColumnFits) -> None:
+        """Take the rows of another fit of the same table and arguments, which follow these.
+
+        What comes of it hangs on how the rows were cut into fits, not on where each was made: counts, samples, times
+        and labels are those of one pass, means and deviations are so up to the rounding of their sums.
+
+        Raises:
+            UserError: there are too many labels.
+        """
+        self._numeric.join(other._numeric, self._labels.join(other._labels, other._numeric.sampled_labels))
+        self._categorical.join(other._categorical)
+        self._times.join(other._times)
+        self._rows += other._rows
+
+    def compact(self) -> None:
+        """Bring together what was counted, as it is before it is sent."""
+        self._categorical.compact()
+
     def finish(self) -> dict[str, Any]:
         """Return the fields of the ``Encoder``, with no target statistics.
 
@@ -145,21 +163,32 @@ class Tentative:
 
     def __init__(self, fits: ColumnFits) -> None:
         self.rows_wanted = fits.rows_wanted
-        self._fits: ColumnFits | None = fits
+        self.fits: ColumnFits | None = fits
+        """None where it has given up."""
 
     def part(self, batch: pa.RecordBatch, first_row: int) -> _Part | None:
         """Return the part of the collector, or None where it has given up."""
         try:
-            return None if self._fits is None else self._fits.part(batch, first_row)
+            return None if self.fits is None else self.fits.part(batch, first_row)
         except UserError:
             return None
 
     def merge(self, part: _Part | None) -> None:
         """Pass the part on, until the first one that is missing."""
         try:
-            if part is not None and self._fits is not None:
-                self._fits.merge(part)
+            if part is not None and self.fits is not None:
+                self.fits.merge(part)
                 return
         except UserError:
             pass
-        self._fits = None
+        self.fits = None
+
+    def join(self, other: ColumnFits | None) -> None:
+        """Take the rows of another fit, which follow these; None is one that has given up."""
+        try:
+            if other is not None and self.fits is not None:
+                self.fits.join(other)
+                return
+        except UserError:
+            pass
+        self.fits = None

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,9 +20,10 @@ import pyarrow as pa
 
 from tabstep.encoding.encoder import Encoder
 from tabstep.encoding.row_weights import check_total, row_weights
+from tabstep.encoding.statistics_fit import FoldSums
 from tabstep.encoding.stored_rows import RowArrays, forget_pages, read_rows, take_rows
 from tabstep.errors import RetryError
-from tabstep.system.cache import publish, read_sealed, write_sealed
+from tabstep.system.cache import DAMAGE, publish, read_sealed, write_sealed
 from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import value_type
 from tabstep.tables.scan import numbered
@@ -140,16 +142,78 @@ def encode_table(
     """
     key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()} {fitted_on and bool(encoder.statistics)}"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
+
+    def build(directory: Path) -> None:
+        fold_sums = encoder.fold_sums([source], source.num_rows) if fitted_on else None
+        _build([source], encoder, directory, fingerprint, fold_sums=fold_sums)
+
     return publish(
         cache_dir / fingerprint[:16],
-        build=lambda directory: _build(source, encoder, directory, fingerprint, fitted_on=fitted_on),
+        build=build,
         load=lambda directory: _open(directory, fingerprint, source.split, in_memory=in_memory),
     )
 
 
-def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint: str, *, fitted_on: bool) -> None:
-    schema = encoder.schema
-    fold_sums = encoder.fold_sums(source) if fitted_on else None
+class EncodedShards:
+    """The shards of train that a rank has, as one encoded table: one shard behind the other.
+
+    Args:
+        table: the fingerprint of the whole table, of which each rate of the target is made.
+        mean_weight: that of all of the table's rows, where they have weights.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[ParquetSource],
+        encoder: Encoder,
+        cache_dir: Path,
+        *,
+        table: str,
+        mean_weight: float | None = None,
+    ) -> None:
+        self._shards, self._encoder, self._mean_weight = shards, encoder, mean_weight
+        own = [[shard.first_row, shard.fingerprint()] for shard in shards]
+        key = json.dumps([_TABLE_FORMAT, table, own, encoder.fingerprint()])
+        self._fingerprint = hashlib.sha256(key.encode()).hexdigest()
+        self._directory = cache_dir / self._fingerprint[:16]
+
+    def kept(self) -> EncodedTable | None:
+        """Return what an earlier call has encoded, if that is there and whole."""
+        try:
+            return self._load(self._directory)
+        except DAMAGE:
+            return None
+
+    def encoded(self, fold_sums: FoldSums | None) -> EncodedTable:
+        """Encode the rows; ``fold_sums`` are those of all rows of the table."""
+        return publish(
+            self._directory,
+            build=lambda directory: _build(
+                self._shards,
+                self._encoder,
+                directory,
+                self._fingerprint,
+                fold_sums=fold_sums,
+                mean_weight=self._mean_weight,
+            ),
+            load=self._load,
+        )
+
+    def _load(self, directory: Path) -> EncodedTable:
+        return _open(directory, self._fingerprint, self._shards[0].split, in_memory=True)
+
+
+def _build(
+    sources: Sequence[ParquetSource],
+    encoder: Encoder,
+    directory: Path,
+    fingerprint: str,
+    *,
+    fold_sums: FoldSums | None,
+    mean_weight: float | None = None,
+) -> None:
+    """Encode the rows of ``sources``, one after the other; weights are divided by their mean, or by that of a table."""
+    schema, source = encoder.schema, sources[0]
     kept = schema.columns[: len(schema.columns) - len(schema.features)]
     row, total = 0, 0.0
     with ExitStack() as stack:
@@ -170,7 +234,8 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
             return arrays, batch.select(kept).cast(fields)
 
         columns = (*schema.columns, *schema.weights)
-        for arrays, others in ordered_map(encoded, numbered(source.batches(columns))):
+        pieces = chain.from_iterable(numbered(part.batches(columns), part.first_row) for part in sources)
+        for arrays, others in ordered_map(encoded, pieces):
             for name, array in arrays.items():
                 files[name].write(array.data)
             if "weight" in arrays:
@@ -178,8 +243,8 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
             writer.write_batch(others)
             row += others.num_rows
     if schema.weight is not None:
-        check_total(total, schema.weight, where=source.where)
-        _normalize(directory / _WEIGHT, row, total)
+        check_total(total if mean_weight is None else mean_weight, schema.weight, where=source.where)
+        _normalize(directory / _WEIGHT, row, mean_weight or total / row)
     widths = {"x_num": encoder.num_numeric, "x_cat": len(encoder.cardinalities)}
     if encoder.task == "multilabel":
         widths["y"] = encoder.num_classes
@@ -188,13 +253,13 @@ def _build(source: ParquetSource, encoder: Encoder, directory: Path, fingerprint
     write_sealed(directory / _META, json.dumps(meta))
 
 
-def _normalize(path: Path, rows: int, total: float) -> None:
+def _normalize(path: Path, rows: int, mean: float) -> None:
     """Turn float64 weights into float32 ones with a mean of 1: only their ratios count, and sums stay in range."""
     given = np.memmap(path, dtype=np.float64, mode="r", shape=(rows,))
     single = path.with_suffix(".single")
     with open(single, "wb") as file:
         for start in range(0, rows, _PIECE):
-            file.write((given[start : start + _PIECE] / (total / rows)).astype(np.float32).data)
+            file.write((given[start : start + _PIECE] / mean).astype(np.float32).data)
     del given
     single.replace(path)
 

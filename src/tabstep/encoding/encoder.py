@@ -96,18 +96,29 @@ class Encoder:
         if not fits.complete:
             scan(source, fits.columns, [fits])
         encoder = cls(**fits.finish(), own=fit_own(source, fits.schema, options.columns))
-        return replace(encoder, statistics=encoder._fit_statistics(source)) if options.statistics else encoder
+        if not options.statistics or not encoder.may_have_statistics:
+            return encoder
+        return encoder.with_statistics(encoder.code_sample([source], source.num_rows))
 
-    def _fit_statistics(self, source: ParquetSource) -> tuple[TargetStatistic, ...]:
-        if not self.cardinalities or self.num_outputs > MAX_OUTPUTS:
-            return ()
-        sample = self._code_sample(source)
-        for codes, targets, row in self._coded(source):
-            sample.add(codes, targets, row)
-        return sample.fit(self.cardinalities)
+    @property
+    def may_have_statistics(self) -> bool:
+        """Whether there are codes, and not too many outputs, for rates of the target by them."""
+        return bool(self.cardinalities) and self.num_outputs <= MAX_OUTPUTS
 
-    def _code_sample(self, source: ParquetSource) -> CodeSample:
-        return CodeSample(num_columns=len(self.cardinalities), num_outputs=self.num_outputs, num_rows=source.num_rows)
+    def code_sample(self, sources: Sequence[ParquetSource], num_rows: int) -> CodeSample:
+        """Read ``sources``, the whole or shards of a table of ``num_rows``, for what statistics are fitted on."""
+        sample = self._code_sample(num_rows)
+        for source in sources:
+            for codes, targets, row in self._coded(source):
+                sample.add(codes, targets, row)
+        return sample
+
+    def with_statistics(self, sample: CodeSample) -> Encoder:
+        """Return an encoder with the statistics that a sample of all rows shows."""
+        return replace(self, statistics=sample.fit(self.cardinalities))
+
+    def _code_sample(self, num_rows: int) -> CodeSample:
+        return CodeSample(num_columns=len(self.cardinalities), num_outputs=self.num_outputs, num_rows=num_rows)
 
     def _coded(self, source: ParquetSource) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """Yield ``x_cat``, the targets ``(n, num_outputs)`` and the number of the first row, batch by batch.
@@ -122,7 +133,7 @@ class Encoder:
             values = {name: numbers(batch, name, self.kinds[name]) for name in numeric}
             return self._codes(batch, values), self._targets(batch, row, source.where), row
 
-        return ordered_map(coded, numbered(source.batches((*self.schema.label, *read))))
+        return ordered_map(coded, numbered(source.batches((*self.schema.label, *read)), source.first_row))
 
     def _targets(self, batch: pa.RecordBatch, first_row: int, where: str) -> np.ndarray:
         y = self.encode_labels(batch, first_row=first_row, where=where)
@@ -132,13 +143,17 @@ class Encoder:
         targets: np.ndarray = (y[:, None] == outputs).astype(np.float64)
         return targets
 
-    def fold_sums(self, source: ParquetSource) -> FoldSums | None:
-        """Read ``source``, on which the encoder was fitted, for what ``transform`` needs of it to hide its labels."""
+    def fold_sums(self, sources: Sequence[ParquetSource], num_rows: int) -> FoldSums | None:
+        """Read what the encoder was fitted on for what ``transform`` needs of it to hide its labels.
+
+        Of shards of a table of ``num_rows``, what all of them have told must be joined before it is used.
+        """
         if not self.statistics:
             return None
-        sums = FoldSums(self.statistics, self._code_sample(source))
-        for codes, targets, row in self._coded(source):
-            sums.add(codes, targets, row)
+        sums = FoldSums(self.statistics, self._code_sample(num_rows))
+        for source in sources:
+            for codes, targets, row in self._coded(source):
+                sums.add(codes, targets, row)
         return sums
 
     @property
@@ -350,11 +365,15 @@ def fit_cached(
 
     ``fits`` of the same arguments spares a pass where it has taken the rows already.
     """
-    facts: list[Any] = [FORMAT, source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
+    facts: list[Any] = [source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
 
     def fit() -> str:
         taken = fits or ColumnFits(source, schema, options=options, task=task, classes=classes, seed=seed)
         return Encoder.of(taken, source, options).to_json()
 
-    key = "encoder-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    return Encoder.from_json(cached_text(cache_dir, key, fit))
+    return Encoder.from_json(cached_text(cache_dir, encoder_key(facts), fit))
+
+
+def encoder_key(facts: Sequence[Any]) -> str:
+    """Return the name under which an encoder is kept that was fitted with what ``facts`` tell."""
+    return "encoder-" + hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]

@@ -89,6 +89,7 @@ class LabelFit:
         self._kind = label_kind(names[0], schema.field(names[0]).type)
         self._task = "multilabel" if task is None and len(names) > 1 else task
         self._seen: dict[str, int] = {}
+        self._first_rows: list[int] = []
         if self._task != "multilabel" and len(names) > 1:
             raise UserError(f"schema.task: {task} has one label column, schema.label has {len(names)}")
         if self._task == "multilabel":
@@ -121,10 +122,28 @@ class LabelFit:
             return flagged
         for value in pc.unique(text).to_pylist():
             if value not in self._seen:
-                self._check(value, first_row + pc.index(text, value).as_py())
-                self._seen[value] = len(self._seen)
+                self._see(value, first_row + pc.index(text, value).as_py())
         codes: np.ndarray = pc.index_in(text, value_set=pa.array(list(self._seen), pa.string())).to_numpy()
         return codes[:, None]
+
+    def _see(self, value: str, row: int) -> None:
+        self._check(value, row)
+        self._seen[value] = len(self._seen)
+        self._first_rows.append(row)
+
+    def join(self, other: LabelFit, added: np.ndarray) -> np.ndarray:
+        """Take the labels of the rows that follow, and return as this fit numbers them what ``other.add`` returned.
+
+        Raises:
+            UserError: there are too many classes.
+        """
+        if self._task == "multilabel":
+            return added
+        for value, row in zip(other._seen, other._first_rows, strict=True):
+            if value not in self._seen:
+                self._see(value, row)
+        numbers: np.ndarray = np.array([self._seen[value] for value in other._seen])[added.astype(np.int64)]
+        return numbers
 
     def targets(self, added: np.ndarray) -> np.ndarray:
         """Return ``(n, outputs)`` of what ``add`` returned for some rows: 0 or 1 for each class or label."""

@@ -145,12 +145,27 @@ class NumericFit:
         self._moments.merge(part.moments)
         self._sample.append(np.concatenate([part.sampled, labels[part.rows].T, part.folds[None]]))
 
+    def join(self, other: NumericFit, labels: np.ndarray) -> None:
+        """Take the rows of another fit, which follow these; ``labels`` ``(n, k)`` are those of its sample."""
+        if not self._names:
+            return
+        self._kinds = other._kinds
+        self._moments.join(other._moments)
+        sampled = other._sample.values
+        self._sample.append(np.concatenate([sampled[: len(self._names)], labels.T, sampled[-1:]]))
+
+    @property
+    def sampled_labels(self) -> np.ndarray:
+        """The labels of the sampled rows, ``(n, k)``."""
+        labels: np.ndarray = self._sample.values[len(self._names) : -1].T
+        return labels
+
     def spikes(self, targets: Callable[[np.ndarray], np.ndarray]) -> tuple[SpikeColumn, ...]:
         """Return the columns whose values become codes as well; ``targets`` turns labels ``(n, k)`` into outputs."""
         if not self._names:
             return ()
         sampled = self._sample.values
-        outputs = centred(targets(sampled[len(self._names) : -1].T))
+        outputs = centred(targets(self.sampled_labels))
         folds = sampled[-1].astype(np.int64)
         found = (fit_spikes(name, sampled[index], outputs, folds) for index, name in enumerate(self._names))
         return tuple(column for column in found if column is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,10 @@ class RowSample:
             return np.ones(count, dtype=bool)
         return row_keys(first_row, count, self._seed) < self._threshold
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the rows that there are, not the room for others: one that was sent takes no more."""
+        return {**vars(self), "_values": self.values.copy()}
+
     @property
     def values(self) -> np.ndarray:
         """The sampled rows so far, ``(num_columns, rows)``, in the order of the table; not a copy."""
@@ -155,6 +159,19 @@ class Moments:
         self.minimum = np.fmin(self.minimum, block.minimum)
         self.maximum = np.fmax(self.maximum, block.maximum)
 
+    def join(self, other: Moments) -> None:
+        """Take the rows of another table, which follow these."""
+        self.merge(
+            BlockMoments(
+                rows=other.rows,
+                count=other.count,
+                mean=other.mean,
+                squares=other._squares,
+                minimum=other.minimum,
+                maximum=other.maximum,
+            )
+        )
+
     @property
     def std(self) -> np.ndarray:
         """Population standard deviation; not finite where squares overflow float64."""
@@ -199,6 +216,17 @@ class ValueCounts:
         self._push(counted)
         # at twice the capacity, so that what a compaction costs is shared by as many values as it drops
         if self._size > 2 * self._capacity or self._bytes > 2 * self._max_bytes:
+            self._replace(self._prune(self._compact()))
+
+    def join(self, other: ValueCounts) -> None:
+        """Take the counts of the rows that follow: exact where both are, else as bounded as they are (Agarwal 2012)."""
+        self._error += other._error
+        for table in other._pending:
+            self.merge(table)
+
+    def compact(self) -> None:
+        """Bring together what was counted, as it is before it is sent."""
+        if self._pending:
             self._replace(self._prune(self._compact()))
 
     def finish(self) -> Counted:

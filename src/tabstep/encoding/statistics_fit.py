@@ -37,6 +37,10 @@ class CodeSample:
         """Take ``codes`` ``(n, c)`` and ``targets`` ``(n, outputs)``; the first row is ``first_row`` of the table."""
         self._sample.add(np.column_stack([codes, targets, row_folds(first_row, len(codes))]).T, first_row)
 
+    def join(self, other: CodeSample) -> None:
+        """Take the sampled rows of another one, which follow these."""
+        self._sample.append(other._sample.values)
+
     def mask(self, first_row: int, count: int) -> np.ndarray:
         """Return ``(count,)`` bool: whether the rows from ``first_row`` on belong to the sample."""
         return self._sample.mask(first_row, count)
@@ -73,6 +77,11 @@ class FoldSums:
         codes, targets, folds = codes[mask], targets[mask], row_folds(first_row, len(mask))[mask]
         for statistic, sums in zip(self._statistics, self._sums, strict=True):
             sums += sums_by_fold(statistic.places(codes), sums.shape[1], targets, folds)
+
+    def join(self, other: FoldSums) -> None:
+        """Take what other rows have added: whole numbers, in any order."""
+        for sums, others in zip(self._sums, other._sums, strict=True):
+            sums += others
 
     def inputs(self, codes: np.ndarray, first_row: int) -> list[np.ndarray]:
         """Return ``(n, width)`` for each statistic, without what the fold of each row has told."""

@@ -156,6 +156,11 @@ class TimeFit:
         for seen, seconds in zip(self._clocks.values(), part, strict=True):
             seen.add(seconds)
 
+    def join(self, other: TimeFit) -> None:
+        """Take the rows of another fit."""
+        for name, seen in self._clocks.items():
+            seen.join(other._clocks[name])
+
     def finish(self) -> tuple[TimeColumn, ...]:
         """Return the columns of which train shows a part."""
         columns = (seen.column(name) for name, seen in self._clocks.items())
@@ -181,6 +186,12 @@ class _Seen:
         for part, counts in self._counts.items():
             counts += np.bincount(_PARTS[part](seconds), minlength=len(counts))
 
+    def join(self, other: _Seen) -> None:
+        self._range = _joined(self._range, other._range)
+        self._clock_range = _joined(self._clock_range, other._clock_range)
+        for part, counts in self._counts.items():
+            counts += other._counts[part]
+
     def column(self, name: str) -> TimeColumn:
         first, last = self._range
         span = last - first
@@ -203,7 +214,11 @@ class _Seen:
 
 
 def _widened(known: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
-    return min(known[0], float(values.min())), max(known[1], float(values.max()))
+    return _joined(known, (float(values.min()), float(values.max())))
+
+
+def _joined(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return min(one[0], other[0]), max(one[1], other[1])
 
 
 def _clock(values: np.ndarray, unit: int, zone: str | None, name: str) -> tuple[np.ndarray, np.ndarray]:

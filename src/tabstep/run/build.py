@@ -31,10 +31,11 @@ from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size, auto_window
-from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss
+from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss, weights_of_counts
 from tabstep.training.optimizers import build_optimizer
 from tabstep.training.progress import StepOptions, Target
 from tabstep.training.schedulers import build_scheduler
+from tabstep.training.shard_loader import ShardDataModule
 from tabstep.training.stopping import StopRule
 
 PART_ROWS = 2**20
@@ -55,15 +56,18 @@ class Assembly:
 def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ranks) -> Assembly:
     """Build model, data, callbacks and Trainer; weights are drawn from ``settings.seed``."""
     output = Path(settings.paths.output_dir)
-    architecture = build_architecture(settings, prepared.encoder, prepared.tables["train"].num_rows)
-    data = TableDataModule(
-        prepared.tables,
-        Batching(
-            batch_size=batch_size_of(settings, prepared),
-            eval_batch_size=settings.data.eval_batch_size,
-            shuffle_window=window_of(settings, prepared),
-            seed=settings.seed,
-        ),
+    architecture = build_architecture(settings, prepared.encoder, prepared.train_rows)
+    batching = Batching(
+        batch_size=batch_size_of(settings, prepared),
+        eval_batch_size=settings.data.eval_batch_size,
+        shuffle_window=window_of(settings, prepared),
+        seed=settings.seed,
+    )
+    sharded = prepared.sharded
+    data = (
+        TableDataModule(prepared.tables, batching)
+        if sharded is None
+        else ShardDataModule(prepared.tables, batching, sharded.rows)
     )
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
     classifier = build_classifier(settings, prepared, machine, architecture, steps)
@@ -80,12 +84,12 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
 def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     """Return the rows of a training batch: those that are set, or those that fit the table."""
     size = settings.data.batch_size
-    return auto_batch_size(prepared.tables["train"].num_rows) if size == "auto" else size
+    return auto_batch_size(prepared.train_rows) if size == "auto" else size
 
 
 def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
     """Say what each ``auto`` that depends on the rows of train has become."""
-    rows = prepared.tables["train"].num_rows
+    rows = prepared.train_rows
     if model_options(settings.model).get("members") == "auto":
         members = build_architecture(settings, prepared.encoder, rows).options.get("members")
         what = "one perceptron, as model=mlp" if members is None else f"{members} members"
@@ -181,6 +185,9 @@ def class_weights(wanted: Any, prepared: Prepared) -> torch.Tensor | None:
     if wanted is None:
         return None
     if wanted == "balanced":
+        if prepared.sharded is not None:
+            counts = torch.from_numpy(prepared.sharded.label_counts)
+            return weights_of_counts(counts, prepared.sharded.all_rows, task=encoder.task)
         parts = (torch.from_numpy(part.y) for part in prepared.tables["train"].parts(PART_ROWS))
         return balanced_weights(parts, task=encoder.task, num_outputs=encoder.num_outputs)
     if not isinstance(wanted, list) or not all(isinstance(each, int | float) for each in wanted):
@@ -202,6 +209,7 @@ def build_classifier(
     torch.manual_seed(settings.seed)
     model = architecture.build()
     if isinstance(getattr(model, "linear", None), LinearModel):
+        refuse_linear(prepared)
         model.begin_linear(linear_start(prepared, Path(settings.paths.cache_dir)))  # type: ignore[operator]
     chosen = settings.classifier
     own = chosen.options if isinstance(chosen, PluginSettings) else {}
@@ -210,10 +218,8 @@ def build_classifier(
         model,
         build_task_loss(settings.loss, prepared),
         {
-            split: build_scores(
-                encoder, prepared.tables[split].num_rows, settings.metrics.extra, calibrated=split == "val"
-            )
-            for split in ("train", "val")
+            split: build_scores(encoder, rows, settings.metrics.extra, calibrated=split == "val")
+            for split, rows in (("train", prepared.train_rows), ("val", prepared.tables["val"].num_rows))
         },
         target=Target(task=encoder.task, num_outputs=encoder.num_outputs, input_names=encoder.input_names),
         options=StepOptions(
@@ -233,6 +239,15 @@ def build_classifier(
         ),
         **own,
     )
+
+
+def refuse_linear(prepared: Prepared) -> None:
+    """Refuse a linear model to begin as where its rows lie in shards."""
+    if prepared.sharded is not None:
+        raise UserError(
+            "model.linear: a linear model to begin as is fitted on the whole of train, of which data.shards leaves "
+            "each rank a part: set model.linear=false, or data.shards=null"
+        )
 
 
 def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) -> Checkpointer:
@@ -263,7 +278,8 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
     return {
-        "data.train": prepared.sources["train"].fingerprint(),
+        "data.train": prepared.train_fingerprint,
+        **({"data.shards": settings.data.shards} if settings.data.shards is not None else {}),
         "data.val": prepared.sources["val"].fingerprint(),
         "data.encoder": prepared.encoder.fingerprint(),
         "schema": prepared.schema.to_dict(),

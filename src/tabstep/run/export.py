@@ -63,7 +63,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
             {split: table.y for split, table in prepared.tables.items()},
             output,
         )
-    if settings.baselines is not None:
+    if settings.baselines is not None and prepared.sharded is None:
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
     if prepared.best_auroc is not None:
         report["best_reachable_test_auroc"] = prepared.best_auroc

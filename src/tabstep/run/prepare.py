@@ -11,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.decisions import check_decision
@@ -36,17 +38,35 @@ from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
+from tabstep.training.shard_order import ShardRows
 
 Show = Callable[[Any], None]
-_CHECKS_VERSION = 1
+CHECKS_VERSION = 1
 _LINES_SHOWN = 16
 _WIDTH = 100
 _PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardedTrain:
+    """Train as virtual shards. ``label_counts`` are the rows of each class, or with each label, of all shards."""
+
+    rows: ShardRows
+    fingerprint: str
+    label_counts: np.ndarray
+
+    @property
+    def all_rows(self) -> int:
+        """Rows that the counts are of: limits leave some out of the batches alone."""
+        return sum(self.rows.lie or self.rows.sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """The splits of a run, ready for training. ``best_auroc`` is known for the built-in table alone."""
+    """The splits of a run, ready for training. ``best_auroc`` is known for the built-in table alone.
+
+    Where train is ``sharded``, its table has the rows of this rank alone, and it is not among the sources.
+    """
 
     schema: Schema
     encoder: Encoder
@@ -54,6 +74,17 @@ class Prepared:
     tables: Mapping[Split, EncodedTable]
     findings: Sequence[Finding] = ()
     best_auroc: float | None = None
+    sharded: ShardedTrain | None = None
+
+    @property
+    def train_rows(self) -> int:
+        """Rows of train, on all ranks."""
+        return self.tables["train"].num_rows if self.sharded is None else self.sharded.rows.num_rows
+
+    @property
+    def train_fingerprint(self) -> str:
+        """A digest of what train holds, on all ranks."""
+        return self.sources["train"].fingerprint() if self.sharded is None else self.sharded.fingerprint
 
 
 def prepare(
@@ -111,19 +142,17 @@ def open_splits(
     Raises:
         UserError: a file or a column is wrong, or a ``decision`` is asked for of a task that has none.
     """
-    sources, schema, best_auroc = _open(data, schema, cache_dir, show)
+    sources, schema, best_auroc = open_tables(data, schema, cache_dir, show)
     if data.folds is not None and "val" in sources:
         show("data.folds: the rows of val are cut into folds with those of train")
         sources["train"] = sources["train"].joined(sources.pop("val"))
-    found, task, rows = infer_schema(sources["train"], Declared(**asdict(schema)))
+    found, task, told = inferred(sources["train"], schema)
     if decision is not None:
         check_decision(decision, task or _task_of(sources["train"], found.label[0]))
-    show(schema_table(rows))
-    inferred = [row.column for row in rows if row.role == "categorical" and row.why.startswith("type ")]
-    for line in _format_hint(written_formats(sources["train"], inferred)):
+    for line in told:
         show(line)
     if data.drop_unlabeled:
-        sources = _labeled(sources, found.label, show)
+        sources = all_labeled(sources, found.label, show)
     return Opened(schema=found, task=task, sources=sources, best_auroc=best_auroc)
 
 
@@ -137,9 +166,22 @@ def _task_of(source: ParquetSource, label: str) -> Task:
     return "binary"
 
 
+def inferred(source: ParquetSource, schema: SchemaSettings) -> tuple[Schema, Task | None, list[Any]]:
+    """Return the schema of a table, its task where that is known, and what to show of it."""
+    found, task, rows = infer_schema(source, Declared(**asdict(schema)))
+    by_type = [row.column for row in rows if row.role == "categorical" and row.why.startswith("type ")]
+    return found, task, [schema_table(rows), *_format_hint(written_formats(source, by_type))]
+
+
 def cut_of(data: DataSettings, schema: Schema, seed: int) -> Cut:
     """Return how val, or the folds, are drawn."""
     return Cut(label=schema.label, group=data.split.group, time=data.split.time, seed=seed)
+
+
+def encoder_options(data: DataSettings) -> EncoderOptions:
+    """Return what is asked for of the encoder."""
+    chosen = {field.name: getattr(data.encoder, field.name) for field in fields(data.encoder)}
+    return EncoderOptions(**{**chosen, "columns": own_options(data.encoder.columns)})
 
 
 def _read(
@@ -152,8 +194,7 @@ def _read(
     show: Show,
 ) -> tuple[Encoder, dict[Split, EncodedTable], list[Finding]]:
     """Check the rows, fit the encoder and encode all splits."""
-    chosen = {field.name: getattr(data.encoder, field.name) for field in fields(data.encoder)}
-    options = EncoderOptions(**{**chosen, "columns": own_options(data.encoder.columns)})
+    options = encoder_options(data)
     check_own(options.columns, schema)
     fitting = partial(
         ColumnFits,
@@ -171,7 +212,7 @@ def _read(
         show(findings_table(findings))
         raise_errors(findings, data.checks)
     encoder = fit_cached(*fitting.args, **fitting.keywords, cache_dir=cache_dir, fits=fits)
-    _show_some(encoder.decisions(), show)
+    show_some(encoder.decisions(), show)
     size = row_bytes(encoder) * sum(source.num_rows for source in sources.values())
     held = held_in_memory(data.in_memory, size, show)
     tables = {
@@ -181,7 +222,7 @@ def _read(
     return encoder, tables, findings
 
 
-def _labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show: Show) -> dict[Split, ParquetSource]:
+def all_labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], show: Show) -> dict[Split, ParquetSource]:
     kept = {split: labeled(source, label) for split, source in sources.items()}
     for split, source in sources.items():
         if dropped := source.num_rows - kept[split].num_rows:
@@ -207,7 +248,7 @@ def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
     yield remedy
 
 
-def _show_some(lines: Sequence[str], show: Show) -> None:
+def show_some(lines: Sequence[str], show: Show) -> None:
     """Show the first lines, and how many others there are."""
     for line in lines[:_LINES_SHOWN]:
         show(line)
@@ -217,17 +258,20 @@ def _show_some(lines: Sequence[str], show: Show) -> None:
 
 def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
     """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
+    sharded = prepared.sharded
+    if sharded is not None and (rows := limits["train"]) is not None:
+        sharded = replace(sharded, rows=sharded.rows.head(rows))
     tables = {
-        split: table if (rows := limits[split]) is None else table.head(rows)
+        split: table if (rows := limits[split]) is None or (sharded and split == "train") else table.head(rows)
         for split, table in prepared.tables.items()
     }
     for split, table in tables.items():
-        if table.weight is not None:
+        if table.weight is not None and not (sharded and split == "train"):
             check_total(float(table.weight.sum()), str(prepared.schema.weight), where=where_of(split))
-    return replace(prepared, tables=tables)
+    return replace(prepared, tables=tables, sharded=sharded)
 
 
-def _open(
+def open_tables(
     data: DataSettings, schema: SchemaSettings, cache_dir: Path, show: Show
 ) -> tuple[dict[Split, ParquetSource], SchemaSettings, float | None]:
     """Open the splits; with no location set, those of the built-in table, whose schema is known."""
@@ -253,6 +297,12 @@ def _open(
     return sources, schema, best_auroc
 
 
+def checks_key(schema: Schema, fingerprints: Mapping[Split, str]) -> str:
+    """Return the name under which the findings of a schema in some tables are kept."""
+    facts = [CHECKS_VERSION, schema.to_dict(), dict(fingerprints)]
+    return "checks-" + sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
 def _check(
     sources: Mapping[Split, ParquetSource], schema: Schema, cache_dir: Path, fitting: Callable[[], ColumnFits]
 ) -> tuple[list[Finding], ColumnFits | None]:
@@ -260,8 +310,7 @@ def _check(
 
     What the encoder learns of the columns is gathered in the same pass, and returned where that was possible.
     """
-    facts = [_CHECKS_VERSION, schema.to_dict(), {split: source.fingerprint() for split, source in sources.items()}]
-    key = "checks-" + sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    key = checks_key(schema, {split: source.fingerprint() for split, source in sources.items()})
     try:
         fits = fitting()
     except UserError:  # the checks say more of it, or else the encoder does when its turn comes

@@ -20,12 +20,14 @@ from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
+from tabstep.decisions import check_decision
 from tabstep.run.build import Assembly, assemble, batch_size_of, check_components, sizes_by_rows
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
 from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Prepared, Show, limited, prepare
+from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
@@ -145,17 +147,25 @@ def _run_prepared(
 
 def _prepared(settings: Settings, ranks: Ranks, show: Show) -> Prepared:
     cache_dir = Path(settings.paths.cache_dir)
-    data = gather_shards(settings.data, ranks, cache_dir, show)
     progress = settings.callbacks.progress if ranks.rank == 0 else "none"
-    prepared = prepare(
-        data,
-        settings.schema,
-        seed=settings.seed,
-        cache_dir=cache_dir,
-        show=show,
-        progress=progress,
-        decision=settings.decision,
-    )
+    if settings.data.shards is not None:
+        prepared = prepare_shards(
+            settings.data, settings.schema, ranks, cache_dir=cache_dir, show=show, progress=progress
+        )
+        if settings.decision is not None:
+            check_decision(settings.decision, prepared.encoder.task)
+        if settings.baselines is not None:
+            show("baselines: left out: they are fitted on the whole of train, of which data.shards leaves ranks a part")
+    else:
+        prepared = prepare(
+            gather_shards(settings.data, ranks, cache_dir, show),
+            settings.schema,
+            seed=settings.seed,
+            cache_dir=cache_dir,
+            show=show,
+            progress=progress,
+            decision=settings.decision,
+        )
     prepared = limited(prepared, _row_limits(settings, prepared))
     for line in sizes_by_rows(settings, prepared):
         show(line)

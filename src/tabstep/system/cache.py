@@ -19,7 +19,8 @@ from tabstep.system.exits import of_the_machine
 
 T = TypeVar("T")
 
-_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+"""What a ``load`` raises where an entry is absent or damaged."""
 _TEXT: Final = "text"
 
 
@@ -35,28 +36,38 @@ def publish(directory: Path, *, build: Callable[[Path], None], load: Callable[[P
     """
     try:
         return load(directory)
-    except _DAMAGE:
+    except DAMAGE:
         pass
     with _writing(directory.parent), _lock(directory):
         try:
             return load(directory)  # another process was faster
-        except _DAMAGE:
+        except DAMAGE:
             _replace(directory, build)
         return load(directory)
 
 
 def cached_text(cache_dir: Path, key: str, make: Callable[[], str]) -> str:
     """Return what ``make`` returns, kept in a file for the next call with the same key."""
-
-    def load(directory: Path) -> str:
-        found, _, text = read_sealed(directory / _TEXT).partition("\n")
-        if found != key:  # it was copied here, from another entry or by another version
-            raise ValueError(f"{directory.name}: is that of {found!r}")
-        return text
-
     return publish(
-        cache_dir / key, build=lambda directory: write_sealed(directory / _TEXT, f"{key}\n{make()}"), load=load
+        cache_dir / key,
+        build=lambda directory: write_sealed(directory / _TEXT, f"{key}\n{make()}"),
+        load=lambda directory: _text_of(directory, key),
     )
+
+
+def kept_text(cache_dir: Path, key: str) -> str | None:
+    """Return what ``cached_text`` has kept, or None."""
+    try:
+        return _text_of(cache_dir / key, key)
+    except DAMAGE:
+        return None
+
+
+def _text_of(directory: Path, key: str) -> str:
+    found, _, text = read_sealed(directory / _TEXT).partition("\n")
+    if found != key:  # it was copied here, from another entry or by another version
+        raise ValueError(f"{directory.name}: is that of {found!r}")
+    return text
 
 
 def cached_json(cache_dir: Path, key: str, make: Callable[[], Any]) -> Any:

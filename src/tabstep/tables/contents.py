@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from functools import cached_property
@@ -23,6 +23,9 @@ import pyarrow as pa
 from tabstep.errors import UserError
 from tabstep.system.cache import cached_json
 from tabstep.tables.locations import FileState, Location, read_error
+
+Span = tuple[int, int]
+"""The first byte, and the one behind the last."""
 
 _CHUNK: Final = 2**22
 _THREADS: Final = 4
@@ -37,10 +40,20 @@ class Contents:
         states: what the file system said of each path before anything was read of it.
         where: how messages name the split.
         memory: the directory that keeps the digests for the next start; None keeps nothing.
+        spans: the bytes of a path that count, where those of its other row groups are left to another shard.
     """
 
-    def __init__(self, location: Location, states: Mapping[str, FileState], *, where: str, memory: Path | None) -> None:
+    def __init__(
+        self,
+        location: Location,
+        states: Mapping[str, FileState],
+        *,
+        where: str,
+        memory: Path | None,
+        spans: Mapping[str, Span] | None = None,
+    ) -> None:
         self._location = location
+        self._spans = dict(spans or {})
         self._states = states
         self._where = where
         self._memory = memory
@@ -52,7 +65,7 @@ class Contents:
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
-        """SHA-256 of each file, in hex.
+        """SHA-256 of each file, or of the bytes of it that count, in hex.
 
         Raises:
             UserError: a file has changed since it was opened, or the memory cannot be written.
@@ -61,7 +74,7 @@ class Contents:
         youngest = max((state.changed_ns for state in self._states.values()), default=0)
         if self._memory is None or time.time_ns() - youngest < _SETTLED_NS:
             return tuple(self._read())
-        facts = [(path, *astuple(state)) for path, state in self._states.items()]
+        facts = [(path, *astuple(state), *self._spans.get(path, ())) for path, state in self._states.items()]
         key = "contents-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         return tuple(cached_json(self._memory, key, self._read))
 
@@ -72,13 +85,27 @@ class Contents:
     def _digest(self, path: str) -> str:
         digest = hashlib.sha256()
         try:
-            with self._location.filesystem.open_input_stream(path) as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
+            for chunk in self._chunks(path):
+                digest.update(chunk)
             self.check_unchanged(path)
         except (pa.ArrowException, OSError) as error:
             raise read_error(self._where, self._location.name(path), error) from error
         return digest.hexdigest()
+
+    def _chunks(self, path: str) -> Iterator[bytes]:
+        if path not in self._spans:
+            with self._location.filesystem.open_input_stream(path) as stream:
+                while chunk := stream.read(_CHUNK):
+                    yield chunk
+            return
+        start, stop = self._spans[path]
+        with self._location.filesystem.open_input_file(path) as file:
+            while start < stop:
+                chunk = file.read_at(min(_CHUNK, stop - start), start)
+                if not chunk:
+                    return
+                start += len(chunk)
+                yield chunk
 
     def check_unchanged(self, path: str) -> None:
         """Raise ``UserError`` where a file is not the one that was opened."""

@@ -34,6 +34,7 @@ class Footer:
     row_groups: tuple[int, ...]  # rows of each
     state: FileState
     partition: tuple[tuple[str, str | None], ...] = ()
+    first_group: int = 0  # of the file's row groups, where the others are left to another shard
 
     @property
     def num_rows(self) -> int:

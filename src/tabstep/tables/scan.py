@@ -29,13 +29,12 @@ class Collector(Protocol):
         """Take the part of the next batch."""
 
 
-def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yield each batch with the number of its first row.
+def numbered(batches: Iterable[pa.RecordBatch], row: int = 0) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield each batch with the number of its first row; that of the first one is ``row``.
 
     >>> [row for _, row in numbered([pa.record_batch({"a": [1, 2]}), pa.record_batch({"a": [3]})])]
     [0, 2]
     """
-    row = 0
     for batch in batches:
         yield batch, row
         row += batch.num_rows
@@ -50,7 +49,7 @@ def scan(
         UserError: a column is missing, a file is damaged, or a collector refuses what it reads.
     """
     wanted = max(collector.rows_wanted for collector in collectors)
-    pieces = takewhile(lambda piece: piece[1] < wanted, numbered(source.batches(columns)))
+    pieces = takewhile(lambda piece: piece[1] < wanted, numbered(source.batches(columns), source.first_row))
     for parts in ordered_map(
         lambda piece: [collector.part(*piece) for collector in collectors], pieces, workers=workers
     ):

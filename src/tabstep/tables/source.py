@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -31,6 +31,27 @@ _READ_AHEAD: Final = 4
 
 
 Watch = Callable[[str, int, int], None]
+Fields = tuple[pa.Schema, dict[str, str]]
+"""The columns of a table, and why others are not among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePart:
+    """What a source of some rows of a table has of the whole: its columns, and the number of its own first row."""
+
+    fields: Fields
+    first_row: int = 0
+
+
+class Rows(Protocol):
+    """What is known of a table without reading a row of it."""
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def arrow_schema(self) -> pa.Schema: ...
 
 
 class TypedTable(Protocol):
@@ -70,11 +91,15 @@ class ParquetSource:
         mask: np.ndarray | None = None,
         parse: Mapping[str, str] | None = None,
         watch: Watch | None = None,
+        part: TablePart | None = None,
     ) -> None:
         self.split = split
         self.where = where_of(split)
         self.files = tuple(footer.path for footer in footers)
-        schema, self.conflicts = unified_schema(footers)
+        self._part = part or TablePart(fields=unified_schema(footers))
+        schema, self.conflicts = self._part.fields
+        self.first_row = self._part.first_row
+        """The number of the first row in the table that this is a shard of."""
         self._parse = dict(parse or {})
         self.given_schema = schema
         """The types that the files have; ``arrow_schema`` has those that are read."""
@@ -85,6 +110,36 @@ class ParquetSource:
         self._mask = mask
         self._watch = watch
         self.num_rows = int(sum(footer.num_rows for footer in footers) if mask is None else np.count_nonzero(mask))
+
+    @property
+    def location(self) -> Location:
+        """Where the files are."""
+        return self._location
+
+    @property
+    def footers(self) -> tuple[Footer, ...]:
+        """The files, with their columns and the rows of their row groups."""
+        return self._footers
+
+    def shard(self, footers: Sequence[Footer], contents: Contents, part: TablePart) -> ParquetSource:
+        """Return a source of some row groups of these files, with the types that the files of all shards have."""
+        return ParquetSource(
+            self._location,
+            footers,
+            contents,
+            split=self.split,
+            parse=self._parse,
+            watch=self._watch,
+            part=part,
+        )
+
+    def typed(self, part: TablePart) -> ParquetSource:
+        """Return a source of the same rows, with the columns that the files of other machines have too."""
+        return self._changed(part=part)
+
+    def begins_at(self, first_row: int) -> ParquetSource:
+        """Return a source of the same rows, whose first one has this number."""
+        return self._changed(part=replace(self._part, first_row=first_row))
 
     @property
     def ignored_partitions(self) -> tuple[str, ...]:
@@ -152,6 +207,7 @@ class ParquetSource:
         mask: np.ndarray | None = None,
         parse: Mapping[str, str] | None = None,
         watch: Watch | None = None,
+        part: TablePart | None = None,
     ) -> ParquetSource:
         return ParquetSource(
             self._location,
@@ -161,6 +217,7 @@ class ParquetSource:
             mask=self._mask if mask is None else mask,
             parse=self._parse if parse is None else parse,
             watch=self._watch if watch is None else watch,
+            part=self._part if part is None else part,
         )
 
     def _field_as_read(self, field: pa.Field) -> pa.Field:
@@ -234,6 +291,7 @@ class ParquetSource:
         in_file = set(footer.schema.names)
         stored = [name for name in schema.names if name in in_file]
         done = 0
+        groups = range(footer.first_group, footer.first_group + len(footer.row_groups))
         try:
             with self._location.filesystem.open_input_file(footer.path) as file:
                 parquet = pq.ParquetFile(
@@ -244,7 +302,7 @@ class ParquetSource:
                 )
                 # a wide table has few rows a batch, and thousands of readers that each take a while to start
                 ahead = min(_READ_AHEAD * rows, max(rows, _FULL_ROWS))
-                for batch in parquet.iter_batches(batch_size=ahead, columns=stored):
+                for batch in parquet.iter_batches(batch_size=ahead, row_groups=groups, columns=stored):
                     read = conformed(batch, schema, dict(footer.partition), self._parse)
                     for start in range(0, read.num_rows, rows):
                         yield read.slice(start, rows)
@@ -264,11 +322,11 @@ class ParquetSource:
                 try:
                     with self._location.filesystem.open_input_file(footer.path) as file:
                         parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
-                        table = parquet.read_row_group(group, columns=[name])
+                        table = parquet.read_row_group(footer.first_group + group, columns=[name])
                     for batch in table.to_batches():
                         check_text(batch)
                 except (pa.ArrowException, OSError):
-                    return f"row group {group}, column {name!r} "
+                    return f"row group {footer.first_group + group}, column {name!r} "
         return ""
 
 

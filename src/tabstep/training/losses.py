@@ -215,9 +215,15 @@ def balanced_weights(parts: Iterable[Tensor], *, task: Task, num_outputs: int) -
     for y in parts:
         rows += len(y)
         counts += y.double().sum(dim=0) if task == "multilabel" else torch.bincount(y.long(), minlength=classes)
+    return weights_of_counts(counts, rows, task=task)
+
+
+def weights_of_counts(counts: Tensor, rows: int, *, task: Task) -> Tensor:
+    """Return what ``balanced_weights`` does of the rows of each class, or of those with each label."""
+    counts = counts.double()
     if task == "multilabel":
         return ((rows - counts).clamp_min(1.0) / counts.clamp_min(1.0)).float()
-    return (rows / (classes * counts.clamp_min(1.0))).float()
+    return (rows / (len(counts) * counts.clamp_min(1.0))).float()
 
 
 def _expect(logits: Tensor, y: Tensor, shape: tuple[int, ...]) -> None:

@@ -57,6 +57,10 @@ class DataSettings:
     sharded: Annotated[bool, Doc("each machine has a part of train's files; they pass them on to each other first")] = (
         False
     )
+    shards: Annotated[
+        Literal["file"] | Count | None,
+        Doc("cuts train into so many virtual shards, or one a file: each rank reads its own alone"),
+    ] = None
     val_share: Annotated[OpenFraction, Doc("share of train that is held out when there is no val")] = 0.2
     folds: Annotated[
         Annotated[int, Range(ge=2, le=1000)] | None,

@@ -1,0 +1,177 @@
+"""Prepares a run whose train is cut into virtual shards: each rank reads, fits and encodes its own alone.
+
+Val and test are as in other runs: each machine has them whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from tabstep.checks import Finding, check_splits, findings_table, raise_errors
+from tabstep.config.settings import DataSettings, SchemaSettings
+from tabstep.encoding.column_fits import ColumnFits
+from tabstep.encoding.encoded_table import EncodedShards, encode_table
+from tabstep.encoding.encoder import Encoder, encoder_key
+from tabstep.errors import UserError
+from tabstep.run.prepare import (
+    Prepared,
+    ShardedTrain,
+    Show,
+    all_labeled,
+    checks_key,
+    encoder_options,
+    inferred,
+    open_tables,
+    show_some,
+)
+from tabstep.run.read_progress import ReadProgress
+from tabstep.run.sharded_fit import (
+    Fitting,
+    counted_labels,
+    encoded_shards,
+    fitted_columns,
+    fitted_encoder,
+    mean_weight,
+    profiled,
+)
+from tabstep.run.sharded_train import ShardedTable, open_sharded
+from tabstep.schema import Schema, Split
+from tabstep.system.cache import cached_text, kept_text
+from tabstep.system.meeting import Meeting, meeting
+from tabstep.system.ranks import Ranks
+from tabstep.tables.lakes import lake_of
+from tabstep.tables.locations import is_csv
+from tabstep.tables.source import ParquetSource
+from tabstep.tables.splits import labeled, locate_splits
+from tabstep.training.shard_order import ShardRows
+
+
+def prepare_shards(
+    data: DataSettings,
+    stated: SchemaSettings,
+    ranks: Ranks,
+    *,
+    cache_dir: Path,
+    show: Show,
+    progress: Literal["auto", "bar", "lines", "none"] = "none",
+) -> Prepared:
+    """Return what ``prepare`` does, with the rows of train that this rank has.
+
+    Raises:
+        UserError: as there, or something is asked for that needs the whole of train in one place.
+        RetryError: a rank went away.
+    """
+    assert data.shards is not None
+    with meeting(ranks) as meet, ReadProgress(progress) as watch:
+        sources, schema = meet.together(lambda: _opened(data, stated, cache_dir, show))
+        table = open_sharded(
+            sources.pop("train"),
+            data.shards,
+            ranks,
+            meet,
+            spread=data.sharded and ranks.num_nodes > 1,
+            memory=cache_dir,
+        )
+        found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema))
+        for line in told:
+            show(line)
+        if data.drop_unlabeled:
+            sources, table = _labeled(sources, table, found, meet, show)
+        table = table.digested(meet).watched(watch)
+        show(f"data.shards: {table.num_rows:,} rows of train in {len(table.sizes)} shards on {ranks.world_size} ranks")
+        options = encoder_options(data)
+        fitting = partial(ColumnFits, table, found, options=options, task=task, classes=schema.classes, seed=0)
+        key = encoder_key([table.fingerprint, found.to_dict(), asdict(options), task, schema.classes, 0])
+        findings, fits = _check(data, table, sources, found, fitting, cache_dir, meet, show)
+        kept = meet.first(lambda: kept_text(cache_dir, key))
+        if kept is None:
+            if not meet.first(lambda: fits is not None):
+                fits = fitted_columns(table, fitting, meet)
+            text = fitted_encoder(table, fits, meet, statistics=options.statistics).to_json()
+            kept = meet.first(lambda: cached_text(cache_dir, key, lambda: text))
+        encoder = Encoder.from_json(kept)
+        show_some(encoder.decisions(), show)
+        mean = mean_weight(table, found.weight, meet)
+        store = EncodedShards(table.shards, encoder, cache_dir, table=table.fingerprint, mean_weight=mean)
+        train = encoded_shards(table, encoder, meet, store)
+        counts = counted_labels(train, encoder, meet)
+        others = meet.together(
+            lambda: {split: encode_table(source, encoder, cache_dir) for split, source in sources.items()}
+        )
+    rows = ShardRows(sizes=table.sizes, own=tuple(table.own))
+    return Prepared(
+        schema=found,
+        encoder=encoder,
+        sources=sources,
+        tables={"train": train, **others},
+        findings=findings,
+        sharded=ShardedTrain(rows=rows, fingerprint=table.fingerprint, label_counts=counts),
+    )
+
+
+def _opened(
+    data: DataSettings, schema: SchemaSettings, cache_dir: Path, show: Show
+) -> tuple[dict[Split, ParquetSource], SchemaSettings]:
+    _check_locations(data)
+    sources, schema, _ = open_tables(data, schema, cache_dir, show)
+    return sources, schema
+
+
+def _check_locations(data: DataSettings) -> None:
+    locations = locate_splits(data.path, data.train, data.val, data.test)
+    if "val" not in locations:
+        raise UserError(
+            "data.shards: data.val is not set, and val would be drawn from the whole of data.train: set data.val, or "
+            "data.shards=null"
+        )
+    train = locations["train"]
+    if lake_of(train, where="data.train") is not None or is_csv(train, where="data.train"):
+        raise UserError(f"data.shards: {train} is not parquet, of which a rank can read a part: write it as parquet")
+
+
+def _labeled(
+    sources: Mapping[Split, ParquetSource], table: ShardedTable, schema: Schema, meet: Meeting, show: Show
+) -> tuple[dict[Split, ParquetSource], ShardedTable]:
+    kept = table.kept(meet, lambda shard: labeled(shard, schema.label))
+    if dropped := table.num_rows - kept.num_rows:
+        show(f"data.drop_unlabeled: {dropped:,} rows of train have no label and are left out")
+    return all_labeled(sources, schema.label, show), kept
+
+
+def _check(
+    data: DataSettings,
+    table: ShardedTable,
+    sources: Mapping[Split, ParquetSource],
+    schema: Schema,
+    fitting: Fitting,
+    cache_dir: Path,
+    meet: Meeting,
+    show: Show,
+) -> tuple[list[Finding], ColumnFits | None]:
+    """Run the checks on rank 0, once for the same files and schema; the fits of the same pass are returned there."""
+    if data.checks == "off":
+        return [], None
+    fingerprints: dict[Split, str] = {"train": table.fingerprint}
+    fingerprints |= {split: source.fingerprint() for split, source in sources.items()}
+    key = checks_key(schema, fingerprints)
+    kept: str | None = meet.first(lambda: kept_text(cache_dir, key))
+    fits: ColumnFits | None = None
+    if kept is None:
+        every: dict[Split, ParquetSource] = {"train": table.source, **sources}
+        lacking = [name for name in schema.columns if name not in table.arrow_schema.names]
+        profile, fits = (None, None) if lacking else profiled(table, schema, fitting, meet)
+
+        def made() -> str:
+            found: list[dict[str, Any]] = [asdict(finding) for finding in check_splits(every, schema, train=profile)]
+            return cached_text(cache_dir, key, lambda: json.dumps(found))
+
+        kept = meet.first(made)
+    findings = [Finding(**finding) for finding in json.loads(kept)]
+    show(findings_table(findings))
+    raise_errors(findings, data.checks)
+    return findings, fits
