@@ -9,18 +9,20 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.models.by_rows import fit_to_rows
-from tabstep.models.tabm import MEMBERS, MEMBERS_ROWS, TabM
+from tabstep.models.tabm import MEMBERS, TabM
 from tabstep.run.build import build_architecture, sizes_by_rows
 from tabstep.run.prepare import prepare
 
+MANY = max(MEMBERS.values())
 SIZES = {"width": 8, "depth": 1, "dropout": 0.0, "num_bins": 4, "embedding_dim": 4}
 
 
 def test_members_end_where_rows_are_many() -> None:
-    few = fit_to_rows("tabm", {**SIZES, "members": "auto"}, MEMBERS_ROWS - 1)
-    assert few == ("tabm", {**SIZES, "members": MEMBERS})
-    assert fit_to_rows("tabm", {**SIZES, "members": "auto"}, MEMBERS_ROWS) == ("mlp", SIZES)
-    assert fit_to_rows("tabm", {**SIZES, "members": 3}, MEMBERS_ROWS) == ("tabm", {**SIZES, "members": 3})
+    for members, below in MEMBERS.items():
+        few = fit_to_rows("tabm", {**SIZES, "members": "auto"}, below - 1)
+        assert few == ("tabm", {**SIZES, "members": members})
+    assert fit_to_rows("tabm", {**SIZES, "members": "auto"}, MANY) == ("mlp", SIZES)
+    assert fit_to_rows("tabm", {**SIZES, "members": 3}, MANY) == ("tabm", {**SIZES, "members": 3})
 
 
 @pytest.mark.parametrize("linear", [True, False])
@@ -30,17 +32,17 @@ def test_what_is_set_stays(linear: bool) -> None:
 
 def test_a_model_built_by_hand_has_the_members_of_a_small_table() -> None:
     model = TabM(2, [], 1, width=8, depth=1)
-    assert model(torch.zeros(3, 2), torch.zeros(3, 0, dtype=torch.int32)).shape == (3, MEMBERS, 1)
+    assert model(torch.zeros(3, 2), torch.zeros(3, 0, dtype=torch.int32)).shape == (3, 8, 1)
 
 
 def test_a_large_table_gets_the_plain_perceptron_weight_for_weight(tiny_data: Path, tmp_path: Path) -> None:
     shown = [f"data.path={tiny_data}", "schema.label=label"]
     default, plain = (parse(composed([*shown, *more], [config_dir()])) for more in ([], ["model=mlp"]))
     prepared = prepare(default.data, default.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
-    large, small = (build_architecture(default, prepared.encoder, rows) for rows in (MEMBERS_ROWS, 500))
-    assert large == build_architecture(plain, prepared.encoder, MEMBERS_ROWS)
+    large, small = (build_architecture(default, prepared.encoder, rows) for rows in (MANY, MANY - 1))
+    assert large == build_architecture(plain, prepared.encoder, MANY)
     assert small.name == "tabm"
-    assert small.options["members"] == MEMBERS
+    assert small.options["members"] == 8
     rows = prepared.tables["train"].num_rows
-    assert f"model.members=auto: 8 members, for {rows:,} rows of train" in [*sizes_by_rows(default, prepared)]
+    assert f"model.members=auto: 32 members, for {rows:,} rows of train" in [*sizes_by_rows(default, prepared)]
     assert not any("members" in line for line in sizes_by_rows(plain, prepared))

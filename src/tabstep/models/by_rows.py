@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tabstep.models.linear import has_linear
-from tabstep.models.tabm import MEMBERS, MEMBERS_ROWS
+from tabstep.models.tabm import MEMBERS
 
 
 def fit_to_rows(name: str, options: Mapping[str, Any], num_rows: int) -> tuple[str, dict[str, Any]]:
@@ -14,8 +14,8 @@ def fit_to_rows(name: str, options: Mapping[str, Any], num_rows: int) -> tuple[s
 
     A ``tabm`` for many rows becomes the ``mlp`` of the same sizes, which it would be with a single member.
 
-    >>> fit_to_rows("tabm", {"members": "auto", "width": 64, "linear": "auto"}, 500)
-    ('tabm', {'members': 8, 'width': 64, 'linear': True})
+    >>> fit_to_rows("tabm", {"members": "auto", "width": 64, "linear": "auto"}, 900)
+    ('tabm', {'members': 32, 'width': 64, 'linear': False})
     >>> fit_to_rows("tabm", {"members": "auto", "width": 64, "linear": "auto"}, 50_000)
     ('mlp', {'width': 64, 'linear': False})
     """
@@ -23,8 +23,9 @@ def fit_to_rows(name: str, options: Mapping[str, Any], num_rows: int) -> tuple[s
     if "linear" in fitted:
         fitted["linear"] = has_linear(fitted["linear"], num_rows)
     if fitted.get("members") == "auto":
-        if num_rows >= MEMBERS_ROWS:
+        members = next((members for members, below in MEMBERS.items() if num_rows < below), None)
+        if members is None:
             del fitted["members"]
             return "mlp", fitted
-        fitted["members"] = MEMBERS
+        fitted["members"] = members
     return name, fitted

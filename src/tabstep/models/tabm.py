@@ -12,10 +12,8 @@ from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
 from tabstep.option_types import Count, Doc, Fraction, Index, Switch
 
-MEMBERS = 8
-"""Members where nothing else is said: sixteen were no better and cost twice as much."""
-MEMBERS_ROWS = 16_000
-"""Rows of train below which members pay for their time; above, one perceptron is nearly as good."""
+MEMBERS = {32: 1_000, 8: 16_000}
+"""Members, and the rows of train below which they pay for their time; above, one perceptron is nearly as good."""
 
 
 class MemberLinear(nn.Module):
@@ -80,7 +78,7 @@ class TabM(nn.Module):
         *,
         members: Annotated[
             Literal["auto"] | Count,
-            Doc("perceptrons whose probabilities are averaged; auto: 8, or an mlp for many rows"),
+            Doc("perceptrons whose probabilities are averaged; auto: 32, 8, or an mlp, by rows"),
         ] = "auto",
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
         depth: Annotated[Count, Doc("hidden layers")] = 2,
@@ -91,7 +89,7 @@ class TabM(nn.Module):
         flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        members = MEMBERS if members == "auto" else members
+        members = min(MEMBERS) if members == "auto" else members
         self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
         self.members = members
         self.features = FeatureEmbedding(
