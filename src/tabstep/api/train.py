@@ -92,10 +92,19 @@ def override_texts(overrides: Overrides) -> list[str]:
 
     >>> override_texts({"model": "resnet", "optimizer.lr": 3e-4, "schema.drop": ["a", "b"]})
     ["model='resnet'", 'optimizer.lr=0.0003', "schema.drop=['a','b']"]
+    >>> override_texts({"+schema.parse": {"day": "%d.%m.%Y"}})
+    ["+schema.parse={day:'%d.%m.%Y'}"]
     """
     if isinstance(overrides, Mapping):
-        return [f"{key}={written(value)}" for key, value in overrides.items()]
+        return [f"{key}={_written(value)}" for key, value in overrides.items()]
     return list(overrides)
+
+
+def _written(value: Any) -> str:
+    """Return a value as the command line has it; a mapping too, whose keys are plain words there."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_written(each)}' for key, each in value.items())}}}"
+    return written(value)
 
 
 def _locations(tables: Mapping[str, Any], cache_dir: Path) -> dict[str, str | None]:
