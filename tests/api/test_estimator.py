@@ -71,7 +71,9 @@ def test_fit_predict_and_the_classes(frame: pd.DataFrame, y: Any) -> None:
 
 
 def test_the_threshold_of_a_decision_is_that_of_its_predictions(frame: pd.DataFrame, y: Any) -> None:
-    estimator = TabstepClassifier(overrides={**FAST, "decision": "cost={fp: 1, fn: 20}"}, random_state=0).fit(frame, y)
+    estimator = TabstepClassifier(
+        overrides={**FAST, "trainer.max_epochs": 1, "decision": "cost={fp: 1, fn: 20}"}, random_state=0
+    ).fit(frame, y)
     found = estimator.predict(frame)
     assert found.tolist() == estimator.model_.predict(frame)["prediction"].tolist()
     assert found.tolist() != estimator.classes_[estimator.predict_proba(frame).argmax(axis=1)].tolist()

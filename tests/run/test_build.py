@@ -85,7 +85,7 @@ def test_a_mistake_is_one_line(tiny_data: Path, tmp_path: Path, group: str, part
 
 
 def test_a_loss_of_the_whole_batch_is_refused(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss: MSELoss gives \(\) for 800 rows: .* loss\.reduction=none$"):
+    with pytest.raises(UserError, match=r"loss: MSELoss gives \(\) for 3200 rows: .* loss\.reduction=none$"):
         train(tiny_data, tmp_path / "run", loss={"name": "torch.nn:MSELoss"})
 
 

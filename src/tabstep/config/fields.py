@@ -79,7 +79,7 @@ def registries(cls: type = Settings, prefix: str = "") -> dict[str, Registry]:
     """Return the registry of each group that has one, by its dotted key.
 
     >>> sorted(registries())
-    ['classifier', 'data.reader', 'loss', 'model', 'optimizer', 'scheduler']
+    ['classifier', 'data.reader', 'launch', 'loss', 'model', 'optimizer', 'scheduler']
     """
     found: dict[str, Registry] = {}
     for key, annotation in hints(cls).items():
