@@ -89,18 +89,17 @@ class TabM(nn.Module):
         flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        members = min(MEMBERS) if members == "auto" else members
+        self.members: int = min(MEMBERS) if members == "auto" else members
         self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
-        self.members = members
         self.features = FeatureEmbedding(
             num_numeric, cardinalities, num_bins=num_bins, embedding_dim=embedding_dim, flags=flags
         )
         layers: list[nn.Module] = []
         for index in range(depth):
             inputs = width if index else self.features.output_dim
-            layers += [MemberLinear(inputs, width, members=members), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [MemberLinear(inputs, width, members=self.members), nn.ReLU(), nn.Dropout(dropout)]
         self.backbone = nn.Sequential(*layers)
-        self.head = MemberHead(width, num_outputs, members=members)
+        self.head = MemberHead(width, num_outputs, members=self.members)
         self._tell_apart()
 
     @torch.no_grad()
