@@ -29,8 +29,9 @@ from tabstep.config.parse import parse
 from tabstep.config.resolve import plain
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
-from tabstep.run.build import Assembly, assemble, batch_size_of
+from tabstep.run.build import Assembly, assemble
 from tabstep.run.prepare import prepare
+from tabstep.run.sizes import batch_size_of
 from tabstep.system.devices import resolve_machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.datamodule import Batch, as_tensors

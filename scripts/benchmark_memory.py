@@ -24,7 +24,8 @@ from tabstep.config.resolve import plain
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.run.build import assemble
-from tabstep.run.prepare import Prepared, prepare
+from tabstep.run.prepare import prepare
+from tabstep.run.prepared import Prepared
 from tabstep.system.devices import resolve_machine
 from tabstep.system.ranks import Ranks
 

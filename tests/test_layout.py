@@ -52,6 +52,10 @@ JOURNEYS = {
 """Tests that go through many modules, and whose way it is."""
 
 COVERED = {
+    "config/data_rules": "config/test_parse",
+    "encoding/encoder_cache": "encoding/test_encoder",
+    "run/prepared": "run/test_prepare",
+    "tables/typed_table": "tables/test_source",
     "component_source": "test_registry",
     "api/run": "api/test_train",
     "analysis/dependence": "analysis/test_permutation",

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tabstep.encoding.encoded_table import encode_table, row_bytes
-from tabstep.encoding.encoder import Encoder, EncoderOptions, fit_cached
+from tabstep.encoding.encoder import Encoder, EncoderOptions
+from tabstep.encoding.encoder_cache import fit_cached
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
 from tabstep.tables.source import ParquetSource, open_source
@@ -192,7 +193,7 @@ PROGRAM = textwrap.dedent("""
     from tabstep.schema import Schema
     from tabstep.tables.source import open_source
     from tabstep.encoding.encoded_table import encode_table
-    from tabstep.encoding.encoder import fit_cached
+    from tabstep.encoding.encoder_cache import fit_cached
     import tabstep.encoding.encoded_table
     data, cache, crash = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     def kill(*_, **__):

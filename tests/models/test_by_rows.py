@@ -10,8 +10,8 @@ from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.models.by_rows import fit_to_rows
 from tabstep.models.tabm import MEMBERS, TabM
-from tabstep.run.build import build_architecture, sizes_by_rows
 from tabstep.run.prepare import prepare
+from tabstep.run.sizes import build_architecture, sizes_by_rows
 
 MANY = max(MEMBERS.values())
 SIZES = {"width": 8, "depth": 1, "dropout": 0.0, "num_bins": 4, "embedding_dim": 4}
@@ -23,6 +23,12 @@ def test_members_end_where_rows_are_many() -> None:
         assert few == ("tabm", {**SIZES, "members": members})
     assert fit_to_rows("tabm", {**SIZES, "members": "auto"}, MANY) == ("mlp", SIZES)
     assert fit_to_rows("tabm", {**SIZES, "members": 3}, MANY) == ("tabm", {**SIZES, "members": 3})
+
+
+@pytest.mark.parametrize(("rows", "linear"), [(499, True), (500, "half"), (1_999, "half"), (2_000, False)])
+def test_half_of_the_members_are_linear_between_few_rows_and_many(rows: int, linear: bool | str) -> None:
+    assert fit_to_rows("tabm", {**SIZES, "members": 8, "linear": "auto"}, rows)[1]["linear"] == linear
+    assert fit_to_rows("mlp", {**SIZES, "linear": "auto"}, rows)[1]["linear"] is (linear is not False)
 
 
 @pytest.mark.parametrize("linear", [True, False])

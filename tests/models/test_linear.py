@@ -66,6 +66,19 @@ def test_a_network_begins_as_the_linear_model_and_every_part_of_it_learns(make: 
     assert still == []
 
 
+@pytest.mark.parametrize(("members", "count"), [(1, 1), (4, 2), (5, 3)])
+def test_half_of_the_members_begin_as_the_linear_model_and_the_others_do_not(members: int, count: int) -> None:
+    linear, sizes = fitted(2), {"members": members, "width": 16, "depth": 2}
+    torch.manual_seed(0)
+    model = TabM(3, CARDINALITIES, 2, linear="half", **sizes).eval()  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    plain = TabM(3, CARDINALITIES, 2, linear=False, **sizes).eval()  # type: ignore[arg-type]
+    model.begin_linear(linear)
+    logits, without = model(*rows(9)), plain(*rows(9))
+    torch.testing.assert_close(logits[:, :count], linear(*rows(9)).unsqueeze(1).expand(-1, count, -1))
+    torch.testing.assert_close(logits[:, count:], without[:, count:])
+
+
 def test_without_a_linear_part_nothing_is_begun() -> None:
     model = MLP(3, CARDINALITIES, 1, linear=False)
     before = model(*rows(5))

@@ -10,9 +10,10 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.run import linear_start as module
-from tabstep.run.build import build_architecture
 from tabstep.run.linear_start import linear_start
-from tabstep.run.prepare import Prepared, prepare
+from tabstep.run.prepare import prepare
+from tabstep.run.prepared import Prepared
+from tabstep.run.sizes import build_architecture
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_it_is_fitted_once(prepared: Prepared, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("asked", "rows", "expected"), [("auto", 499, True), ("auto", 500, False), ("true", 9_999, True)]
+    ("asked", "rows", "expected"), [("auto", 499, True), ("auto", 2_000, False), ("true", 9_999, True)]
 )
 @pytest.mark.parametrize("model", ["dcn", "ft_transformer", "mlp", "realmlp", "resnet", "tabm"])
 def test_few_rows_ask_for_it(prepared: Prepared, model: str, asked: str, rows: int, expected: bool) -> None:

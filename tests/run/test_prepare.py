@@ -13,7 +13,8 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
-from tabstep.run.prepare import Prepared, prepare
+from tabstep.run.prepare import prepare
+from tabstep.run.prepared import Prepared
 from tabstep.run.run import run
 from tabstep.run_files import REPORT, predictions_file
 

@@ -30,8 +30,9 @@ from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
 from tabstep.run import prepare_shards as module
-from tabstep.run.prepare import Prepared, prepare
+from tabstep.run.prepare import prepare
 from tabstep.run.prepare_shards import prepare_shards
+from tabstep.run.prepared import Prepared
 from tabstep.run.run import run
 from tabstep.system.ranks import Ranks
 from tabstep.tables.contents import Contents

@@ -14,7 +14,8 @@ import pytest
 from pyarrow import fs
 
 from tabstep.encoding.encoded_table import encode_table
-from tabstep.encoding.encoder import EncoderOptions, fit_cached
+from tabstep.encoding.encoder import EncoderOptions
+from tabstep.encoding.encoder_cache import fit_cached
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
 from tabstep.tables import contents

@@ -15,7 +15,7 @@ from tabstep.encoding.own_columns import OwnOptions
 from tabstep.encoding.times import TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
-from tabstep.tables.source import Rows
+from tabstep.tables.typed_table import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

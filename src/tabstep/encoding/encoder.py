@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +23,6 @@ from tabstep.encoding.target_statistics import MAX_OUTPUTS, TargetStatistic
 from tabstep.encoding.times import TimeColumn
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
-from tabstep.system.cache import cached_text
 from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import ValueKind
 from tabstep.tables.parse_text import parsed_batch
@@ -348,32 +346,3 @@ class Encoder:
     @cached_property
     def _fingerprint(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-
-def fit_cached(
-    source: ParquetSource,
-    schema: Schema,
-    *,
-    options: EncoderOptions,
-    task: Task | None,
-    classes: Sequence[Label] | None,
-    seed: int,
-    cache_dir: Path,
-    fits: ColumnFits | None = None,
-) -> Encoder:
-    """Return ``Encoder.fit`` of the same arguments, kept under ``cache_dir`` for the next run on the same data.
-
-    ``fits`` of the same arguments spares a pass where it has taken the rows already.
-    """
-    facts: list[Any] = [source.fingerprint(), schema.to_dict(), asdict(options), task, classes, seed]
-
-    def fit() -> str:
-        taken = fits or ColumnFits(source, schema, options=options, task=task, classes=classes, seed=seed)
-        return Encoder.of(taken, source, options).to_json()
-
-    return Encoder.from_json(cached_text(cache_dir, encoder_key(facts), fit))
-
-
-def encoder_key(facts: Sequence[Any]) -> str:
-    """Return the name under which an encoder is kept that was fitted with what ``facts`` tell."""
-    return "encoder-" + hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]

@@ -84,7 +84,7 @@ class DCN(nn.Module):
     def begin_linear(self, fitted: LinearModel) -> None:
         """Start from a linear model that was fitted on train."""
         if self.linear is not None:
-            begin_as(fitted, linear=self.linear, output=self.head)
+            begin_as(fitted, linear=self.linear, output=self.head.parameters())
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         embedded: Tensor = self.features(x_num, x_cat)

@@ -175,7 +175,7 @@ class FTTransformer(nn.Module):
     def begin_linear(self, fitted: LinearModel) -> None:
         """Start from a linear model that was fitted on train."""
         if self.linear is not None:
-            begin_as(fitted, linear=self.linear, output=self.head[-1])
+            begin_as(fitted, linear=self.linear, output=self.head[-1].parameters())
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         tokens = self.tokens(x_num, x_cat).unflatten(1, (-1, len(self.first)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LINEAR_ROWS = 500
+LINEAR_ROWS = 2_000
 """Rows of train below which ``auto`` adds a linear part: above, networks were better without."""
 
 
@@ -43,18 +43,13 @@ class LinearModel(nn.Module):
         return torch.cat([x_num.unsqueeze(2) * self.numeric, F.embedding(x_cat + self.offsets, self.codes)], dim=1)
 
 
-def has_linear(part: bool | str, num_rows: int) -> bool:
-    """Tell whether a network that learns from so many rows has a linear part."""
-    return num_rows < LINEAR_ROWS if part == "auto" else bool(part)
-
-
 @torch.no_grad()
-def begin_as(fitted: LinearModel, *, linear: LinearModel, output: nn.Module) -> None:
-    """Let a network, whose logits are those of ``linear`` and of its ``output`` layer added up, begin as ``fitted``.
+def begin_as(fitted: LinearModel, *, linear: LinearModel, output: Iterable[Tensor]) -> None:
+    """Let a network begin as ``fitted``: its logits are those of ``linear`` and of a layer of the weights ``output``.
 
     The output layer begins at zero: what is learned is what is not linear. Few rows are soon learned by heart, and a
     network that starts from nothing forgets on the way what a linear model would have told.
     """
     linear.load_state_dict(fitted.state_dict())
-    for parameter in output.parameters():
-        parameter.zero_()
+    for weights in output:
+        weights.zero_()

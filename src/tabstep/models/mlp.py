@@ -52,7 +52,7 @@ class MLP(nn.Module):
     def begin_linear(self, fitted: LinearModel) -> None:
         """Start from a linear model that was fitted on train."""
         if self.linear is not None:
-            begin_as(fitted, linear=self.linear, output=self.head)
+            begin_as(fitted, linear=self.linear, output=self.head.parameters())
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(self.features(x_num, x_cat)))

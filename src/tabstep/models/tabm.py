@@ -14,6 +14,8 @@ from tabstep.option_types import Count, Doc, Fraction, Index, Switch
 
 MEMBERS = {32: 1_000, 8: 16_000}
 """Members, and the rows of train below which they pay for their time; above, one perceptron is nearly as good."""
+ALL_LINEAR_ROWS = 500
+"""Rows of train below which every member has the linear part; up to ``LINEAR_ROWS`` half of them, for either truth."""
 
 
 class MemberLinear(nn.Module):
@@ -85,7 +87,10 @@ class TabM(nn.Module):
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
-        linear: Annotated[Switch, Doc("adds a linear model of the columns; auto: where rows are few")] = "auto",
+        linear: Annotated[
+            Switch | Literal["half"],
+            Doc("adds a linear model of the columns; half: to half of the members; auto: by rows"),
+        ] = "auto",
         flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
@@ -99,6 +104,7 @@ class TabM(nn.Module):
             inputs = width if index else self.features.output_dim
             layers += [MemberLinear(inputs, width, members=self.members), nn.ReLU(), nn.Dropout(dropout)]
         self.backbone = nn.Sequential(*layers)
+        self.num_linear = (self.members + 1) // 2 if linear == "half" else self.members
         self.head = MemberHead(width, num_outputs, members=self.members)
         self._tell_apart()
 
@@ -116,9 +122,14 @@ class TabM(nn.Module):
     def begin_linear(self, fitted: LinearModel) -> None:
         """Start from a linear model that was fitted on train."""
         if self.linear is not None:
-            begin_as(fitted, linear=self.linear, output=self.head)
+            begin_as(fitted, linear=self.linear, output=[part[: self.num_linear] for part in self.head.parameters()])
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         features = self.features(x_num, x_cat).unsqueeze(1).expand(-1, self.members, -1)
         logits: Tensor = self.head(self.backbone(features))
-        return logits if self.linear is None else logits + self.linear(x_num, x_cat).unsqueeze(1)
+        if self.linear is None:
+            return logits
+        linear: Tensor = self.linear(x_num, x_cat).unsqueeze(1)
+        if self.num_linear == self.members:
+            return logits + linear
+        return torch.cat([logits[:, : self.num_linear] + linear, logits[:, self.num_linear :]], dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,22 @@ import torch
 from tabstep.artifact.load import Architecture
 from tabstep.config.fields import plugins
 from tabstep.config.settings import LossSettings, Settings
-from tabstep.encoding.encoded_table import row_bytes
-from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import check_options
-from tabstep.models.by_rows import fit_to_rows
 from tabstep.models.linear import LinearModel
-from tabstep.registry import CLASSIFIERS, LOSSES, MODELS, ComponentSettings, PluginSettings
+from tabstep.registry import CLASSIFIERS, LOSSES, PluginSettings
 from tabstep.run.build_scores import build_scores, check_monitors
 from tabstep.run.build_trainer import build_trainer, keep_history
 from tabstep.run.linear_start import linear_start
-from tabstep.run.prepare import Prepared
+from tabstep.run.prepared import Prepared
+from tabstep.run.sizes import batch_size_of, build_architecture, model_options, named_options, window_of
 from tabstep.run_files import HISTORY
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
 from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
 from tabstep.training.checkpoint_files import CheckpointStore
 from tabstep.training.classifier import Classifier
-from tabstep.training.datamodule import Batching, TableDataModule, auto_batch_size, auto_window
+from tabstep.training.datamodule import Batching, TableDataModule
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss, weights_of_counts
 from tabstep.training.optimizers import build_optimizer
 from tabstep.training.progress import StepOptions, Target
@@ -56,7 +53,7 @@ class Assembly:
 def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ranks) -> Assembly:
     """Build model, data, callbacks and Trainer; weights are drawn from ``settings.seed``."""
     output = Path(settings.paths.output_dir)
-    architecture = build_architecture(settings, prepared.encoder, prepared.train_rows)
+    architecture = build_architecture(settings, prepared.encoder, prepared.whole_rows)
     batching = Batching(
         batch_size=batch_size_of(settings, prepared),
         eval_batch_size=settings.data.eval_batch_size,
@@ -81,59 +78,11 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
     )
 
 
-def batch_size_of(settings: Settings, prepared: Prepared) -> int:
-    """Return the rows of a training batch: those that are set, or those that fit the table."""
-    size = settings.data.batch_size
-    return auto_batch_size(prepared.train_rows) if size == "auto" else size
-
-
-def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
-    """Say what each ``auto`` that depends on the rows of train has become."""
-    rows = prepared.train_rows
-    if model_options(settings.model).get("members") == "auto":
-        members = build_architecture(settings, prepared.encoder, rows).options.get("members")
-        what = "one perceptron, as model=mlp" if members is None else f"{members} members"
-        yield f"model.members=auto: {what}, for {rows:,} rows of train"
-    if settings.data.batch_size == "auto":
-        yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
-
-
-def window_of(settings: Settings, prepared: Prepared) -> int:
-    """Return the rows of a shuffle window: never by what this machine has free, so that a run can move to another."""
-    rows = settings.data.shuffle_window
-    return auto_window(row_bytes(prepared.encoder)) if rows == "auto" else rows
-
-
 def check_components(settings: Settings) -> None:
     """Refuse wrong options before anything is read; those of another package are known to its signature alone."""
     check_options(settings.model.name, model_options(settings.model))
     for path, registry, part in plugins(settings):
         registry.check(part.name, part.options, path)
-
-
-def model_options(model: ComponentSettings | PluginSettings) -> dict[str, Any]:
-    """Return the options of the model, without its name."""
-    return {key: value for key, value in named_options(model).items() if key != "name"}
-
-
-def named_options(part: Any) -> dict[str, Any]:
-    """Return the name of a component and its options beside it, wherever it comes from."""
-    return {"name": part.name, **part.options} if isinstance(part, PluginSettings) else asdict(part)
-
-
-def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
-    """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
-    name, options = settings.model.name, model_options(settings.model)
-    if name in MODELS.ours():
-        name, options = fit_to_rows(name, options, num_rows)
-    return Architecture(
-        name=name,
-        num_numeric=encoder.num_numeric,
-        cardinalities=encoder.cardinalities,
-        num_outputs=encoder.num_outputs,
-        flags=encoder.flags,
-        options=options,
-    )
 
 
 def build_task_loss(chosen: LossSettings | PluginSettings, prepared: Prepared) -> Loss:

@@ -26,7 +26,7 @@ from tabstep.run.build import Assembly
 from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score, spaced_logits
-from tabstep.run.prepare import Prepared, Show
+from tabstep.run.prepared import Prepared, Show
 from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
 from tabstep.training.calibration import MOST_ROWS, fit_temperature

@@ -14,7 +14,7 @@ from tabstep.log_lines import SCORES, best_line, extra_line
 from tabstep.run.decision import decision_report
 from tabstep.run.export import Report, cells, remarks, score_columns
 from tabstep.run.fold_results import Joined
-from tabstep.run.prepare import Show
+from tabstep.run.prepared import Show
 from tabstep.run_files import FOLDS, PAGE, PREDICTIONS, REPORT
 
 OUT_OF_FOLD: Final = "out_of_fold"

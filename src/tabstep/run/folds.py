@@ -28,7 +28,8 @@ from tabstep.run.fold_results import Fold, Joined
 from tabstep.run.fold_weights import fold_weights
 from tabstep.run.foreign_reader import read_once
 from tabstep.run.places import check_places, locked, set_aside
-from tabstep.run.prepare import Opened, Show, cut_of, open_splits
+from tabstep.run.prepare import Opened, cut_of, open_splits
+from tabstep.run.prepared import Show
 from tabstep.run.showing import only_new, plain_messages, shower
 from tabstep.run.tracked_folds import named_fold, tracked_folds
 from tabstep.run_files import DONE, FOLDS, MODEL, PAGE, REPORT

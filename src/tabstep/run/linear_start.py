@@ -11,7 +11,7 @@ import safetensors.torch
 
 from tabstep.baselines.linear import fit_start
 from tabstep.models.linear import LinearModel
-from tabstep.run.prepare import Prepared
+from tabstep.run.prepared import Prepared
 from tabstep.system.cache import cached_text
 
 _VERSION = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabstep.artifact.save import check_place
 from tabstep.config.settings import PathSettings
-from tabstep.run.prepare import Show
+from tabstep.run.prepared import Show
 from tabstep.run_files import (
     ANALYSIS,
     CHECKPOINTS,

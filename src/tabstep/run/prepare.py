@@ -11,21 +11,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.decisions import check_decision
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, row_bytes
-from tabstep.encoding.encoder import Encoder, fit_cached
+from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder_cache import fit_cached
 from tabstep.encoding.labels import Label
 from tabstep.encoding.own_columns import check_own, own_options
-from tabstep.encoding.row_weights import check_total
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
 from tabstep.run.foreign_reader import read_by
 from tabstep.run.in_memory import held_in_memory
+from tabstep.run.prepared import Prepared, Show
 from tabstep.run.read_progress import ReadProgress
 from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_json
@@ -38,53 +37,11 @@ from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
-from tabstep.training.shard_order import ShardRows
 
-Show = Callable[[Any], None]
 CHECKS_VERSION = 1
 _LINES_SHOWN = 16
 _WIDTH = 100
 _PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardedTrain:
-    """Train as virtual shards. ``label_counts`` are the rows of each class, or with each label, of all shards."""
-
-    rows: ShardRows
-    fingerprint: str
-    label_counts: np.ndarray
-
-    @property
-    def all_rows(self) -> int:
-        """Rows that the counts are of: limits leave some out of the batches alone."""
-        return sum(self.rows.lie or self.rows.sizes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """The splits of a run, ready for training. ``best_auroc`` is known for the built-in table alone.
-
-    Where train is ``sharded``, its table has the rows of this rank alone, and it is not among the sources.
-    """
-
-    schema: Schema
-    encoder: Encoder
-    sources: Mapping[Split, ParquetSource]
-    tables: Mapping[Split, EncodedTable]
-    findings: Sequence[Finding] = ()
-    best_auroc: float | None = None
-    sharded: ShardedTrain | None = None
-
-    @property
-    def train_rows(self) -> int:
-        """Rows of train, on all ranks."""
-        return self.tables["train"].num_rows if self.sharded is None else self.sharded.rows.num_rows
-
-    @property
-    def train_fingerprint(self) -> str:
-        """A digest of what train holds, on all ranks."""
-        return self.sources["train"].fingerprint() if self.sharded is None else self.sharded.fingerprint
 
 
 def prepare(
@@ -254,21 +211,6 @@ def show_some(lines: Sequence[str], show: Show) -> None:
         show(line)
     if len(lines) > _LINES_SHOWN:
         show(f"and {len(lines) - _LINES_SHOWN} more of this kind, see encoder.json")
-
-
-def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
-    """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
-    sharded = prepared.sharded
-    if sharded is not None and (rows := limits["train"]) is not None:
-        sharded = replace(sharded, rows=sharded.rows.head(rows))
-    tables = {
-        split: table if (rows := limits[split]) is None or (sharded and split == "train") else table.head(rows)
-        for split, table in prepared.tables.items()
-    }
-    for split, table in tables.items():
-        if table.weight is not None and not (sharded and split == "train"):
-            check_total(float(table.weight.sum()), str(prepared.schema.weight), where=where_of(split))
-    return replace(prepared, tables=tables, sharded=sharded)
 
 
 def open_tables(

@@ -16,19 +16,11 @@ from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.encoding.column_fits import ColumnFits
 from tabstep.encoding.encoded_table import EncodedShards, encode_table
-from tabstep.encoding.encoder import Encoder, encoder_key
+from tabstep.encoding.encoder import Encoder
+from tabstep.encoding.encoder_cache import encoder_key
 from tabstep.errors import UserError
-from tabstep.run.prepare import (
-    Prepared,
-    ShardedTrain,
-    Show,
-    all_labeled,
-    checks_key,
-    encoder_options,
-    inferred,
-    open_tables,
-    show_some,
-)
+from tabstep.run.prepare import all_labeled, checks_key, encoder_options, inferred, open_tables, show_some
+from tabstep.run.prepared import Prepared, ShardedTrain, Show
 from tabstep.run.read_progress import ReadProgress
 from tabstep.run.sharded_fit import (
     Fitting,
@@ -88,13 +80,7 @@ def prepare_shards(
         fitting = partial(ColumnFits, table, found, options=options, task=task, classes=schema.classes, seed=0)
         key = encoder_key([table.fingerprint, found.to_dict(), asdict(options), task, schema.classes, 0])
         findings, fits = _check(data, table, sources, found, fitting, cache_dir, meet, show)
-        kept = meet.first(lambda: kept_text(cache_dir, key))
-        if kept is None:
-            if not meet.first(lambda: fits is not None):
-                fits = fitted_columns(table, fitting, meet)
-            text = fitted_encoder(table, fits, meet, statistics=options.statistics).to_json()
-            kept = meet.first(lambda: cached_text(cache_dir, key, lambda: text))
-        encoder = Encoder.from_json(kept)
+        encoder = _encoder(table, fitting, fits, cache_dir / key, meet, statistics=options.statistics)
         show_some(encoder.decisions(), show)
         mean = mean_weight(table, found.weight, meet)
         store = EncodedShards(table.shards, encoder, cache_dir, table=table.fingerprint, mean_weight=mean)
@@ -112,6 +98,20 @@ def prepare_shards(
         findings=findings,
         sharded=ShardedTrain(rows=rows, fingerprint=table.fingerprint, label_counts=counts),
     )
+
+
+def _encoder(
+    table: ShardedTable, fitting: Fitting, fits: ColumnFits | None, place: Path, meet: Meeting, *, statistics: bool
+) -> Encoder:
+    """Return the encoder that lies at ``place``, or fit it; ``fits`` may have taken the rows already."""
+    cache_dir, key = place.parent, place.name
+    kept = meet.first(lambda: kept_text(cache_dir, key))
+    if kept is None:
+        if not meet.first(lambda: fits is not None):
+            fits = fitted_columns(table, fitting, meet)
+        text = fitted_encoder(table, fits, meet, statistics=statistics).to_json()
+        kept = meet.first(lambda: cached_text(cache_dir, key, lambda: text))
+    return Encoder.from_json(kept)
 
 
 def _opened(

@@ -21,15 +21,17 @@ from tabstep.config.parse import to_dict
 from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
 from tabstep.decisions import check_decision
-from tabstep.run.build import Assembly, assemble, batch_size_of, check_components, sizes_by_rows
+from tabstep.run.build import Assembly, assemble, check_components
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
 from tabstep.run.places import check_places, locked, set_aside
-from tabstep.run.prepare import Prepared, Show, limited, prepare
+from tabstep.run.prepare import prepare
 from tabstep.run.prepare_shards import prepare_shards
+from tabstep.run.prepared import Prepared, Show, limited
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
+from tabstep.run.sizes import batch_size_of, sizes_by_rows
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
 from tabstep.run_files import BF16, HISTORY, PAGE, RANKS, REPORT
 from tabstep.schema import Split

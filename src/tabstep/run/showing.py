@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from tabstep.run.prepare import Show
+from tabstep.run.prepared import Show
 from tabstep.system.terminal import Terminal
 
 WIDTH: Final = 100

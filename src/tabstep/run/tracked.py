@@ -11,7 +11,7 @@ from tabstep.config.secrets import hidden
 from tabstep.config.settings import LoggerSettings, Settings
 from tabstep.errors import StoppedError
 from tabstep.run.build import Assembly
-from tabstep.run.prepare import Show
+from tabstep.run.prepared import Show
 from tabstep.run_files import MODEL, PAGE, REPORT
 from tabstep.sweep.trial import Family, family
 from tabstep.tracking.mlflow import MlflowTracker

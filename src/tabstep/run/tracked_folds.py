@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tabstep.config.settings import Settings
-from tabstep.run.prepare import Show
+from tabstep.run.prepared import Show
 from tabstep.run.tracked import begin_tracking, exported_scores, tracked
 from tabstep.run_files import MODEL, PAGE, REPORT
 from tabstep.tracking.tracker import Results

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tabstep.tables.column_types import is_text, to_text, value_type
 from tabstep.tables.parse_text import proposed_format
-from tabstep.tables.source import TypedTable
+from tabstep.tables.typed_table import TypedTable
 
 _DISTINCT: Final = (1_000, 100_000)
 _ALL_DISTINCT: Final = 5_000_000  # over all columns

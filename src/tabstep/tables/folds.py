@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tabstep.errors import UserError
-from tabstep.tables.source import ParquetSource, TypedTable
+from tabstep.tables.source import ParquetSource
 from tabstep.tables.splits import Cut, check_column, draw_latest, label_strata, most_frequent, times_of
+from tabstep.tables.typed_table import TypedTable
 
 
 def assign_folds(table: TypedTable, cut: Cut, folds: int, *, known: bool = False) -> np.ndarray:

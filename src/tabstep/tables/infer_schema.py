@@ -18,7 +18,7 @@ from tabstep.schema import Schema, Task
 from tabstep.system.sanitize import printable
 from tabstep.tables.column_types import is_text, meaning, value_type
 from tabstep.tables.describe import ColumnFacts
-from tabstep.tables.source import TypedTable
+from tabstep.tables.typed_table import TypedTable
 
 Role = Literal["id", "label", "weight", "numeric", "categorical", "left out"]
 

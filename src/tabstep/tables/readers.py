@@ -17,7 +17,8 @@ from tabstep.tables.csv import CsvTable
 from tabstep.tables.lakes import LakeTable, lake_of
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, is_csv
 from tabstep.tables.row_groups import RowGroupWriter
-from tabstep.tables.source import ParquetSource, TypedTable, open_source
+from tabstep.tables.source import ParquetSource, open_source
+from tabstep.tables.typed_table import TypedTable
 
 _VERSION: Final = 1
 Kinds = Mapping[str, ValueKind]

@@ -17,7 +17,7 @@ from tabstep.tables.column_types import meaning
 from tabstep.tables.describe import ColumnFacts, describe
 from tabstep.tables.infer_schema import Declared, Row, infer_schema
 from tabstep.tables.readers import open_rows
-from tabstep.tables.source import TypedTable
+from tabstep.tables.typed_table import TypedTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # What PyYAML refuses in a document or reads as the end of a line.

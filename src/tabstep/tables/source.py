@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -41,31 +41,6 @@ class TablePart:
 
     fields: Fields
     first_row: int = 0
-
-
-class Rows(Protocol):
-    """What is known of a table without reading a row of it."""
-
-    @property
-    def where(self) -> str: ...
-    @property
-    def num_rows(self) -> int: ...
-    @property
-    def arrow_schema(self) -> pa.Schema: ...
-
-
-class TypedTable(Protocol):
-    """Rows that stream with known types; ``ParquetSource`` is the main one."""
-
-    @property
-    def where(self) -> str: ...
-    @property
-    def num_rows(self) -> int: ...
-    @property
-    def arrow_schema(self) -> pa.Schema: ...
-    @property
-    def conflicts(self) -> Mapping[str, str]: ...
-    def batches(self, columns: Sequence[str], rows: int = ...) -> Iterator[pa.RecordBatch]: ...
 
 
 class ParquetSource:

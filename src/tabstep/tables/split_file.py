@@ -14,8 +14,8 @@ from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
 from tabstep.tables.readers import open_rows
 from tabstep.tables.row_groups import RowGroupWriter
-from tabstep.tables.source import TypedTable
 from tabstep.tables.splits import Cut, cut_rows
+from tabstep.tables.typed_table import TypedTable
 
 
 def split_table(

@@ -13,7 +13,8 @@ from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import SPLITS, Split
 from tabstep.tables.column_types import to_float64, to_text
 from tabstep.tables.locations import CSV_SUFFIXES, PARQUET_SUFFIXES, entries, is_directory
-from tabstep.tables.source import ParquetSource, TypedTable
+from tabstep.tables.source import ParquetSource
+from tabstep.tables.typed_table import TypedTable
 
 _ALIASES: Final[dict[str, Split]] = {
     "training": "train",

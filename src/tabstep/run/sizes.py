@@ -1,0 +1,64 @@
+"""Sizes that hang on the table: of the network, of a batch and of a shuffle window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from tabstep.artifact.load import Architecture
+from tabstep.config.settings import Settings
+from tabstep.encoding.encoded_table import row_bytes
+from tabstep.encoding.encoder import Encoder
+from tabstep.models.by_rows import fit_to_rows
+from tabstep.registry import MODELS, ComponentSettings, PluginSettings
+from tabstep.run.prepared import Prepared
+from tabstep.training.datamodule import auto_batch_size, auto_window
+
+
+def batch_size_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a training batch: those that are set, or those that fit the table."""
+    size = settings.data.batch_size
+    return auto_batch_size(prepared.whole_rows) if size == "auto" else size
+
+
+def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
+    """Say what each ``auto`` that depends on the rows of train has become."""
+    rows = prepared.whole_rows
+    if model_options(settings.model).get("members") == "auto":
+        members = build_architecture(settings, prepared.encoder, rows).options.get("members")
+        what = "one perceptron, as model=mlp" if members is None else f"{members} members"
+        yield f"model.members=auto: {what}, for {rows:,} rows of train"
+    if settings.data.batch_size == "auto":
+        yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
+
+
+def window_of(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of a shuffle window: never by what this machine has free, so that a run can move to another."""
+    rows = settings.data.shuffle_window
+    return auto_window(row_bytes(prepared.encoder)) if rows == "auto" else rows
+
+
+def model_options(model: ComponentSettings | PluginSettings) -> dict[str, Any]:
+    """Return the options of the model, without its name."""
+    return {key: value for key, value in named_options(model).items() if key != "name"}
+
+
+def named_options(part: Any) -> dict[str, Any]:
+    """Return the name of a component and its options beside it, wherever it comes from."""
+    return {"name": part.name, **part.options} if isinstance(part, PluginSettings) else asdict(part)
+
+
+def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
+    """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
+    name, options = settings.model.name, model_options(settings.model)
+    if name in MODELS.ours():
+        name, options = fit_to_rows(name, options, num_rows)
+    return Architecture(
+        name=name,
+        num_numeric=encoder.num_numeric,
+        cardinalities=encoder.cardinalities,
+        num_outputs=encoder.num_outputs,
+        flags=encoder.flags,
+        options=options,
+    )

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tabstep.config.compose import composed
+from tabstep.config.parse import parse
+from tabstep.entry import config_dir
+from tabstep.models import tabm
+from tabstep.run.prepare import prepare
+from tabstep.run.prepared import limited
+from tabstep.run.sizes import batch_size_of, build_architecture, sizes_by_rows
+from tabstep.training import datamodule
+
+
+def test_a_run_on_the_first_rows_is_one_of_the_whole_tables_network(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sizes are those of all rows of train: what is tried on a few batches is what is trained then."""
+    settings = parse(composed([f"data.path={tiny_data}", "schema.label=label"], [config_dir()]))
+    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    rows = prepared.tables["train"].num_rows
+    monkeypatch.setattr(tabm, "MEMBERS", {32: rows - 1, 8: rows})
+    monkeypatch.setattr("tabstep.models.by_rows.MEMBERS", {32: rows - 1, 8: rows})
+    monkeypatch.setattr(datamodule, "BATCH_SIZES", {16: rows, 64: rows + 1})
+    cut = limited(prepared, {"train": 20, "val": None, "test": None})
+    assert cut.tables["train"].num_rows == cut.train_rows == 20
+    assert cut.whole_rows == rows
+    assert batch_size_of(settings, cut) == batch_size_of(settings, prepared) == 64
+    architecture = build_architecture(settings, cut.encoder, cut.whole_rows)
+    assert (architecture.name, architecture.options.get("members")) == ("mlp", None)
+    assert [*sizes_by_rows(settings, cut)] == [
+        f"model.members=auto: one perceptron, as model=mlp, for {rows} rows of train",
+        f"data.batch_size=auto: 64 rows a step, for {rows} rows of train",
+    ]
