@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,9 +62,10 @@ def train(argv: Sequence[str]) -> None:
         topics = [text for text in command.overrides if "=" not in text]
         print("\n\n".join(topic_help(topic, conf_dirs) for topic in topics) or help_text(conf_dirs))
         return
+    there: list[Path] = []
     if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
-        check_command(command, conf_dirs)
-    _compose_and_run(command.argv + _sweep_directory(command), multirun=command.multirun)
+        there = check_command(command, conf_dirs)
+    _compose_and_run(command.argv + _sweep_directory(command), there, multirun=command.multirun)
 
 
 def _check_surroundings() -> None:
@@ -90,19 +91,24 @@ def _conf_dirs(command: Command) -> list[Path]:
     return [Path(directory) for directory in named if directory is not None]
 
 
-def check_command(command: Command, conf_dirs: Sequence[Path]) -> None:
+def check_command(command: Command, conf_dirs: Sequence[Path]) -> list[Path]:
     """Find every mistake in a command line and in what it composes, before a run makes its directory.
+
+    Returns:
+        The directory of the run if it is there already, which is not the run's to remove.
 
     Raises:
         ProblemsError: one line each.
     """
+    there: list[Path] = []
     problems, sound = check_overrides(command.overrides, conf_dirs, multirun=command.multirun)
     if not command.multirun and "--cfg" not in command.flags:
         problems += [f"{text}: is for a sweep: add -m" for text in sound if text.startswith("hparams_search=")]
     if "--info" not in command.flags and command.flags.get("--cfg") in (None, "job"):
-        problems += _composed_problems(sound, conf_dirs, command, quiet=bool(problems))
+        problems += _composed_problems(sound, conf_dirs, command, there, quiet=bool(problems))
     if problems:
         raise ProblemsError(list(dict.fromkeys(problems)))
+    return there
 
 
 def compose_run(overrides: Sequence[str]) -> tuple[dict[str, Any], Settings]:
@@ -123,9 +129,12 @@ def compose_run(overrides: Sequence[str]) -> tuple[dict[str, Any], Settings]:
 
 
 def _composed_problems(
-    overrides: Sequence[str], conf_dirs: Sequence[Path], command: Command, *, quiet: bool
+    overrides: Sequence[str], conf_dirs: Sequence[Path], command: Command, there: list[Path], *, quiet: bool
 ) -> Sequence[str]:
-    """Return the problems of what the sound overrides compose; ``quiet`` passes over a failing composition."""
+    """Return the problems of what the sound overrides compose; ``quiet`` passes over a failing composition.
+
+    ``there`` gets the directory of the run where it exists.
+    """
     try:
         _, settings = _composition(overrides, conf_dirs, command.flags.get("--config-name") or PRIMARY)
     except ProblemsError as error:
@@ -133,7 +142,9 @@ def _composed_problems(
     except UserError as error:
         return [] if quiet else [str(error)]  # a mistake that is named already may have led to it
     if not command.multirun and "--cfg" not in command.flags and int(os.environ.get("RANK", "0")) == 0:
-        check_free(Path(settings.paths.output_dir))  # before Hydra writes what it composed there
+        output = Path(settings.paths.output_dir)
+        check_free(output)  # before Hydra writes what it composed there
+        there += [output.absolute()] if output.exists() else []
     own = isinstance(settings.launch, PluginSettings)
     if own and command.multirun:
         return [f"launch.name: {settings.launch.name} takes one run at a time: leave out -m"]
@@ -165,7 +176,7 @@ def _sweep_directory(command: Command) -> list[str]:
     return [f"hydra.sweep.dir={named['paths.output_dir']}"]
 
 
-def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
+def _compose_and_run(arguments: list[str], there: Collection[Path], *, multirun: bool) -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -190,7 +201,7 @@ def _compose_and_run(arguments: list[str], *, multirun: bool) -> None:
     if failures and not multirun:  # a sweep records the failures of its trials
         if isinstance(failures[0], UserError | RetryError):
             _close_logs(places[0])
-            discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"))
+            discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"), keep=places[0].absolute() in there)
         raise failures[0]
 
 

@@ -46,6 +46,9 @@ def test_what_a_run_has_put_nothing_into_is_removed(tmp_path: Path) -> None:
             (place / name).write_text("")
         return place
 
+    given = made()
+    discard_unused(given, [".hydra"], keep=True)
+    assert list(given.iterdir()) == []
     empty, kept = made(), [made("report.json"), made("checkpoints/last.ckpt"), made("a/b/c")]
     for place in (empty, *kept):
         discard_unused(place, [".hydra"])

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tabstep.config.values import shown
 from tabstep.errors import ProblemsError, nearest
-
-if TYPE_CHECKING:
-    pass
-
 
 # Flags of hydra.main: those that take the next argument as their value, and the others. A test compares them with
 # Hydra's own parser.

@@ -77,7 +77,7 @@ def decision_line(decision: Mapping[str, Any]) -> str:
 
     >>> at = {"accuracy": 0.9, "precision": 0.75, "recall": 0.6, "f1": 0.667, "intervals": {"f1": [0.6, 0.7]}}
     >>> decision_line({"goal": "f1", "thresholds": [0.31], "test": at, "test_at_0.5": {**at, "f1": 0.5}})
-    'decision: f1 at threshold 0.3100; on test f1 0.6670 (0.6000 to 0.7000), at 0.5 it is 0.5000'
+    'decision: f1 at threshold 0.3100; on test f1 0.6670 (0.6000 to 0.7000), 0.5000 at 0.5'
     """
     split = "test" if "test" in decision else "val"
     found, plain = decision[split], decision[f"{split}_at_0.5"]
@@ -88,5 +88,5 @@ def decision_line(decision: Mapping[str, Any]) -> str:
     low, high = found["intervals"][name]
     return (
         f"decision: {decision['goal']} at threshold {decision['thresholds'][0]:.4f}; "
-        f"on {split} {name} {found[name]:.4f} ({low:.4f} to {high:.4f}), at 0.5 it is {plain[name]:.4f}"
+        f"on {split} {name} {found[name]:.4f} ({low:.4f} to {high:.4f}), {plain[name]:.4f} at 0.5"
     )

@@ -52,16 +52,18 @@ def in_turn(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def discard_unused(directory: Path, own: Collection[str]) -> None:
+def discard_unused(directory: Path, own: Collection[str], *, keep: bool = False) -> None:
     """Remove a directory in which nothing lies but what is ``own`` to its making, locks and empty directories.
 
-    A directory that another process holds stays, as does one that cannot be removed.
+    A directory that another process holds stays, as does one that cannot be removed. ``keep`` leaves the directory
+    itself, which somebody else has made, and takes what is in it.
     """
     with suppress(OSError, UserError):
         if not all(entry.name in {*own, LOCK} or _is_empty(entry) for entry in directory.iterdir()):
             return
         check_free(directory)
-        shutil.rmtree(directory)
+        for path in list(directory.iterdir()) if keep else [directory]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _is_empty(path: Path) -> bool:
