@@ -6,7 +6,8 @@
 TABLES is a directory with a directory a table, each either
 
 - ``train.parquet``, ``val.parquet`` and ``test.parquet`` with ``fields.json``, which names ``label``, ``numeric`` and
-  ``categorical`` columns (only the label is told to tabstep: the rest it has to see by itself), or
+  ``categorical`` columns (only the label is told to tabstep: the rest it has to see by itself) and, where it is known,
+  what is ``reachable``: ``scripts/generated_tables.py`` writes such ones, or
 - a task of OpenML's cache, as TabArena has them: ``task.xml`` and ``datasplits.arff`` beside the dataset's parquet
   file. The first fold of the first repeat is the test split, the first of eight stratified folds of the rest is val.
 
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def main() -> None:
         for model in args.models:
             for seed in args.seeds:
                 ensure(args.tables / name, args.out / f"{name}-{model}-{seed}.json", model, seed, args.overrides)
-    print_tables(args.out, names, args.models, args.seeds)
+    print_tables(
+        args.out, names, args.models, args.seeds, reachable={name: reachable(args.tables / name) for name in names}
+    )
 
 
 def ensure(table: Path, file: Path, model: str, seed: int, overrides: Sequence[str]) -> None:
@@ -254,7 +257,21 @@ def first_fold(arff: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(rows["TRAIN"]), np.array(rows["TEST"])
 
 
-def print_tables(out: Path, names: Sequence[str], models: Sequence[str], seeds: Sequence[int]) -> None:
+def reachable(table: Path) -> dict[str, float]:
+    """Return the best scores that a generated table says can be reached on test; none for a table of the world."""
+    file = table / "fields.json"
+    known: dict[str, float] = json.loads(file.read_text()).get("reachable", {}) if file.exists() else {}
+    return known
+
+
+def print_tables(
+    out: Path,
+    names: Sequence[str],
+    models: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    reachable: Mapping[str, Mapping[str, float]],
+) -> None:
     """Print each metric by table and model, then mean ranks and wins by AUROC."""
     found = {
         (name, model): [
@@ -264,10 +281,14 @@ def print_tables(out: Path, names: Sequence[str], models: Sequence[str], seeds: 
         for model in models
     }
     for metric in (*METRICS, "cpu_seconds"):
-        print(f"\n{metric}, mean and standard deviation over seeds\n\n| table | {' | '.join(models)} |")
-        print("|---" * (len(models) + 1) + "|")
+        known = any(metric in scores for scores in reachable.values())
+        columns = [*models, *["reachable"] * known]
+        print(f"\n{metric}, mean and standard deviation over seeds\n\n| table | {' | '.join(columns)} |")
+        print("|---" * (len(columns) + 1) + "|")
         for name in names:
-            print(f"| {name} | {' | '.join(cell(found[name, model], metric) for model in models)} |")
+            cells = [cell(found[name, model], metric) for model in models]
+            cells += [f"{reachable[name][metric]:.4f}" if metric in reachable[name] else ""] * known
+            print(f"| {name} | {' | '.join(cells)} |")
     for metric in ("auroc", "log_loss"):
         means = np.array([[mean(found[name, model], metric) for model in models] for name in names])
         whole = means[~np.isnan(means).any(axis=1)]

@@ -21,6 +21,7 @@ THINGS = {
     "scripts/test_docs": "scripts/docs",
     "scripts/test_generated_docs": "scripts/generated_docs.py",
     "scripts/test_quality": "scripts/quality.py",
+    "scripts/test_generated_tables": "scripts/generated_tables.py",
     "scripts/test_scale_model": "scripts/scale_model.py",
     "sweep/test_plugin": "src/hydra_plugins/tabstep_sweeper.py",
     "test_contributing": "CONTRIBUTING.md",
