@@ -10,7 +10,7 @@ from tabstep.entry import config_dir
 from tabstep.models import tabm
 from tabstep.run.prepare import prepare
 from tabstep.run.prepared import limited
-from tabstep.run.sizes import batch_size_of, build_architecture, sizes_by_rows
+from tabstep.run.sizes import batch_size_of, build_architecture, rows_of_step, sizes_by_rows
 from tabstep.training import datamodule
 
 
@@ -34,3 +34,14 @@ def test_a_run_on_the_first_rows_is_one_of_the_whole_tables_network(
         f"model.members=auto: one perceptron, as model=mlp, for {rows} rows of train",
         f"data.batch_size=auto: 64 rows a step, for {rows} rows of train",
     ]
+
+
+@pytest.mark.parametrize(("model", "rows"), [("tabm", 64 * 3), ("mlp", 64)])
+def test_each_member_has_its_own_rows_in_the_products_of_a_step(
+    tiny_data: Path, tmp_path: Path, model: str, rows: int
+) -> None:
+    """So a small batch of many members is large enough for bfloat16 to pay."""
+    overrides = [f"data.path={tiny_data}", "schema.label=label", "data.batch_size=64", f"model={model}"]
+    settings = parse(composed([*overrides, *(["model.members=3"] if model == "tabm" else [])], [config_dir()]))
+    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    assert rows_of_step(settings, prepared) == rows

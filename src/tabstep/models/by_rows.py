@@ -33,3 +33,12 @@ def fit_to_rows(name: str, options: Mapping[str, Any], num_rows: int) -> tuple[s
             return "mlp", fitted
         fitted["members"] = members
     return name, fitted
+
+
+def rows_of_products(name: str, options: Mapping[str, Any], batch_size: int) -> int:
+    """Return the rows of a hidden layer's product for so many rows of a batch: every member sees its own batch.
+
+    >>> rows_of_products("tabm", {"members": 8}, 64), rows_of_products("mlp", {"width": 256}, 64)
+    (512, 64)
+    """
+    return batch_size * int(options["members"]) if name == "tabm" else batch_size

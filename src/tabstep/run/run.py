@@ -31,7 +31,7 @@ from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.prepared import Prepared, Show, limited
 from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
-from tabstep.run.sizes import batch_size_of, sizes_by_rows
+from tabstep.run.sizes import batch_size_of, rows_of_step, sizes_by_rows
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
 from tabstep.run_files import BF16, HISTORY, PAGE, RANKS, REPORT
 from tabstep.schema import Split
@@ -72,7 +72,7 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
         return _run_locked(settings, config, ranks, set() if shown is None else shown)
 
 
-def _machine_for(settings: Settings, batch_size: int, ranks: Ranks) -> Machine:
+def _machine_for(settings: Settings, prepared: Prepared, ranks: Ranks) -> Machine:
     """Fit the precision to the machine by what was measured first: under load it would be something else each time.
 
     So ranks do not differ, nor does a run that goes on from what it would have been.
@@ -82,7 +82,7 @@ def _machine_for(settings: Settings, batch_size: int, ranks: Ranks) -> Machine:
         own = cached_json(settings.paths.checkpoints, BF16, bf16_gain) if ranks.rank == 0 else 0.0
         return float(agree_on(ranks, BF16, str(own)))
 
-    trainer, rows = settings.trainer, batch_size // ranks.world_size
+    trainer, rows = settings.trainer, rows_of_step(settings, prepared) // ranks.world_size
     return resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows, gain=gain)
 
 
@@ -125,7 +125,7 @@ def _run_prepared(
     with writing("paths.output_dir: cannot be written"):
         if settings.resume == "never" and ranks.rank == 0:
             set_aside(settings.paths, show)
-        machine = _machine_for(settings, batch_size_of(settings, prepared), ranks)
+        machine = _machine_for(settings, prepared, ranks)
         for note in machine.notes:
             show_new(note)
         begin_tracking(trackers, Path(settings.paths.output_dir), config, show)

@@ -10,7 +10,7 @@ from tabstep.artifact.load import Architecture
 from tabstep.config.settings import Settings
 from tabstep.encoding.encoded_table import row_bytes
 from tabstep.encoding.encoder import Encoder
-from tabstep.models.by_rows import fit_to_rows
+from tabstep.models.by_rows import fit_to_rows, rows_of_products
 from tabstep.registry import MODELS, ComponentSettings, PluginSettings
 from tabstep.run.prepared import Prepared
 from tabstep.training.datamodule import auto_batch_size, auto_window
@@ -20,6 +20,12 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     """Return the rows of a training batch: those that are set, or those that fit the table."""
     size = settings.data.batch_size
     return auto_batch_size(prepared.whole_rows) if size == "auto" else size
+
+
+def rows_of_step(settings: Settings, prepared: Prepared) -> int:
+    """Return the rows of the matrix products of a training step."""
+    architecture = build_architecture(settings, prepared.encoder, prepared.whole_rows)
+    return rows_of_products(architecture.name, architecture.options, batch_size_of(settings, prepared))
 
 
 def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:

@@ -15,8 +15,8 @@ from tabstep.errors import UserError
 Precision = Literal["16-mixed", "bf16-mixed", "32-true"]
 
 FEW_ROWS = 256
-"""Rows of a step below which the casts cost what the products gain: measured with AMX, 1.2 of the time at 32 and 64
-rows, 1.05 at 128, 0.8 from 256 on."""
+"""Rows of a step's products below which the casts cost what the products gain. Measured with AMX: 1.2 of the time at 32
+and 64 rows, 1.05 at 128, 0.8 from 256 on; with AVX512-BF16 1.05, 1.05, .95 and .9, and 8 members of 32 rows .8."""
 WORTH = 1.5
 """Gain of a product from which on a whole step gains too: the rest of it, and the casts, are not faster."""
 
@@ -47,8 +47,9 @@ def resolve_machine(
     """Fit what was asked for to what is there.
 
     ``bf16-mixed`` is kept wherever it was asked for by that name. ``16-mixed``, the default, has no arithmetic on a
-    CPU: it becomes ``bf16-mixed`` where the processor multiplies such matrices faster and a step has ``rows`` enough
-    (None: it has), else ``32-true``. ``gain`` takes the place of ``bf16_gain``, as what was measured before.
+    CPU: it becomes ``bf16-mixed`` where the processor multiplies such matrices faster and the products of a step have
+    ``rows`` enough (None: they have), else ``32-true``. ``gain`` takes the place of ``bf16_gain``, as what was measured
+    before.
 
     Raises:
         UserError: a GPU, or more of them than there are, was asked for by name.
