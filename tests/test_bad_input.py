@@ -856,7 +856,7 @@ def test_resume(commands: Commands, run_copy: Path) -> None:
 
 SIGNALS = [
     ("tabstep.training.classifier:Classifier.training_step", 3),
-    ("tabstep.training.callbacks.checkpointing:Checkpointer._save", 1),
+    ("tabstep.training.callbacks.when_to_save:Checkpointer._save", 1),
     ("tabstep.training.classifier:Classifier.validation_step", 1),
     ("tabstep.training.classifier:Classifier.on_train_epoch_end", 1),
     ("tabstep.run.prepare:encode_table", 2),
@@ -899,9 +899,9 @@ def test_max_time(commands: Commands, run_copy: Path) -> None:
 FULL: list[tuple[Fault, int]] = [
     (("tabstep.encoding.encoded_table:write_sealed", 1, "ENOSPC"), 75),
     (("tabstep.system.atomic_write:write_durably", 0, "ENOSPC"), 75),
-    (("tabstep.training.checkpoint_files:dump_state", 1, "ENOSPC"), 0),
-    (("tabstep.training.checkpoint_files:dump_state", 3, "ENOSPC"), 75),
-    (("tabstep.training.checkpoint_files:dump_state", 0, "ENOSPC"), 75),
+    (("tabstep.training.checkpoint_store:dump_state", 1, "ENOSPC"), 0),
+    (("tabstep.training.checkpoint_store:dump_state", 3, "ENOSPC"), 75),
+    (("tabstep.training.checkpoint_store:dump_state", 0, "ENOSPC"), 75),
     (("tabstep.training.loggers:write_durably", 0, "ENOSPC"), 75),
     (("tabstep.artifact.prediction_files:write_batches", 1, "ENOSPC"), 75),
     (("tabstep.artifact.save:save", 1, "ENOSPC"), 75),

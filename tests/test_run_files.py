@@ -9,7 +9,18 @@ from tabstep import run_files
 
 SOURCE = Path(tabstep.__file__).parent
 # A directory of the container's tree, a hyperparameter, a key of the report and a package happen to be called alike.
-NAMESAKES = {"model", "checkpoints", "predictions", "tensorboard", "ranks", "config.yaml", "folds", "ray", "wandb"}
+NAMESAKES = {
+    "model",
+    "checkpoints",
+    "predictions",
+    "tensorboard",
+    "ranks",
+    "config.yaml",
+    "folds",
+    "ray",
+    "wandb",
+    "members",
+}
 
 
 def literals(file: Path) -> Iterator[str]:

@@ -34,6 +34,18 @@ WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.json"
 ONNX: Final = "model.onnx"
+ARCHITECTURE: Final = "model.json"
+ENCODER: Final = "encoder.json"
+SCHEMA: Final = "schema.json"
+VERSIONS: Final = "versions.json"
+GOLDEN: Final = "golden.parquet"
+"""Rows with the probabilities that the model gave them when it was saved."""
+CALIBRATION: Final = "calibration.json"
+"""Absent from what versions left that fitted no temperature."""
+ENSEMBLE: Final = "ensemble.json"
+MEMBERS: Final = "members"
+"""Of an average: a directory a model."""
+CARD: Final = "MODEL_CARD.md"
 
 
 def predictions_file(directory: Path, split: str) -> Path:

@@ -48,7 +48,7 @@ def test_confusion_is_scikit_learns() -> None:
     np.testing.assert_array_equal(confusion(y, predicted, 4), confusion_matrix(y, predicted, labels=range(4)))
 
 
-def test_decisions_count_as_a_loop_does(binary: tuple[np.ndarray, np.ndarray]) -> None:
+def test_decision_goal_count_as_a_loop_does(binary: tuple[np.ndarray, np.ndarray]) -> None:
     scores, truth = binary
     cuts = [0.0, 0.3, 0.5, 1.0]
     found = decisions(scores, truth, cuts)

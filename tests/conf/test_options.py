@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.compose import composed, composed_sweeper
 from tabstep.config.conf_directory import group_options
 from tabstep.config.overrides import check_overrides
@@ -21,13 +21,13 @@ from tabstep.sweep.validate import flat, sample
 
 CONF = config_dir()
 OPTIONS = [(group, option) for group, options in group_options([CONF]).items() for option in options]
-GROUP_CLASSES = {key: fields.groups(annotation) for key, annotation in fields.hints(Settings).items()}
+GROUP_CLASSES = {key: key_types.groups(annotation) for key, annotation in key_types.hints(Settings).items()}
 NAMES = {
     name: cls
     for classes in GROUP_CLASSES.values()
     if len(classes) > 1
     for cls in classes
-    if (name := fields.name_of(cls)) is not None
+    if (name := key_types.name_of(cls)) is not None
 }
 
 
@@ -62,7 +62,7 @@ def test_option_holds_every_key_of_its_class(group: str, option: str) -> None:
     if "defaults" in config or option == "sagemaker":
         return
     cls = NAMES.get(config.get("name", ""), GROUP_CLASSES[group][0])
-    assert set(config) == set(fields.hints(cls))
+    assert set(config) == set(key_types.hints(cls))
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from tabstep import entry
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.help import USUAL, help_text, topic_help
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 
 CONF = [config_dir()]
-LEAVES = [path for path, found in fields.key_paths().items() if not fields.groups(found[0])]
+LEAVES = [path for path, found in key_types.key_paths().items() if not key_types.groups(found[0])]
 KEYS = [path for path in LEAVES if not path.endswith(".name") or path == "data.reader.name"]
 
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.compose import composed
 from tabstep.config.json_schema import experiment_schema, json_schema
 from tabstep.config.parse import parse
@@ -35,8 +35,8 @@ def test_composed_configuration_is_valid(override: str) -> None:
 
 
 def test_every_group_and_many_keys_are_described() -> None:
-    assert all("description" in SCHEMA["properties"][key] or fields.groups(a) == () or len(fields.groups(a)) > 1
-               for key, a in fields.hints(Settings).items())  # fmt: skip
+    assert all("description" in SCHEMA["properties"][key] or key_types.groups(a) == () or len(key_types.groups(a)) > 1
+               for key, a in key_types.hints(Settings).items())  # fmt: skip
     assert SCHEMA["properties"]["data"]["properties"]["eval_batch_size"] == {
         "description": "rows of a batch of val and test",
         "type": "integer",
@@ -57,7 +57,7 @@ SCORES = ("objective", "callbacks.early_stopping.monitor", "callbacks.checkpoint
 
 
 @given(
-    st.sampled_from(sorted({*fields.key_paths(), "typo", "trainer.typo", "model.typo"})),
+    st.sampled_from(sorted({*key_types.key_paths(), "typo", "trainer.typo", "model.typo"})),
     PLAIN | st.lists(PLAIN, max_size=2),
 )
 def test_agrees_with_parse(path: str, value: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.compose import composed
 from tabstep.config.parse import Unresolved, parse, to_dict
 from tabstep.config.rules import broken_rules
@@ -224,22 +224,22 @@ def test_no_plugin_is_installed() -> None:
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Return the values that an annotation allows."""
-    if len(members := fields.members(annotation)) > 1:
+    if len(members := key_types.members(annotation)) > 1:
         return st.one_of([values_of(m) for m in members if m is not PluginSettings])
-    base = fields.bare(annotation)
-    if fields.is_mapping(annotation) and fields.registry(fields.item(annotation)):
+    base = key_types.bare(annotation)
+    if key_types.is_mapping(annotation) and key_types.registry(key_types.item(annotation)):
         return st.just({})
-    if fields.is_list(annotation) and fields.registry(fields.item(annotation)):
+    if key_types.is_list(annotation) and key_types.registry(key_types.item(annotation)):
         return st.just([])  # what is in it hangs on what is installed
     if dataclasses.is_dataclass(base):
-        return st.builds(base, **{key: values_of(inner) for key, inner in fields.hints(base).items()})
+        return st.builds(base, **{key: values_of(inner) for key, inner in key_types.hints(base).items()})
     if get_origin(base) is Literal:
         return st.sampled_from(get_args(base))
-    if fields.is_list(annotation):
-        return st.lists(values_of(fields.item(annotation)), max_size=3)
-    if fields.is_mapping(annotation):
-        return st.dictionaries(st.text(max_size=5), values_of(fields.item(annotation)), max_size=3)
-    limits = fields.bounds(annotation)
+    if key_types.is_list(annotation):
+        return st.lists(values_of(key_types.item(annotation)), max_size=3)
+    if key_types.is_mapping(annotation):
+        return st.dictionaries(st.text(max_size=5), values_of(key_types.item(annotation)), max_size=3)
+    limits = key_types.bounds(annotation)
     low, high = (limits.ge if limits.ge is not None else limits.gt), (limits.le if limits.le is not None else limits.lt)
     plain: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
         str: lambda: st.text(max_size=5).filter(lambda text: text != "???"),
@@ -277,7 +277,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
-KEYS = list(fields.key_paths())
+KEYS = list(key_types.key_paths())
 
 
 @given(st.sampled_from(KEYS), JSON)

@@ -13,7 +13,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from tabstep.encoding.encoded_table import encode_table
 from tabstep.encoding.encoder import Encoder, EncoderOptions
-from tabstep.encoding.folds import ALPHA, row_folds
+from tabstep.encoding.out_of_fold import ALPHA, row_folds
 from tabstep.encoding.statistics_fit import CodeSample, FoldSums
 from tabstep.encoding.target_statistics import TargetStatistic
 from tabstep.schema import Schema

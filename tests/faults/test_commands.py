@@ -17,7 +17,7 @@ import pytest
 
 from tabstep.system.atomic_write import file_digest
 from tabstep.system.locks import exclusive
-from tabstep.training.checkpoint_files import dump_state
+from tabstep.training.checkpoint_store import dump_state
 from tests.commands import Commands, Ended, flipped, tables, with_column
 
 Ends = Callable[[str], None]
@@ -314,7 +314,7 @@ def test_a_write_that_fails_in_a_run(
 
 POINTS = [
     ("tabstep.training.classifier:Classifier.training_step", 3),
-    ("tabstep.training.callbacks.checkpointing:Checkpointer._save", 1),
+    ("tabstep.training.callbacks.when_to_save:Checkpointer._save", 1),
     ("tabstep.training.classifier:Classifier.validation_step", 1),
     ("tabstep.training.classifier:Classifier.on_train_epoch_end", 1),
     ("tabstep.run.prepare:encode_table", 2),

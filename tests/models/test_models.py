@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from tabstep.component_source import FACTS
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.parse import check_value
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
@@ -123,7 +123,7 @@ def test_weights_are_all_that_is_stored(name: str) -> None:
 def test_every_option_has_an_effect(name: str) -> None:
     before = begun(build(name))
     for option, value in options_of(name).items():
-        annotation = fields.hints(settings_of(name))[option]
+        annotation = key_types.hints(settings_of(name))[option]
         after = begun(build(name, **{option: another(annotation, value)}))
         torch.manual_seed(0)
         expected = before(*rows(9))
@@ -140,12 +140,12 @@ def begun(model: nn.Module) -> nn.Module:
 
 
 def settings_of(name: str) -> type:
-    return next(cls for cls in MODELS.settings() if fields.name_of(cls) == name)
+    return next(cls for cls in MODELS.settings() if key_types.name_of(cls) == name)
 
 
 def another(annotation: Any, value: Any) -> Any:
     """Another value that the annotation allows."""
-    candidates = [not value] if isinstance(value, bool) else [*fields.choices(annotation), None, 0.7, False]
+    candidates = [not value] if isinstance(value, bool) else [*key_types.choices(annotation), None, 0.7, False]
     candidates = [2 * value, *candidates] if isinstance(value, int | float) else candidates
     return next(each for each in candidates if each != value and not check_value("", annotation, each))
 

@@ -30,23 +30,23 @@ from tabstep.config.parse import parse
 from tabstep.config.resolve import plain
 from tabstep.entry import config_dir
 from tabstep.run.run import run
-from tabstep.training.checkpoint_files import CheckpointStore, load_state
+from tabstep.training.checkpoint_store import CheckpointStore, load_state
 
 # name: module, attribute path, whether the kill comes before or after the call
 POINTS = {
     "batch": ("tabstep.training.classifier", "Classifier.training_step", "before"),
     "step": ("tabstep.training.classifier", "Classifier.optimizer_step", "after"),
-    "save": ("tabstep.training.callbacks.checkpointing", "Checkpointer._save", "before"),
-    "saved": ("tabstep.training.callbacks.checkpointing", "Checkpointer._save", "after"),
-    "serialized": ("tabstep.training.checkpoint_files", "dump_state", "after"),
+    "save": ("tabstep.training.callbacks.when_to_save", "Checkpointer._save", "before"),
+    "saved": ("tabstep.training.callbacks.when_to_save", "Checkpointer._save", "after"),
+    "serialized": ("tabstep.training.checkpoint_store", "dump_state", "after"),
     "sync": ("os", "fsync", "before"),
     "synced": ("os", "fsync", "after"),
     "rename": ("os", "replace", "before"),
     "renamed": ("os", "replace", "after"),
-    "best": ("tabstep.training.checkpoint_files", "CheckpointStore.mark_best", "before"),
+    "best": ("tabstep.training.checkpoint_store", "CheckpointStore.mark_best", "before"),
     "link": ("os", "link", "after"),
-    "prune": ("tabstep.training.checkpoint_files", "CheckpointStore.prune", "before"),
-    "unlink": ("tabstep.training.checkpoint_files", "CheckpointStore.remove_checkpoint", "after"),
+    "prune": ("tabstep.training.checkpoint_store", "CheckpointStore.prune", "before"),
+    "unlink": ("tabstep.training.checkpoint_store", "CheckpointStore.remove_checkpoint", "after"),
     "validation": ("tabstep.training.classifier", "Classifier.validation_step", "before"),
     "validated": ("tabstep.training.classifier", "Classifier.on_validation_epoch_end", "after"),
     "epoch": ("tabstep.training.classifier", "Classifier.on_train_epoch_end", "before"),

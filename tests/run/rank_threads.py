@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from threading import Barrier
 from typing import Any, TypeVar
 
-from tabstep.system.meeting import Meeting
+from tabstep.system.rank_exchange import Meeting
 from tabstep.system.ranks import Ranks
 
 T = TypeVar("T")

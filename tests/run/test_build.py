@@ -14,8 +14,8 @@ from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.run.run import run
-from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
-from tabstep.training.checkpoint_files import CheckpointStore, load_state
+from tabstep.training.callbacks.when_to_save import Checkpointer, StopTraining
+from tabstep.training.checkpoint_store import CheckpointStore, load_state
 from tabstep.training.classifier import Classifier
 
 OF_TORCH: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from tabstep.errors import UserError
 from tabstep.launch.source.requirements import loose_modules
 from tabstep.registry import CLASSIFIERS
 from tabstep.run.run import run
-from tabstep.training.checkpoint_files import CheckpointStore, load_state
+from tabstep.training.checkpoint_store import CheckpointStore, load_state
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batch
 

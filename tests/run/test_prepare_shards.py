@@ -37,7 +37,7 @@ from tabstep.run.run import run
 from tabstep.system.ranks import Ranks
 from tabstep.tables.contents import Contents
 from tabstep.tables.source import ParquetSource
-from tabstep.training.shard_order import ShardOrder
+from tabstep.training.shard_batches import ShardOrder
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 SHARDS = 4

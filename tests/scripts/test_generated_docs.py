@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import tabstep
-from tabstep.config.fields import groups, key_paths
+from tabstep.config.key_types import groups, key_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 

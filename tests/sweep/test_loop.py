@@ -14,9 +14,9 @@ from tests.sweep.test_samplers import options
 
 from tabstep.errors import UserError
 from tabstep.sweep import loop as loop_module
-from tabstep.sweep.context import Job, TrialResult
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, read_sweep
 from tabstep.sweep.loop import Loop
+from tabstep.sweep.runner_interface import Job, TrialResult
 from tabstep.sweep.samplers import make_proposer
 from tabstep.sweep.space import Space, parse_space
 

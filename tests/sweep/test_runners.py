@@ -17,7 +17,7 @@ import tabstep
 from tabstep import entry
 from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.sweep import runners as launchers
-from tabstep.sweep.context import Job, TrialResult
+from tabstep.sweep.runner_interface import Job, TrialResult
 from tabstep.sweep.runners import HydraRunner, ProcessRunner, environment, outcome_of, process_runner
 from tabstep.system.parent_watch import is_alive
 

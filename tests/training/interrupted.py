@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import lightning as L
 import pytest
 
-from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
+from tabstep.training.callbacks.when_to_save import Checkpointer, StopTraining
 from tabstep.training.classifier import Classifier
 
 

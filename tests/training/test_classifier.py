@@ -21,8 +21,8 @@ from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.errors import UserError
 from tabstep.models import build_model
 from tabstep.schema import Split
-from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
-from tabstep.training.checkpoint_files import CheckpointStore
+from tabstep.training.callbacks.when_to_save import Checkpointer, SaveRule
+from tabstep.training.checkpoint_store import CheckpointStore
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batch, Batching, TableDataModule, num_batches
 from tabstep.training.epoch_order import EpochOrder, batch_seed

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tabstep.errors import ProblemsError, RetryError, UserError
-from tabstep.training.checkpoint_files import CheckpointStore, dump_state
+from tabstep.training.checkpoint_store import CheckpointStore, dump_state
 from tabstep.training.fit import best_state, check_fingerprint
 
 HISTORY = [

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from tabstep.decisions import Goal
+from tabstep.decision_goal import Goal
 from tabstep.training.thresholds import choose_threshold, cost, count_cells, figure, figures
 
 ORACLES = {"accuracy": accuracy_score, "precision": precision_score, "recall": recall_score, "f1": f1_score}

@@ -21,12 +21,23 @@ from tabstep.analysis.sampled_rows import Predicted, read_predictions
 from tabstep.analysis.sections.facts import RunFacts
 from tabstep.analysis.stored_runs import StoredRun, read_run
 from tabstep.analysis.weighted_scores import SCORES
-from tabstep.artifact.load import ENSEMBLE, MEMBERS, load
+from tabstep.artifact.load import load
 from tabstep.checks.findings import Finding
 from tabstep.config.secrets import hidden, redacted
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import StoppedError, UserError
-from tabstep.run_files import ANALYSIS, HYDRA, MANIFEST, MODEL, PAGE, REPORT, predictions_file
+from tabstep.run_files import (
+    ANALYSIS,
+    ENCODER,
+    ENSEMBLE,
+    HYDRA,
+    MANIFEST,
+    MEMBERS,
+    MODEL,
+    PAGE,
+    REPORT,
+    predictions_file,
+)
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
 from tabstep.tables.folds import assign_folds, train_and_val
@@ -179,7 +190,7 @@ def _readable(name: str, read: Callable[[], Any], notes: list[str]) -> Any:
 
 def _encoder(model: Path) -> Encoder:
     place = model / MEMBERS / "0" if (model / ENSEMBLE).exists() else model
-    return Encoder.from_json((place / "encoder.json").read_text(encoding="utf-8"))
+    return Encoder.from_json((place / ENCODER).read_text(encoding="utf-8"))
 
 
 def command_of(directory: Path) -> str:

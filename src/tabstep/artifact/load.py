@@ -24,20 +24,30 @@ from tabstep.artifact.serving_code import CODE, PACKAGE
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models import build_model
-from tabstep.run_files import CONFIG, MANIFEST, METRICS, WEIGHTS
+from tabstep.run_files import (
+    ARCHITECTURE,
+    CALIBRATION,
+    CONFIG,
+    ENCODER,
+    ENSEMBLE,
+    GOLDEN,
+    MANIFEST,
+    MEMBERS,
+    METRICS,
+    SCHEMA,
+    VERSIONS,
+    WEIGHTS,
+)
 from tabstep.system.atomic_write import file_digest
 from tabstep.system.exits import of_the_storage, reading
 from tabstep.tables.locations import first_line
 
 FORMAT = 1
 ENSEMBLE_FORMAT = 2
-CALIBRATION = "calibration.json"
-"""Absent from artifacts of versions that fitted no temperature."""
-ENSEMBLE, MEMBERS = "ensemble.json", "members"
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference of a probability between machines that is still rounding."""
-MEMBER_FILES = (WEIGHTS, "model.json", "encoder.json", CONFIG, METRICS, "versions.json")
-_SHARED_FILES = ("schema.json", CONFIG, METRICS, "versions.json", "golden.parquet")
+MEMBER_FILES = (WEIGHTS, ARCHITECTURE, ENCODER, CONFIG, METRICS, VERSIONS)
+_SHARED_FILES = (SCHEMA, CONFIG, METRICS, VERSIONS, GOLDEN)
 _MALFORMED = (
     ValueError,
     TypeError,
@@ -119,8 +129,8 @@ def member_weights(directory: Path) -> dict[Path, float]:
 
 
 def read_architecture(directory: Path) -> Architecture:
-    with _reading(directory, "model.json"):
-        data = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    with _reading(directory, ARCHITECTURE):
+        data = json.loads((directory / ARCHITECTURE).read_text(encoding="utf-8"))
         return Architecture(
             **{**data, "cardinalities": tuple(data["cardinalities"]), "flags": tuple(data.get("flags", ()))}
         )
@@ -135,10 +145,10 @@ def _calibration(directory: Path) -> Calibration:
 
 def _member(directory: Path, weight: float) -> Member:
     try:
-        encoder = Encoder.from_json((directory / "encoder.json").read_text(encoding="utf-8"))
+        encoder = Encoder.from_json((directory / ENCODER).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{directory}: encoder.json: {first_line(error)}") from error
-    with _reading(directory, "model.json"):
+    with _reading(directory, ARCHITECTURE):
         model = read_architecture(directory).build()
     try:
         model.load_state_dict(load_file(directory / WEIGHTS))
@@ -205,8 +215,8 @@ def _due_files(directory: Path) -> list[str]:
 
 def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
-    with _reading(directory, "golden.parquet"):
-        table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True, partitioning=None)
+    with _reading(directory, GOLDEN):
+        table = pq.read_table(directory / GOLDEN, page_checksum_verification=True, partitioning=None)
         return table.combine_chunks().to_batches()[0]
 
 
@@ -218,9 +228,9 @@ def golden_rows(directory: Path) -> pa.RecordBatch:
 
 def _check_golden(predictor: Predictor, directory: Path) -> None:
     rows = _golden(directory)
-    with _reading(directory, "encoder.json"):
+    with _reading(directory, ENCODER):
         found = predictor.probabilities_of(rows)
-    with _reading(directory, "golden.parquet"):
+    with _reading(directory, GOLDEN):
         expected = np.array(rows.column(rows.num_columns - 1).to_pylist(), dtype=np.float64).reshape(found.shape)
     off = float(np.abs(found - expected).max(initial=0.0))
     # in this form NaN is refused too

@@ -9,7 +9,6 @@ import yaml
 
 from tabstep.encoding.encoder import Encoder
 
-CARD = "MODEL_CARD.md"
 _SCORES = ("accuracy", "f1", "auroc", "average_precision", "log_loss", "ece")
 _SHOWN_NAMES = 40
 

@@ -41,12 +41,9 @@ from torch import Tensor
 
 from tabstep import __version__
 from tabstep.artifact.load import (
-    CALIBRATION,
-    ENSEMBLE,
     ENSEMBLE_FORMAT,
     FORMAT,
     MEMBER_FILES,
-    MEMBERS,
     NO_CALIBRATION,
     Architecture,
     Calibration,
@@ -56,12 +53,27 @@ from tabstep.artifact.load import (
     member_weights,
     read_architecture,
 )
-from tabstep.artifact.model_card import CARD, model_card
+from tabstep.artifact.model_card import model_card
 from tabstep.artifact.onnx_file import write_onnx
 from tabstep.artifact.serving_code import CODE, write_code
 from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.run_files import CONFIG, MANIFEST, METRICS, ONNX, WEIGHTS
+from tabstep.run_files import (
+    ARCHITECTURE,
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    ENCODER,
+    ENSEMBLE,
+    GOLDEN,
+    MANIFEST,
+    MEMBERS,
+    METRICS,
+    ONNX,
+    SCHEMA,
+    VERSIONS,
+    WEIGHTS,
+)
 from tabstep.system.atomic_write import file_digest, sync_directory, temporary_beside, write_durably
 
 GOLDEN_ROWS = 8
@@ -92,9 +104,9 @@ def save(  # noqa: PLR0913 - an argument for each file
         # safetensors' own writer reports a full disk as an error of its format
         content = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
         (temporary / WEIGHTS).write_bytes(content)
-        write_json(temporary / "model.json", vars(architecture))
+        write_json(temporary / ARCHITECTURE, vars(architecture))
         write_json(temporary / CALIBRATION, vars(calibration))
-        (temporary / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
+        (temporary / ENCODER).write_text(encoder.to_json(), encoding="utf-8")
         if onnx:
             write_onnx(temporary / ONNX, build(temporary), golden, what="export=onnx")
         _finish(temporary, directory, golden=golden, config=config, metrics=metrics)
@@ -147,14 +159,12 @@ def _finish(
     predictor = build(temporary)
     encoder = predictor.encoder
     schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
-    write_json(temporary / "schema.json", schema)
+    write_json(temporary / SCHEMA, schema)
     (temporary / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
     write_json(temporary / METRICS, metrics)
-    write_json(temporary / "versions.json", versions())
+    write_json(temporary / VERSIONS, versions())
     expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
-    pq.write_table(
-        pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / "golden.parquet"
-    )
+    pq.write_table(pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / GOLDEN)
     architectures = [read_architecture(path).name for path in member_weights(temporary)]
     card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=versions())
     (temporary / CARD).write_text(card, encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.command_line import SWITCHES, VALUE_FLAGS
 from tabstep.config.conf_directory import group_options
 
@@ -64,8 +64,8 @@ def _train_words(conf_dirs: Sequence[Path]) -> Iterator[str]:
     yield from (*VALUE_FLAGS, *SWITCHES)
     options = group_options(conf_dirs)
     yield from (f"{group}={option}" for group, found in options.items() for option in found)
-    for path, variants in fields.key_paths().items():
-        if fields.groups(variants[0]) or path.endswith(".name"):
+    for path, variants in key_types.key_paths().items():
+        if key_types.groups(variants[0]) or path.endswith(".name"):
             continue
         values = dict.fromkeys(value for variant in variants for value in _values(variant))
         yield from (f"{path}={value}" for value in values) if values else (f"{path}=",)
@@ -73,6 +73,6 @@ def _train_words(conf_dirs: Sequence[Path]) -> Iterator[str]:
 
 def _values(annotation: object) -> Iterator[str]:
     """Yield the values that a key takes, where there are few."""
-    yield from fields.choices(annotation)
-    if any(fields.bare(member) is bool for member in fields.members(annotation)):
+    yield from key_types.choices(annotation)
+    if any(key_types.bare(member) is bool for member in key_types.members(annotation)):
         yield from ("true", "false")

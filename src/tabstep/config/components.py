@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from tabstep.component_source import find_file, find_module
-from tabstep.config.fields import plugins
+from tabstep.config.key_types import plugins
 from tabstep.config.settings import Settings
 from tabstep.errors import nearest
 

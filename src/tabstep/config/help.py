@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.conf_directory import group_options
 from tabstep.config.settings import Settings
 from tabstep.errors import UserError, nearest
@@ -75,7 +75,7 @@ def topic_help(topic: str, conf_dirs: Sequence[Path]) -> str:
         UserError: there is no such group or key.
     """
     options = group_options(conf_dirs)
-    known = {*fields.key_paths(), *options, "all"}
+    known = {*key_types.key_paths(), *options, "all"}
     if topic not in known:
         near = nearest(topic, sorted(known))
         if not near.startswith("did"):
@@ -108,16 +108,16 @@ def _key_lines(path: str) -> str:
 
 def settable_keys() -> Iterator[str]:
     """Yield every dotted key that has a value of its own; the name of a component is chosen by its group in conf/."""
-    for path, variants in fields.key_paths().items():
-        if not fields.groups(variants[0]) and (not path.endswith(".name") or path.count(".") > 1):
+    for path, variants in key_types.key_paths().items():
+        if not key_types.groups(variants[0]) and (not path.endswith(".name") or path.count(".") > 1):
             yield path
 
 
 def meaning(path: str, *, values: bool = False) -> str:
     """Return what a key means, with the values it takes where they are asked for or nothing else is said."""
-    variants = fields.key_paths()[path]
-    about = next((text for text in map(fields.doc, variants) if text), "")
-    taken = fields.describe(variants[0])
+    variants = key_types.key_paths()[path]
+    about = next((text for text in map(key_types.doc, variants) if text), "")
+    taken = key_types.describe(variants[0])
     if not about:
         return taken
     return f"{about}; {taken}" if values else about
@@ -134,10 +134,10 @@ def defaults(path: str) -> list[str]:
     *parents, key = path.split(".")
     for parent in parents:
         classes = [
-            (group, fields.name_of(group) or "" if len(fields.groups(annotation)) > 1 else name)
+            (group, key_types.name_of(group) or "" if len(key_types.groups(annotation)) > 1 else name)
             for cls, name in classes
-            if (annotation := fields.hints(cls).get(parent)) is not None
-            for group in fields.groups(annotation)
+            if (annotation := key_types.hints(cls).get(parent)) is not None
+            for group in key_types.groups(annotation)
             if group is not PluginSettings
         ]
     for cls, name in classes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal, get_args, get_origin
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.settings import Settings
 from tabstep.registry import PluginSettings, Registry
 
@@ -47,7 +47,7 @@ def _object(cls: type, other_names: tuple[str, ...], registry: Registry | None) 
         name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}, "anyOf": forms}
         about = {"type": "object", "description": inspect.getdoc(cls)}
         return {**about, "properties": {"name": name}, "required": ["name"]}
-    hints = fields.hints(cls)
+    hints = key_types.hints(cls)
     return {
         "type": "object",
         "description": inspect.getdoc(cls),
@@ -58,26 +58,26 @@ def _object(cls: type, other_names: tuple[str, ...], registry: Registry | None) 
 
 
 def _described(annotation: Any) -> dict[str, Any]:
-    text = fields.doc(annotation)
+    text = key_types.doc(annotation)
     return {**({"description": text} if text else {}), **_value(annotation)}
 
 
 def _value(annotation: Any) -> dict[str, Any]:
-    members = fields.members(annotation)
+    members = key_types.members(annotation)
     if len(members) > 1:
-        names = tuple(name for group in fields.groups(annotation) for name in fields.names_of(group))
-        known = fields.registry(annotation)
-        return {"anyOf": [_object(m, names, known) if fields.groups(m) else _value(m) for m in members]}
-    base = fields.bare(annotation)
+        names = tuple(name for group in key_types.groups(annotation) for name in key_types.names_of(group))
+        known = key_types.registry(annotation)
+        return {"anyOf": [_object(m, names, known) if key_types.groups(m) else _value(m) for m in members]}
+    base = key_types.bare(annotation)
     if base is Any:
         return {}
-    if fields.groups(annotation):
-        return _object(fields.groups(annotation)[0], (), fields.registry(annotation))
+    if key_types.groups(annotation):
+        return _object(key_types.groups(annotation)[0], (), key_types.registry(annotation))
     if get_origin(base) is Literal:
         return {"enum": list(get_args(base))}
-    if fields.is_list(annotation):
-        return {"type": "array", "items": _value(fields.item(annotation))}
-    if fields.is_mapping(annotation):
-        return {"type": "object", "additionalProperties": _value(fields.item(annotation))}
-    limits = vars(fields.bounds(annotation))
+    if key_types.is_list(annotation):
+        return {"type": "array", "items": _value(key_types.item(annotation))}
+    if key_types.is_mapping(annotation):
+        return {"type": "object", "additionalProperties": _value(key_types.item(annotation))}
+    limits = vars(key_types.bounds(annotation))
     return {"type": _TYPES[base], **{_KEYWORDS[key]: limit for key, limit in limits.items() if limit is not None}}

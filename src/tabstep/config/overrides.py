@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.parse import check_value
 from tabstep.config.unknown_keys import unknown_key
 from tabstep.config.values import one_line, shown
@@ -69,7 +69,11 @@ class _Checker:
             yield from self._sweep(text, key, override)
         elif self._is_group(key):
             yield from self._option(key, override.value())
-        elif override.is_add() and key in fields.common_keys() and not fields.is_mapping(fields.key_paths()[key][0]):
+        elif (
+            override.is_add()
+            and key in key_types.common_keys()
+            and not key_types.is_mapping(key_types.key_paths()[key][0])
+        ):
             yield f"{text}: the key is there already: leave out the '+'"
         else:
             yield from self._unknown(key, override.value())
@@ -105,17 +109,17 @@ class _Checker:
 
     def _unknown(self, key: str, value: object) -> Iterator[str]:
         """Find the keys that no configuration has, also in ``key={below: value}``."""
-        if isinstance(value, dict) and key in fields.key_paths():
+        if isinstance(value, dict) and key in key_types.key_paths():
             for below, inner in value.items():
                 yield from self._unknown(f"{key}.{below}", inner)
-        elif not (key in fields.key_paths() or fields.is_own_key(key) or self._is_open(key)):
+        elif not (key in key_types.key_paths() or key_types.is_own_key(key) or self._is_open(key)):
             yield f"{key}: no such key (got {shown(value)}): {unknown_key(key)}"
 
     def _wrong_value(self, key: str, text: str) -> list[str]:
         """Check a value against the annotations of its key: one for each class of a union that has the key."""
-        annotations = fields.key_paths().get(key)
+        annotations = key_types.key_paths().get(key)
         value = _read(text).value()
-        if annotations is None or fields.groups(annotations[0]) or (isinstance(value, str) and "${" in value):
+        if annotations is None or key_types.groups(annotations[0]) or (isinstance(value, str) and "${" in value):
             return []
         problems = min((check_value(key, annotation, value) for annotation in annotations), key=len)
         return [] if self._is_open(key) else problems
@@ -128,7 +132,7 @@ def _open_groups(overrides: Sequence[str], conf_dirs: Sequence[Path]) -> frozens
     """Return the groups in which a component of another package may be chosen: an installed one, or one by its path."""
     return frozenset(
         group
-        for group, registry in fields.registries().items()
+        for group, registry in key_types.registries().items()
         if registry.plugins()
         or any(text.lstrip("+").startswith(f"{group}.name=") for text in overrides)
         or any(
@@ -169,9 +173,9 @@ def _read(text: str) -> Override:
 
 
 def _deletion(key: str, text: str, *, is_group: bool) -> Iterator[str]:
-    if key in fields.common_keys():
+    if key in key_types.common_keys():
         yield f"{text}: {key} cannot be left out: set it, perhaps to null"
-    elif not is_group and key not in fields.key_paths():
+    elif not is_group and key not in key_types.key_paths():
         yield f"{text}: no such key: {unknown_key(key)}"
 
 

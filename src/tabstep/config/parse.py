@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from tabstep.component_source import Option
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.rules import broken_rules
 from tabstep.config.secrets import secret_problems
 from tabstep.config.settings import Settings
@@ -41,7 +41,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     """
     problems: list[str] = []
     parsed: dict[str, Any] = {}
-    for key, annotation in fields.hints(Settings).items():
+    for key, annotation in key_types.hints(Settings).items():
         before = list(problems)
         value = _field(config, key, annotation, "", problems)
         if problems == before:
@@ -91,20 +91,20 @@ def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any
     if isinstance(value, Unresolved):
         problems.append(f"{path}: {value.reason}")
         return None
-    if fields.groups(annotation):
+    if key_types.groups(annotation):
         return _group(annotation, value, path, problems)
     if isinstance(value, str) and value == MISSING:
-        problems.append(f"{path}: is missing: set it to {fields.describe(annotation)}")
+        problems.append(f"{path}: is missing: set it to {key_types.describe(annotation)}")
         return None
-    for member in fields.members(annotation):
-        if isinstance(value, list) and fields.is_list(member):
-            inner = fields.item(member)
+    for member in key_types.members(annotation):
+        if isinstance(value, list) and key_types.is_list(member):
+            inner = key_types.item(member)
             return [_convert(inner, each, f"{path}[{i}]", problems) for i, each in enumerate(value)]
-        if isinstance(value, Mapping) and fields.is_mapping(member):
-            return _mapping(fields.item(member), value, path, problems)
+        if isinstance(value, Mapping) and key_types.is_mapping(member):
+            return _mapping(key_types.item(member), value, path, problems)
         if fits(member, value):
-            return float(value) if fields.bare(member) is float else value
-    problems.append(f"{path}: expected {fields.describe(annotation)}, got {shown(value)}{remedy(annotation, value)}")
+            return float(value) if key_types.bare(member) is float else value
+    problems.append(f"{path}: expected {key_types.describe(annotation)}, got {shown(value)}{remedy(annotation, value)}")
     return None
 
 
@@ -125,11 +125,11 @@ def _plain(value: Any, path: str, problems: list[str]) -> Any:
 
 
 def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
-    classes, registry = fields.groups(annotation), fields.registry(annotation)
+    classes, registry = key_types.groups(annotation), key_types.registry(annotation)
     if isinstance(value, str) and registry is not None and classes == (PluginSettings,):
         value = {"name": value}  # an item of a list that has no options
     if not isinstance(value, Mapping):
-        keys = ", ".join(fields.hints(classes[0]))
+        keys = ", ".join(key_types.hints(classes[0]))
         problems.append(f"{path}: expected the keys {keys}, got {shown(value)}")
         return None
     single = len(classes) == 1 and registry is None
@@ -139,7 +139,7 @@ def _group(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     if registry is not None and cls is PluginSettings:
         return _plugin(registry, value, path, problems)
     before = len(problems)
-    values = {key: _field(value, key, inner, f"{path}.", problems) for key, inner in fields.hints(cls).items()}
+    values = {key: _field(value, key, inner, f"{path}.", problems) for key, inner in key_types.hints(cls).items()}
     _refuse_unknown(value, cls, f"{path}.", problems)
     return cls(**values) if len(problems) == before else None
 
@@ -189,7 +189,7 @@ def _variant(
     classes: tuple[type, ...], registry: Registry | None, value: Mapping[str, Any], path: str, problems: list[str]
 ) -> type | None:
     """Return the class of a union that the value's ``name`` selects."""
-    by_name = {name: cls for cls in classes for name in fields.names_of(cls)}
+    by_name = {name: cls for cls in classes for name in key_types.names_of(cls)}
     name = value.get("name", MISSING)
     if isinstance(name, str) and name in by_name:
         return by_name[name]
@@ -214,14 +214,14 @@ def _variant(
 
 
 def _refuse_unknown(config: Mapping[str, Any], cls: type, prefix: str, problems: list[str]) -> None:
-    known = fields.hints(cls)
+    known = key_types.hints(cls)
     for key, value in config.items():
         path = f"{prefix}{key}"
         if key in known:
             continue
-        if path in fields.key_paths():
+        if path in key_types.key_paths():
             problems.append(
-                f"{path}: {fields.name_of(cls)} has no such key (got {shown(value)}): {fields.owners(path)}"
+                f"{path}: {key_types.name_of(cls)} has no such key (got {shown(value)}): {key_types.owners(path)}"
             )
         else:
             problems.append(f"{path}: no such key (got {shown(value)}): {unknown_key(path)}")

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.config.parse import MISSING, Unresolved
 from tabstep.config.unknown_keys import unknown_key
 from tabstep.errors import UserError
@@ -76,12 +76,16 @@ def _shortened(text: str) -> str:
 
 def _addition(key: str, message: str) -> str:
     """Return the remedy for a new name in a mapping with names of the user's own, or nothing."""
-    mapping = key.rpartition(".")[0] if fields.is_own_key(key) else key
-    annotations = fields.key_paths().get(mapping)
-    if annotations is None or not fields.is_mapping(annotations[0]) or f"Key '{mapping.rpartition('.')[2]}'" in message:
+    mapping = key.rpartition(".")[0] if key_types.is_own_key(key) else key
+    annotations = key_types.key_paths().get(mapping)
+    if (
+        annotations is None
+        or not key_types.is_mapping(annotations[0])
+        or f"Key '{mapping.rpartition('.')[2]}'" in message
+    ):
         return ""  # none, or the chosen option lacks the whole mapping
     return f"a new name needs a '+' before it: +{mapping}.NAME=value"
 
 
 def _near(key: str) -> str:
-    return fields.owners(key) if key in fields.key_paths() else unknown_key(key)
+    return key_types.owners(key) if key in key_types.key_paths() else unknown_key(key)

@@ -30,7 +30,7 @@ from tabstep.config.settings import (
     SGDSettings,
     TrainerSettings,
 )
-from tabstep.decisions import parse_goal
+from tabstep.decision_goal import parse_goal
 from tabstep.errors import nearest
 from tabstep.registry import PluginSettings, metric_key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.errors import nearest
 
 # What users of other templates type, and what it is called here.
@@ -40,7 +40,7 @@ def unknown_key(path: str) -> str:
         return f"did you mean {HABITS[path]!r}?"
     if path.partition(".")[0] == "hydra":
         return "--cfg hydra prints those that there are"
-    known = fields.key_paths()
+    known = key_types.key_paths()
     parent, _, leaf = path.rpartition(".")
     siblings = [p for p in known if p.rpartition(".")[0] == parent]
     close = difflib.get_close_matches(leaf, [p.rpartition(".")[2] for p in siblings], n=1, cutoff=0.7)

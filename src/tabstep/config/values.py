@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal, get_args, get_origin
 
-from tabstep.config import fields
+from tabstep.config import key_types
 from tabstep.errors import nearest
 
 LARGEST = sys.float_info.max
@@ -25,7 +25,7 @@ def shown(value: Any) -> str:
 
 def fits(member: Any, value: Any) -> bool:
     """Tell whether a plain value has the member's type and lies in its bounds."""
-    base = fields.bare(member)
+    base = key_types.bare(member)
     if get_origin(base) is Literal:
         return isinstance(value, str) and value in get_args(base)
     if base not in (int, float):
@@ -35,7 +35,7 @@ def fits(member: Any, value: Any) -> bool:
 
 
 def _within(member: Any, value: float) -> bool:
-    limits = fields.bounds(member)
+    limits = key_types.bounds(member)
     return (
         abs(value) <= LARGEST  # false for nan and inf too
         and (limits.ge is None or value >= limits.ge)
@@ -47,13 +47,13 @@ def _within(member: Any, value: float) -> bool:
 
 def remedy(annotation: Any, value: Any) -> str:
     """Return the remedy for a value of the wrong type or choice, or nothing."""
-    bases = [fields.bare(member) for member in fields.members(annotation)]
-    names = fields.choices(annotation)
+    bases = [key_types.bare(member) for member in key_types.members(annotation)]
+    names = key_types.choices(annotation)
     if isinstance(value, bool) and (str in bases or names):
         return ": quote it, for YAML reads a bare yes, no, on, off, true or false as a truth value"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number_hint(bases, value)
-    if isinstance(value, str) and any(fields.is_list(member) for member in bases) and not names:
+    if isinstance(value, str) and any(key_types.is_list(member) for member in bases) and not names:
         return f": write a list, [{value}]"
     if isinstance(value, str) and names:
         return f": {near}" if (near := nearest(value, names)).startswith("did") else ""

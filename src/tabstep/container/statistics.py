@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tabstep.run_files import SCHEMA
 from tabstep.system.atomic_write import write_durably
 
 FILE: Final = "statistics.json"
@@ -48,6 +49,6 @@ def write_statistics(report: Path, model: Path, checkpoints: Path) -> None:
     if not (report.is_file() and checkpoints.is_dir()):
         return
     text = report.read_text(encoding="utf-8")
-    task = json.loads((model / "schema.json").read_text(encoding="utf-8"))["task"]
+    task = json.loads((model / SCHEMA).read_text(encoding="utf-8"))["task"]
     write_durably(checkpoints / report.name, text.encode())
     write_durably(checkpoints / FILE, json.dumps(statistics(json.loads(text), task), indent=2).encode())

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from tabstep.encoding.curve import Curve
-from tabstep.encoding.folds import centred, row_folds
+from tabstep.encoding.interpolation import Curve
+from tabstep.encoding.out_of_fold import centred, row_folds
 from tabstep.encoding.repeated_values import SpikeColumn, fit_spikes
 from tabstep.encoding.sketch import BlockMoments, Moments, RowSample, runs
 from tabstep.tables.column_types import ValueKind, value_kind

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from tabstep.encoding.categorical import MISSING, NUM_SPECIAL, RARE
-from tabstep.encoding.folds import held_out_rates
+from tabstep.encoding.out_of_fold import held_out_rates
 from tabstep.encoding.sketch import runs
 
 SHARE: Final = 0.5

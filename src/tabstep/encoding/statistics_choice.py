@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from tabstep.encoding.folds import centred, held_out_rates
+from tabstep.encoding.out_of_fold import centred, held_out_rates
 from tabstep.encoding.target_statistics import combined, distinct
 
 _JUDGED_COLUMNS: Final = 24

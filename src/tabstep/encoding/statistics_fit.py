@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from tabstep.encoding.folds import FOLDS, of_other_folds, row_folds, sums_by_fold
+from tabstep.encoding.out_of_fold import FOLDS, of_other_folds, row_folds, sums_by_fold
 from tabstep.encoding.sketch import RowSample
 from tabstep.encoding.statistics_choice import CombinationJudge
 from tabstep.encoding.target_statistics import TargetStatistic, combined, distinct, raw_inputs

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from tabstep.encoding.folds import ALPHA
+from tabstep.encoding.out_of_fold import ALPHA
 
 MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from tabstep.artifact.load import Architecture
-from tabstep.config.fields import plugins
+from tabstep.config.key_types import plugins
 from tabstep.config.settings import LossSettings, Settings
 from tabstep.errors import UserError
 from tabstep.models import check_options
@@ -24,8 +24,8 @@ from tabstep.run.sizes import batch_size_of, build_architecture, model_options, 
 from tabstep.run_files import HISTORY
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
-from tabstep.training.callbacks.checkpointing import Checkpointer, SaveRule
-from tabstep.training.checkpoint_files import CheckpointStore
+from tabstep.training.callbacks.when_to_save import Checkpointer, SaveRule
+from tabstep.training.checkpoint_store import CheckpointStore
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import Batching, TableDataModule
 from tabstep.training.losses import ForeignLoss, Loss, balanced_weights, build_loss, weights_of_counts

@@ -13,9 +13,9 @@ from tabstep.registry import LOGGERS
 from tabstep.run_files import TENSORBOARD
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
-from tabstep.training.callbacks.checkpointing import Checkpointer
 from tabstep.training.callbacks.console import build_console
-from tabstep.training.callbacks.extra import build_callbacks
+from tabstep.training.callbacks.foreign_callbacks import build_callbacks
+from tabstep.training.callbacks.when_to_save import Checkpointer
 from tabstep.training.classifier import Classifier
 from tabstep.training.loggers import log_row, write_history
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from tabstep.artifact.member import Member
-from tabstep.decisions import Goal, parse_goal
+from tabstep.decision_goal import Goal, parse_goal
 from tabstep.encoding.encoder import Encoder
 from tabstep.models.probabilities import probabilities
 from tabstep.run_files import predictions_file

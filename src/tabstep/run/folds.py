@@ -21,13 +21,13 @@ from tabstep.baselines.trees import check_installed
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.errors import UserError
 from tabstep.run.build import check_components
+from tabstep.run.directories import check_places, locked, set_aside
 from tabstep.run.export import Report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.fold_report import joined_report, show_folds
 from tabstep.run.fold_results import Fold, Joined
 from tabstep.run.fold_weights import fold_weights
 from tabstep.run.foreign_reader import read_once
-from tabstep.run.places import check_places, locked, set_aside
 from tabstep.run.prepare import Opened, cut_of, open_splits
 from tabstep.run.prepared import Show
 from tabstep.run.showing import only_new, plain_messages, shower

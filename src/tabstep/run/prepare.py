@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tabstep.checks import Finding, check_splits, findings_table, raise_errors
 from tabstep.config.settings import DataSettings, SchemaSettings
-from tabstep.decisions import check_decision
+from tabstep.decision_goal import check_decision
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, row_bytes
 from tabstep.encoding.encoder import Encoder

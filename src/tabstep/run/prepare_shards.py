@@ -34,13 +34,13 @@ from tabstep.run.sharded_fit import (
 from tabstep.run.sharded_train import ShardedTable, open_sharded
 from tabstep.schema import Schema, Split
 from tabstep.system.cache import cached_text, kept_text
-from tabstep.system.meeting import Meeting, meeting
+from tabstep.system.rank_exchange import Meeting, meeting
 from tabstep.system.ranks import Ranks
 from tabstep.tables.lakes import lake_of
 from tabstep.tables.locations import is_csv
 from tabstep.tables.source import ParquetSource
 from tabstep.tables.splits import labeled, locate_splits
-from tabstep.training.shard_order import ShardRows
+from tabstep.training.shard_batches import ShardRows
 
 
 def prepare_shards(

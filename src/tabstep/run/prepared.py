@@ -14,7 +14,7 @@ from tabstep.encoding.encoder import Encoder
 from tabstep.encoding.row_weights import check_total
 from tabstep.schema import Schema, Split
 from tabstep.tables.source import ParquetSource, where_of
-from tabstep.training.shard_order import ShardRows
+from tabstep.training.shard_batches import ShardRows
 
 Show = Callable[[Any], None]
 

@@ -20,16 +20,16 @@ from tabstep.baselines.trees import check_installed
 from tabstep.config.parse import to_dict
 from tabstep.config.secrets import hidden
 from tabstep.config.settings import Settings, TrainerSettings
-from tabstep.decisions import check_decision
+from tabstep.decision_goal import check_decision
 from tabstep.run.build import Assembly, assemble, check_components
+from tabstep.run.directories import check_places, locked, set_aside
 from tabstep.run.export import Report, export, show_report
 from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
-from tabstep.run.places import check_places, locked, set_aside
+from tabstep.run.gather_files import gather_shards
 from tabstep.run.prepare import prepare
 from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.prepared import Prepared, Show, limited
-from tabstep.run.shards import gather_shards
 from tabstep.run.showing import only_new, plain_messages, shower
 from tabstep.run.sizes import batch_size_of, rows_of_step, sizes_by_rows
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
@@ -41,7 +41,7 @@ from tabstep.system.devices import Machine, bf16_gain, resolve_machine
 from tabstep.system.exits import check_stopped, writing
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.tracking.tracker import Tracker
-from tabstep.training.callbacks.extra import step_without_state, without_state
+from tabstep.training.callbacks.foreign_callbacks import step_without_state, without_state
 from tabstep.training.fit import find_checkpoint, over, train
 from tabstep.training.loggers import is_history, log_settings, write_history
 from tabstep.training.stopping import selected_row

@@ -17,7 +17,7 @@ from tabstep.encoding.row_weights import check_total, row_weights
 from tabstep.errors import UserError
 from tabstep.run.sharded_train import ShardedTable, in_order
 from tabstep.schema import Schema
-from tabstep.system.meeting import Meeting
+from tabstep.system.rank_exchange import Meeting
 from tabstep.tables.scan import Collector, numbered, scan
 from tabstep.tables.source import ParquetSource
 

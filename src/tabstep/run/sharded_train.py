@@ -14,7 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from tabstep.errors import UserError
-from tabstep.system.meeting import Meeting
+from tabstep.system.rank_exchange import Meeting
 from tabstep.system.ranks import Ranks
 from tabstep.tables.footers import Footer, unified_schema
 from tabstep.tables.shards import Cut, cut_shards, open_shard, owners_of, same_names, sorted_files

@@ -23,7 +23,7 @@ import torch
 from tabstep.artifact.load import load
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError
-from tabstep.run_files import MANIFEST
+from tabstep.run_files import GOLDEN, MANIFEST
 from tabstep.serving.feature_table import id_values, to_table, with_names
 from tabstep.serving.fields import Field, model_fields
 from tabstep.serving.limits import Limits
@@ -78,7 +78,7 @@ def model_fn(model_dir: str) -> ServedModel:
         raise UserError(f"{directory}: the model has {columns:,} columns: set TABSTEP_MAX_REQUEST_COLUMNS to {columns}")
     return ServedModel(
         predictor=predictor,
-        fields=model_fields(predictor.encoder, pq.read_schema(directory / "golden.parquet")),
+        fields=model_fields(predictor.encoder, pq.read_schema(directory / GOLDEN)),
         version=model_version(directory),
         csv_columns=_csv_columns(os.environ.get(CSV_COLUMNS, "")),
     )

@@ -19,7 +19,7 @@ from tabstep.config.parse import parse
 from tabstep.config.resolve import composition_problem, plain
 from tabstep.config.settings import Settings
 from tabstep.run_files import HYDRA
-from tabstep.sweep.context import Job
+from tabstep.sweep.runner_interface import Job
 
 HYDRA_FILES = ("config.yaml", "hydra.yaml", "overrides.yaml")
 

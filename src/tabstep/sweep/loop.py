@@ -13,9 +13,9 @@ from typing import Any, Protocol, cast
 from tabstep.errors import UserError
 from tabstep.run_files import REPORT
 from tabstep.sweep.compose_trials import Composer, settings_of
-from tabstep.sweep.context import Job, Runner, TrialResult
 from tabstep.sweep.ledger import Ledger, State, Trial, finite, read_json
 from tabstep.sweep.options import Options
+from tabstep.sweep.runner_interface import Job, Runner, TrialResult
 from tabstep.sweep.samplers import Proposer
 from tabstep.sweep.space import Space
 from tabstep.sweep.trial import TrialLink, trial_state, with_progress

@@ -22,13 +22,13 @@ from tabstep.errors import StoppedError, UserError
 from tabstep.registry import metric_key
 from tabstep.sweep.best import command_to_go_on, standalone
 from tabstep.sweep.compose_trials import Composer
-from tabstep.sweep.context import Job, Runner, SweepContext
 from tabstep.sweep.delegated_sweep import Handover
 from tabstep.sweep.leaderboard import write_leaderboard
 from tabstep.sweep.ledger import HEADER, Header, Ledger, Trial, create_sweep, locked, read_sweep, write_header
 from tabstep.sweep.loop import Loop
 from tabstep.sweep.options import USUAL_EPOCHS, Options, parse_options
 from tabstep.sweep.progress_view import Lines, LiveTable
+from tabstep.sweep.runner_interface import Job, Runner, SweepContext
 from tabstep.sweep.runners import THREADS, HydraRunner, ProcessRunner, visible_gpus
 from tabstep.sweep.samplers import Proposer, make_proposer
 from tabstep.sweep.select_launcher import LauncherFactory, choose_runner, hand_over, launch_of

@@ -23,8 +23,8 @@ import tabstep
 from tabstep.errors import EXIT_OK, EXIT_RETRY, EXIT_SIGINT, EXIT_SIGTERM, RetryError, StoppedError, UserError
 from tabstep.run_files import REPORT
 from tabstep.sweep.compose_trials import Composer, write_hydra_files
-from tabstep.sweep.context import Job, TrialResult
 from tabstep.sweep.ledger import finite, read_json
+from tabstep.sweep.runner_interface import Job, TrialResult
 
 OUTPUT, ERRORS, CONFIG = "output.log", "errors.log", "job.yaml"
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "tabstep.run.worker")

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from tabstep.config.settings import Settings
 from tabstep.errors import UserError
-from tabstep.sweep.context import Runner, SweepContext
 from tabstep.sweep.delegated_sweep import Handover
 from tabstep.sweep.options import Options
+from tabstep.sweep.runner_interface import Runner, SweepContext
 from tabstep.sweep.runners import HydraRunner, process_runner
 from tabstep.sweep.validate import uses_several_devices
 

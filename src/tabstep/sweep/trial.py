@@ -20,7 +20,7 @@ from tabstep.system.atomic_write import write_durably
 from tabstep.training.stopping import Row
 
 if TYPE_CHECKING:
-    from tabstep.training.callbacks.checkpointing import Checkpointer
+    from tabstep.training.callbacks.when_to_save import Checkpointer
     from tabstep.training.classifier import Classifier
 
 

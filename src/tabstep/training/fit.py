@@ -11,8 +11,8 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tabstep.errors import ProblemsError, RetryError, StoppedError, UserError
-from tabstep.training.callbacks.checkpointing import Checkpointer, StopTraining
-from tabstep.training.checkpoint_files import CheckpointStore, DamagedError, load_state
+from tabstep.training.callbacks.when_to_save import Checkpointer, StopTraining
+from tabstep.training.checkpoint_store import CheckpointStore, DamagedError, load_state
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import TableDataModule
 from tabstep.training.stopping import selected_row

@@ -10,7 +10,7 @@ import torch
 from tabstep.encoding.encoded_table import EncodedTable
 from tabstep.schema import Split
 from tabstep.training.datamodule import Batch, Batching, TableDataModule, TrainLoader
-from tabstep.training.shard_order import ShardOrder, ShardRows
+from tabstep.training.shard_batches import ShardOrder, ShardRows
 
 
 class ShardLoader(TrainLoader):

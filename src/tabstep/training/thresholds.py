@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tabstep.decisions import Goal
+from tabstep.decision_goal import Goal
 
 DRAWS = 1_000
 """Bootstrap samples of an interval."""

@@ -26,7 +26,7 @@ from tabstep.errors import RetryError, StoppedError, UserError
 from tabstep.launch.ray import resources
 from tabstep.launch.sweeps import ray_trials as module
 from tabstep.launch.sweeps.ray_trials import RayRunner, ray_runner
-from tabstep.sweep.context import Job, TrialResult
+from tabstep.sweep.runner_interface import Job, TrialResult
 
 TRAIN = Path(__file__).parents[3] / "train.py"
 COMPOSED = OmegaConf.create({"hydra": {"output_subdir": ".hydra", "overrides": {"task": ["a=1"]}}, "a": 1})

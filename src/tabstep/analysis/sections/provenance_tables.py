@@ -14,6 +14,7 @@ from tabstep.page.document import (
     paragraph,
 )
 from tabstep.page.table import Cell, table
+from tabstep.run_files import VERSIONS
 
 
 def training_section(facts: RunFacts) -> Iterator[str]:
@@ -34,7 +35,7 @@ def training_section(facts: RunFacts) -> Iterator[str]:
 
 
 def _versions(facts: RunFacts) -> dict[str, str]:
-    file = facts.run.model / "versions.json"
+    file = facts.run.model / VERSIONS
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Final
 
 from tabstep.component_source import find_file
-from tabstep.config.fields import plugins
+from tabstep.config.key_types import plugins
 from tabstep.config.settings import LoggerSettings, Settings
 from tabstep.errors import UserError
 

@@ -15,7 +15,7 @@ from tabstep.launch.ray.cluster import check_room, connected
 from tabstep.launch.ray.fit import Fit
 from tabstep.launch.ray.resources import require
 from tabstep.sweep.compose_trials import write_hydra_files
-from tabstep.sweep.context import Job, TrialResult
+from tabstep.sweep.runner_interface import Job, TrialResult
 from tabstep.sweep.runners import failed
 
 POLL_SECONDS: Final = 0.2

@@ -20,7 +20,7 @@ from tabstep.launch.request.job_spec import NO_CHECKPOINTS
 from tabstep.launch.s3.aws_errors import CredentialsError, code, refusals
 from tabstep.launch.s3.download import download
 from tabstep.launch.submit import send
-from tabstep.sweep.context import Job, SweepContext, TrialResult
+from tabstep.sweep.runner_interface import Job, SweepContext, TrialResult
 from tabstep.system.exits import say
 
 POLL_SECONDS: Final = 30.0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tabstep.decisions import Goal, parse_goal
+from tabstep.decision_goal import Goal, parse_goal
 
 
 @pytest.mark.parametrize(

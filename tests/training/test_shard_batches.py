@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.errors import UserError
-from tabstep.training.shard_order import LEAST, ShardOrder, ShardRows, errors, shares
+from tabstep.training.shard_batches import LEAST, ShardOrder, ShardRows, errors, shares
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=20)
 

@@ -17,8 +17,8 @@ from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
 from tabstep.registry import CALLBACKS, PluginSettings
 from tabstep.run.run import run
-from tabstep.training.callbacks.extra import build_callbacks, check_states
-from tabstep.training.checkpoint_files import CheckpointStore, load_state
+from tabstep.training.callbacks.foreign_callbacks import build_callbacks, check_states
+from tabstep.training.checkpoint_store import CheckpointStore, load_state
 
 STOCK = "lightning.pytorch.callbacks:"
 SMALL = [

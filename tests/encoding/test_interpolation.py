@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.encoding.curve import Curve
+from tabstep.encoding.interpolation import Curve
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -12,8 +12,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from tabstep.training.callbacks.extra import check_states
-from tabstep.training.checkpoint_files import CheckpointStore
+from tabstep.training.callbacks.foreign_callbacks import check_states
+from tabstep.training.checkpoint_store import CheckpointStore
 from tabstep.training.classifier import Classifier
 from tabstep.training.datamodule import TableDataModule
 from tabstep.training.stopping import StopRule, selected_row

@@ -19,7 +19,7 @@ from tests.launch.jobs import settings_of
 
 from tabstep.config.settings import DataSettings
 from tabstep.errors import UserError
-from tabstep.run.shards import ShardFile, gather_shards, merged
+from tabstep.run.gather_files import ShardFile, gather_shards, merged
 from tabstep.system.ranks import Ranks
 
 TRAIN = Path(__file__).parents[2] / "train.py"

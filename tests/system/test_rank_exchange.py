@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from tabstep.errors import RetryError, StoppedError, UserError
-from tabstep.system.meeting import Meeting
+from tabstep.system.rank_exchange import Meeting
 from tabstep.system.ranks import Ranks
 
 WORK = """
 import sys, warnings
 warnings.simplefilter("error")
 from tabstep.errors import UserError
-from tabstep.system.meeting import meeting
+from tabstep.system.rank_exchange import meeting
 from tabstep.system.ranks import current_ranks
 ranks = current_ranks()
 with meeting(ranks) as meet:
@@ -64,7 +64,7 @@ def test_a_rank_that_went_away_is_a_reason_to_try_again(
         raise raised
 
     for name in ("all_gather_object", "send_object_list", "recv_object_list"):
-        monkeypatch.setattr(f"tabstep.system.meeting.dist.{name}", fails)
+        monkeypatch.setattr(f"tabstep.system.rank_exchange.dist.{name}", fails)
     first, second = (Meeting(Ranks(rank=rank, world_size=2)) for rank in (0, 1))
     with pytest.raises(kind, match=line):
         first.gathered(1)

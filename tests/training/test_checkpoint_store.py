@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tabstep.errors import RetryError, UserError
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.locks import exclusive
-from tabstep.training.checkpoint_files import CheckpointStore, DamagedError, dump_state, load_state
+from tabstep.training.checkpoint_store import CheckpointStore, DamagedError, dump_state, load_state
 
 STATE: dict[str, Any] = {"weights": torch.arange(12.0).reshape(3, 4), "history": [{"epoch": 1, "loss": 0.5}], "step": 3}
 DATA = dump_state(STATE)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tabstep.encoding.folds import ALPHA, FOLDS, OUTPUTS, centred, held_out_rates, row_folds
+from tabstep.encoding.out_of_fold import ALPHA, FOLDS, OUTPUTS, centred, held_out_rates, row_folds
 
 
 def test_folds_are_even_and_a_function_of_the_row() -> None:
