@@ -51,6 +51,7 @@ def check_monitors(settings: Settings, encoder: Encoder, callbacks: Sequence[L.C
         UserError: with the nearest name.
     """
     extra = settings.metrics.extra
+    # built for their keys alone, which say whether less is better: only the metric knows
     made = build_extra_metrics(extra, encoder.task, encoder.num_outputs, class_names(encoder))
     scores = (*SCORES, *score_names(made, class_names(encoder)))
     names = [*(f"{split}_{key}" for split in ("val", "train") for key in scores), f"val_{CALIBRATED}"]

@@ -66,6 +66,7 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
     machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=0)
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
+    # Hydra names a directory by the clock, on each rank below torchrun: that of rank 0 counts
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
     with plain_messages(), locked(settings.paths) if ranks.rank == 0 else nullcontext():
@@ -123,6 +124,7 @@ def _run_prepared(
 ) -> float:
     """Train, export and report, with tables that are encoded and trackers that answer."""
     with writing("paths.output_dir: cannot be written"):
+        # only now, when the data are known to be good: until then the earlier run stays where it is
         if settings.resume == "never" and ranks.rank == 0:
             set_aside(settings.paths, show)
         machine = _machine_for(settings, prepared, ranks)
@@ -141,6 +143,7 @@ def _run_prepared(
             row = selected_row(built.classifier.progress.history, built.checkpointer.monitor)
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)
+    # the page is no part of the result: a run that is killed in it is finished, and makes up for it
     _write_page(settings, prepared, show)
     keep_results(trackers, settings, built, report)
     show_report(report, settings.paths, show)
@@ -185,6 +188,7 @@ def _finish(
 ) -> Report:
     """Export and evaluate, unless all of it is there from an earlier call and whole."""
     history = Path(settings.paths.output_dir) / HISTORY
+    # may be damaged or lost, and no epoch follows that would write it again
     if settings.logger.csv and not is_history(history, built.classifier.progress.history):
         write_history(history, built.classifier.progress.history)
     facts = _facts(settings, prepared, built)

@@ -76,6 +76,7 @@ def fitted_columns(table: ShardedTable, fitting: Fitting, meet: Meeting) -> Colu
 
     own = meet.together(lambda: {number: of_shard(shard) for number, shard in table.own.items()})
     whole = meet.together(fitting)
+    # received before anything is joined: a rank whose part is not taken would wait for ever
     found = list(meet.in_order(own, table.owners))
 
     def joined() -> None:
@@ -95,6 +96,7 @@ def fitted_encoder(table: ShardedTable, fits: ColumnFits | None, meet: Meeting, 
 
     def finished() -> str:
         assert fits is not None
+        # as text, by which it goes to the other ranks too: all have the same encoder, this one included
         return Encoder(**fits.finish()).to_json()
 
     encoder = Encoder.from_json(meet.first(finished))
@@ -147,6 +149,7 @@ def mean_weight(table: ShardedTable, name: str | None, meet: Meeting) -> float |
 def counted_labels(table: EncodedTable, encoder: Encoder, meet: Meeting) -> np.ndarray:
     """Return the rows of each class, or with each label, of all ranks, int64."""
     if encoder.task == "multilabel":
+        # float64: float32 counts no further than 2**24
         own = table.y.sum(axis=0, dtype=np.float64).astype(np.int64)
     else:
         own = np.bincount(table.y, minlength=encoder.num_classes)

@@ -29,6 +29,7 @@ def tracked(settings: Settings) -> Iterator[list[Tracker]]:
         UserError: a package is missing, or a server refuses. RetryError: a server does not answer.
     """
     trackers = build_trackers(settings)
+    # before the data are read: a server that does not answer is found in the first second
     for tracker in trackers:
         tracker.reach()
     try:
