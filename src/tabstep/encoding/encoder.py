@@ -30,6 +30,7 @@ from tabstep.tables.record_batch import numbers, texts
 from tabstep.tables.scan import numbered, scan
 from tabstep.tables.source import ParquetSource
 
+# in the cache's key too: a new one fits all encoders again
 FORMAT: Final = 4
 
 
@@ -137,6 +138,7 @@ class Encoder:
         y = self.encode_labels(batch, first_row=first_row, where=where)
         if self.task == "multilabel":
             return y
+        # one column of 0 and 1 for two classes: the other is what is left
         outputs = np.array([1]) if self.task == "binary" else np.arange(self.num_classes)
         targets: np.ndarray = (y[:, None] == outputs).astype(np.float64)
         return targets
@@ -248,6 +250,7 @@ class Encoder:
         values = self._numbers(batch)
         x_cat = self._codes(batch, values)
         x_num = np.empty((batch.num_rows, self.num_numeric), dtype=np.float32)
+        # here and below in the order of ``input_names``
         indicator = len(self.numeric)
         for index, column in enumerate(self.numeric):
             x_num[:, index] = column.apply(values[column.name])
