@@ -33,6 +33,7 @@ def standings(ledger: Ledger) -> list[Standing]:
     With two objectives, those that no other trial beats in both come first, the better in the first objective before.
     """
     scored = [trial for trial in ledger.trials if trial.finished and trial.values]
+    # as costs: of each objective less is better
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in ledger.header.directions]
     costs = {trial.number: tuple(s * v for s, v in zip(signs, trial.values, strict=True)) for trial in scored}
     fronts = pareto_fronts(costs) if len(signs) > 1 else dict.fromkeys(costs, 1)

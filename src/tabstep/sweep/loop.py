@@ -101,6 +101,7 @@ class Loop:
             else:
                 break
             self._launch(trial)
+            # kept from naming its directory to its launch, and no longer
             self._jobs.clear()
         return len(self.running) > begun
 
@@ -178,6 +179,7 @@ class Loop:
             place=outcome.place,
             **with_progress(trial, directory),
         )
+        # it stays ``running``: the same command goes on with it
         if outcome.stopped is not None:
             self._save(trial)
             raise outcome.stopped

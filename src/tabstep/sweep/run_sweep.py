@@ -159,6 +159,7 @@ def _open(plan: Plan) -> Ledger:
         UserError: the one there is another sweep, or has more trials than are asked for.
     """
     directory, header, total = plan.composer.sweep_dir, plan.header, plan.proposer.total
+    # as Hydra's own sweeper leaves it
     OmegaConf.save(plan.composer.master, directory / "multirun.yaml")
     if not (directory / HEADER).is_file():
         return create_sweep(directory, header)
@@ -184,6 +185,7 @@ def _run(plan: Plan, ledger: Ledger, runner: Runner) -> None:
     if runner.elsewhere:
         options = _for_jobs(options)
         runner.check(list(_jobs(plan, ledger)))
+    # each other slot gets two more trials before it has to wait for the slowest one
     window = max(LEAST_WINDOW, 2 * min(runner.slots, 10_000) - 1)
     live = not isinstance(runner, HydraRunner) and sys.stdout.isatty()
     board = LiveTable(ledger, plan.proposer.total) if live else Lines(ledger, plan.proposer.total)
@@ -226,6 +228,7 @@ def _jobs(plan: Plan, ledger: Ledger) -> Iterator[Job]:
     yield from (plan.composer.compose(trial.overrides, trial.number) for trial in open_trials)
     first, total = len(ledger.trials), plan.proposer.total
     last = min(total, first + 2) if plan.options.searches else total
+    # without results: a first guess at what will be asked for
     for number in range(first, last):
         params = plan.proposer.propose(number, ledger.trials[:number], 0).params
         yield plan.composer.compose(plan.space.overrides(params), number)
