@@ -102,6 +102,7 @@ def _quantile_bins(values: pa.Array) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         yield "missing", ~known
     if not known.any():
         return
+    # edges that rows have, so that they can be shown as the table has them
     edges = np.unique(np.quantile(numbers[known], np.linspace(0.0, 1.0, BINS + 1), method="closest_observation"))
     if len(edges) == 1:
         yield f"= {_text(plain, numbers, edges[0])}", known
