@@ -206,6 +206,7 @@ def _due_files(directory: Path) -> list[str]:
 def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
     with _reading(directory, "golden.parquet"):
+        # no partitioning: a directory named key=value above the model is no column of its rows
         table = pq.read_table(directory / "golden.parquet", page_checksum_verification=True, partitioning=None)
         return table.combine_chunks().to_batches()[0]
 
