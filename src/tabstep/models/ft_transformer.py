@@ -34,6 +34,7 @@ class Tokenizer(nn.Module):
             num_bins=num_bins,
             embedding_dim=width,
             flags=flags,
+            # all columns keep the width of a token, however many they are
             max_inputs=columns * width,
         )
         self.width, self.output_dim = width, columns * width
@@ -179,6 +180,7 @@ class FTTransformer(nn.Module):
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         tokens = self.tokens(x_num, x_cat).unflatten(1, (-1, len(self.first)))
+        # of 16 bits, where autocast has made the tokens so
         x = torch.cat([self.first.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
         for place, block in enumerate(self.blocks, start=1):
             x = block(x, is_last=place == len(self.blocks))
