@@ -135,6 +135,7 @@ class Registry:
                 return
             allowed |= set(self.passed)
         fixed = {key: each for key, each in own.items() if each.kind != each.VAR_KEYWORD}
+        # the name of the ``**`` itself is no option
         allowed -= own.keys() - fixed.keys()
         given = list(options)
         raise_problems(

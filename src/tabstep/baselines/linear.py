@@ -72,6 +72,7 @@ def fit_start(
         with torch.no_grad():
             cost = float(_loss_sum(_logits(model, held_out), held_out, task))
         if cost < lowest:
+            # a copy: the next fit goes on in the same weights
             best, lowest = copy.deepcopy(model), cost
     return best.float()
 

@@ -102,6 +102,7 @@ def _xgboost(
     )
 
     def forward(x_num: np.ndarray, x_cat: np.ndarray) -> np.ndarray:
+        # XGBoost would predict with the rounds after the best one too
         found = model.predict(matrix(x_num, x_cat), iteration_range=(0, model.best_iteration + 1))
         return np.column_stack([1.0 - found, found]) if found.ndim == 1 else np.asarray(found)
 

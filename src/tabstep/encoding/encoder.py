@@ -246,6 +246,7 @@ class Encoder:
         Raises:
             UserError: a feature column is missing or has a type that cannot be read in its role.
         """
+        # text of a request or a file; a source of the run has read it by its format already
         batch = parsed_batch(batch, dict(self.schema.parse))
         values = self._numbers(batch)
         x_cat = self._codes(batch, values)

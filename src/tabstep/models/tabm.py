@@ -33,6 +33,7 @@ class MemberLinear(nn.Module):
         self.input_scale = nn.Parameter(torch.ones(members, inputs))
         self.output_scale = nn.Parameter(torch.ones(members, outputs))
         self.bias = nn.Parameter(shared.bias.detach().repeat(members, 1))
+        # each member has one of its own, above
         shared.register_parameter("bias", None)
         self.shared = shared
 

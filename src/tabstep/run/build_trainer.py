@@ -39,7 +39,7 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
             *build_callbacks(settings.callbacks.extra),
             checkpointer,
         ],
-        plugins=[checkpointer.store],
+        plugins=[checkpointer.store],  # what Lightning saves and loads by
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
         enable_progress_bar=False,

@@ -69,6 +69,7 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
     # Hydra names a directory by the clock, on each rank below torchrun: that of rank 0 counts
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
+    # one rank holds the directory for all of them
     with plain_messages(), locked(settings.paths) if ranks.rank == 0 else nullcontext():
         return _run_locked(settings, config, ranks, set() if shown is None else shown)
 
@@ -96,6 +97,7 @@ def _run_on_devices(settings: Settings, devices: int) -> float:
 
 def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
+    # needed at the end of the run alone, and said before any row is read
     check_installed(settings.baselines or [])
     if settings.export == "onnx":
         onnx_file.check_installed("export=onnx")
@@ -130,6 +132,7 @@ def _run_prepared(
         machine = _machine_for(settings, prepared, ranks)
         for note in machine.notes:
             show_new(note)
+        # what trackers remember lies with the checkpoints: a run that begins anew has set it aside by now
         begin_tracking(trackers, Path(settings.paths.output_dir), config, show)
         built = assemble(settings, prepared, machine, ranks)
         if ranks.rank == 0:

@@ -71,6 +71,7 @@ def gather_shards(data: DataSettings, ranks: Ranks, cache_dir: Path, show: Calla
     store = open_store(_PATIENCE)
     done = f"tabstep/shards/done/{ranks.node}"
     if ranks.local_rank == 0:
+        # the other ranks of this machine wait for it below
         store.set(done, str(_exchange(location, ranks, cache_dir, store, show)))
     return replace(data, train=str(store.get(done), "utf-8"))
 

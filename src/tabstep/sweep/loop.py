@@ -142,6 +142,7 @@ class Loop:
         try:
             job = self._job(trial)
         except UserError as error:
+            # a trial that cannot be composed has failed, and the sweep goes on
             self._close(replace(trial, state="failed", error=str(error)))
             return
         directory.mkdir(parents=True, exist_ok=True)

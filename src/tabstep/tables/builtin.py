@@ -148,6 +148,7 @@ def _categories(rng: np.random.Generator, rows: int) -> tuple[dict[str, np.ndarr
     test = np.arange(rows) >= round(rows * _SHARES["train"]) + round(rows * _SHARES["val"])
     for name, count in _CATEGORIES.items():
         weight = 1.0 / np.arange(2, count + 2)
+        # the last sum may be below 1 by rounding: hence the minimum below
         values = np.searchsorted(np.cumsum(weight / weight.sum()), rng.random(rows))
         # columns with few codes have all of them in train
         new = np.zeros(rows, dtype=bool) if count < 50 else test & (rng.random(rows) < _UNSEEN_SHARE)

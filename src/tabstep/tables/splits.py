@@ -124,6 +124,7 @@ def draw(codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     for number, share in enumerate(shares, start=1):
         for code, count in enumerate(_counts(np.diff(starts), share)):
             first = starts[code] + taken[code]
+            # shares are rounded one by one, and may ask for a row more than the class has
             part[order[first : first + min(count, starts[code + 1] - first)]] = number
             taken[code] += count
     return part

@@ -90,6 +90,7 @@ class MlflowTracker(Tracker):
             # an earlier process may have ended it
             self._client.update_run(self.run_id, status="RUNNING")
             self._send_parameters(run.data.params)
+            # the server alone knows what a killed process has sent
             self._logged = {
                 (key, each.step)
                 for key in run.data.metrics

@@ -88,6 +88,7 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         optimizer = self._make_optimizer(self.model)
         self.schedule = self._make_schedule(optimizer)
+        # by the optimizer: a GradScaler leaves its step out without saying so
         optimizer.register_step_post_hook(self._count_step)
         self._taken = 0
         return optimizer
