@@ -139,6 +139,7 @@ def _candidates(directory: Path, say: Say) -> list[Candidate]:
         if missing:
             say(f"run {name} is left out: it has no {missing[0]}")
             continue
+        # the encoder alone: the models of those that are chosen are loaded later
         encoder = Encoder.from_json((run.model / "encoder.json").read_text(encoding="utf-8"))
         found.append(Candidate(name=name, run=run, encoder=encoder))
     if not found:

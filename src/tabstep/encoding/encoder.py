@@ -347,6 +347,7 @@ class Encoder:
         """Return a digest of all that was fitted."""
         return self._fingerprint
 
+    # kept: an ensemble asks for it with every batch
     @cached_property
     def _fingerprint(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -166,6 +166,7 @@ def _check(
     if kept is None:
         every: dict[Split, ParquetSource] = {"train": table.source, **sources}
         lacking = [name for name in schema.columns if name not in table.arrow_schema.names]
+        # a column that is missing cannot be read: the checks say which it is
         profile, fits = (None, None) if lacking else profiled(table, schema, fitting, meet)
 
         def made() -> str:

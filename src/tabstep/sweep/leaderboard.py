@@ -146,6 +146,7 @@ def _column(values: Sequence[Any], key: str) -> Any:
     import pyarrow as pa
 
     present = [value for value in values if value is not None]
+    # by name: a column of nothing but None has no type of its own
     if key in (*HEAD[:2], "epochs", "front"):
         return pa.array(values, pa.int64())
     if any(isinstance(value, str) for value in present) or key in TAIL:
