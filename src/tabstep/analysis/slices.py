@@ -64,6 +64,7 @@ def worst_slices(
         values = rows.column(rows.schema.get_field_index(column))
         for value, members in _quantile_bins(values) if numeric else _categories(values):
             size = int(members.sum())
+            # what all rows have in common tells none from the others
             if LEAST_ROWS <= size < len(losses):
                 found.append(
                     Slice(

@@ -99,6 +99,7 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     with reading(str(directory)):
         _check_files(directory)
         predictor = build(directory)
+    # before the model moves: what must come out was computed on a CPU
     _check_golden(predictor, directory)
     return predictor.to(device)
 

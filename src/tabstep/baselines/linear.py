@@ -105,6 +105,7 @@ def _fit(model: LinearModel, rows: _Rows, task: Task, *, penalty: float) -> Line
     def closure() -> float:
         """Return the loss a row and set the gradients; by hand, a fifth of the time that autograd takes for codes."""
         logits = _logits(model, rows)
+        # the gradient of cross-entropy by logits
         errors = (logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()) - expected
         errors *= rows.weight / count
         model.numeric.grad = rows.x_num.T @ errors + penalty / count * model.numeric

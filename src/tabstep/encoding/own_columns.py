@@ -149,6 +149,7 @@ def _fit(source: ParquetSource, schema: Schema, own: OwnOptions) -> OwnColumn:
         raise UserError(f"{place}: {own.name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if kept != state:
         raise UserError(f"{place}: {own.name}: to_dict is not what JSON gives back: use text, numbers, lists and dicts")
+    # of no row: the width must not hang on what rows hold
     empty = pa.array([], pa.float64() if own.column in schema.numeric else pa.string())
     width = _numbers(made, empty, own.column, own.name, None).shape[1]
     return OwnColumn(column=own.column, name=own.name, code=own.code, width=width, state=kept)

@@ -12,6 +12,7 @@ from tabstep.encoding.sketch import RowSample
 from tabstep.encoding.statistics_choice import CombinationJudge
 from tabstep.encoding.target_statistics import TargetStatistic, combined, distinct, raw_inputs
 
+# share of train that tells a row of train its rates
 _OTHERS: Final = (FOLDS - 1) / FOLDS
 _SAMPLE_ROWS: Final = 1_000_000
 _SAMPLE_BYTES: Final = 128 * 2**20

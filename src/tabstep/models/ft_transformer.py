@@ -70,6 +70,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        # heads of whole units: the width need not be a multiple of them
         inner = heads * max(1, width // heads)
         self.dropout = dropout
         self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))

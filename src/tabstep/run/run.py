@@ -91,6 +91,7 @@ def _machine_for(settings: Settings, prepared: Prepared, ranks: Ranks) -> Machin
 def _run_on_devices(settings: Settings, devices: int) -> float:
     output = Path(settings.paths.output_dir)
     run_ranks(to_dict(settings), devices, output / RANKS)
+    # the ranks were processes of their own: what they came to is in the file
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return _objective(report, settings.objective)
 
@@ -143,6 +144,7 @@ def _run_prepared(
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
         if ranks.rank != 0:
+            # this rank has no report, and the same history
             row = selected_row(built.classifier.progress.history, built.checkpointer.monitor)
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)

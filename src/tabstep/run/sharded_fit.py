@@ -33,6 +33,7 @@ def profiled(
     """
 
     def of_shard(shard: ParquetSource) -> tuple[Walk, ColumnFits | None]:
+        # of the whole table: limits and samples go by row numbers through all shards
         walk, tried = Walk.over(table.num_rows, schema), _tried(fitting)
         collectors: list[Collector] = [walk]
         if tried is not None:
@@ -119,6 +120,7 @@ def encoded_shards(table: ShardedTable, encoder: Encoder, meet: Meeting, store: 
         return kept
     sums = meet.together(lambda: encoder.fold_sums(table.shards, table.num_rows))
     whole = meet.together(lambda: encoder.fold_sums([], table.num_rows))
+    # a part a rank and not a shard: whole numbers add up to the same in any order
     for part in meet.in_order({meet.rank: sums}, range(meet.size)):
         if whole is not None and part is not None:
             whole.join(part)

@@ -34,7 +34,7 @@ def tracked(settings: Settings) -> Iterator[list[Tracker]]:
         tracker.reach()
     try:
         yield trackers
-    except BaseException as error:
+    except BaseException as error:  # signals too: a tracker is told how the run ended in any case
         for tracker in trackers:
             tracker.end("killed" if isinstance(error, StoppedError | KeyboardInterrupt) else "failed")
         raise

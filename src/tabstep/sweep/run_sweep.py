@@ -77,6 +77,7 @@ def start(
     check_surroundings(config)
     composer = Composer(context.config_loader, config)
     plan = make_plan(_plain(raw), arguments, composer)
+    # before the lock, which makes the directory: a mistake leaves none
     settings = check_space(plan.space, composer)
     launcher = LauncherFactory(context, task, config)
     if plan.tuned:
@@ -187,6 +188,7 @@ def _run(plan: Plan, ledger: Ledger, runner: Runner) -> None:
         runner.check(list(_jobs(plan, ledger)))
     # each other slot gets two more trials before it has to wait for the slowest one
     window = max(LEAST_WINDOW, 2 * min(runner.slots, 10_000) - 1)
+    # trials in this process print lines of their own
     live = not isinstance(runner, HydraRunner) and sys.stdout.isatty()
     board = LiveTable(ledger, plan.proposer.total) if live else Lines(ledger, plan.proposer.total)
     follower = _follower(ledger, plan.space, options)

@@ -80,6 +80,7 @@ class Contents:
         return tuple(cached_json(self._memory, key, self._read))
 
     def _read(self) -> list[str]:
+        # hashing lets go of the interpreter
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             return list(pool.map(self._digest, self._states))
 

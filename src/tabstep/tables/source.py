@@ -295,6 +295,7 @@ class ParquetSource:
 
     def _damaged_part(self, footer: Footer, schema: pa.Schema, done: int) -> str:
         """Return which row group and column cannot be read, after ``done`` rows could."""
+        # piece by piece, for Arrow says what was wrong and not where
         first = int(np.searchsorted(np.cumsum(footer.row_groups), done, side="right"))
         for group in range(first, len(footer.row_groups)):
             for name in schema.names:

@@ -105,6 +105,7 @@ class CalibratedLogLoss(Metric):
         """Take rows, each ``weight`` times where weights ``(B,)`` are given."""
         check_update(probs, y, self.task)
         safe = clip(probs)
+        # metrics are given probabilities: these are their logits but for a constant
         logits = safe.log() if self.task == "multiclass" else safe.logit()
         for index, temperature in enumerate(self._temperatures.tolist()):
             # 0 * NaN is NaN, as in CalibrationScores
