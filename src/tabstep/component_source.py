@@ -141,6 +141,7 @@ def _definition(module: str, name: str, hops: int = 8) -> ast.FunctionDef | None
     for node in (each for each in tree.body if isinstance(each, ast.ImportFrom)):
         for alias in node.names:
             if (alias.asname or alias.name) == name:
+                # counted: two modules may import a name from each other
                 return _definition(_source_module(node, module, file), alias.name, hops - 1)
     return None
 

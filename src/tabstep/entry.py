@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from tabstep.config.settings import Settings
 
+# the first of two looks at what other programs use, see ``thread_waiting``
 _AT_START = usage()
 
 
@@ -199,6 +200,7 @@ def _compose_and_run(arguments: list[str], there: Collection[Path], *, multirun:
             raise
         raise write_failure(error, "paths.output_dir: cannot be written") from error
     if failures and not multirun:  # a sweep records the failures of its trials
+        # a run that could not begin leaves no directory behind
         if isinstance(failures[0], UserError | RetryError):
             _close_logs(places[0])
             discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"), keep=places[0].absolute() in there)
@@ -260,6 +262,7 @@ def _run(cfg: DictConfig, output_dir: str, shown: set[str]) -> float | None:
     settings = parse(config)
     if settings.launch.name != "local":
         return _launch(settings, config)
+    # before the import below loads torch, whose threads read it then
     set_omp_wait_policy(os.environ, _AT_START, usage())
     from tabstep.run.run import run
 

@@ -51,6 +51,7 @@ SCORES: Final = ("loss", "accuracy", "f1", "auroc", "average_precision", "log_lo
 """What every split is scored by."""
 CALIBRATED: Final = "calibrated_log_loss"
 """What an epoch is told from others by; it is scored on val alone, in every epoch."""
+# the closing line has a small e: it is that of no epoch
 EPOCH_REGEX: Final = r"Epoch: ([0-9]+)(?: \||\s*$)"
 ROWS_REGEX: Final = r"\| ([0-9]+|inf) rows/s"
 SPEED_REGEX: Final = rf"Speed {ROWS_REGEX}(?: \| ETA {DURATION})?"

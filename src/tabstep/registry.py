@@ -135,6 +135,7 @@ class Registry:
                 return
             allowed |= set(self.passed)
         fixed = {key: each for key, each in own.items() if each.kind != each.VAR_KEYWORD}
+        # the name of the ``**`` itself is no option
         allowed -= own.keys() - fixed.keys()
         given = list(options)
         raise_problems(
@@ -153,6 +154,7 @@ class Registry:
     def arguments(self, found: Any) -> dict[str, inspect.Parameter]:
         """Return what a component takes besides what a run gives it by position."""
         declared = [each for each in inspect.signature(found).parameters.values() if each.kind != each.VAR_POSITIONAL]
+        # a subclass may name some of what it is given and pass the others on: these are left out by name
         behind = [each for each in declared if each.name not in self.given] if self.passed == () else declared
         start = 0 if self.passed == () else len(self.given)
         return {each.name: each for each in behind[start:]}

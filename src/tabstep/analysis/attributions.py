@@ -31,6 +31,7 @@ from tabstep.models.probabilities import pooled
 from tabstep.schema import Task
 
 STEPS: Final = 64
+# points of ways that are differentiated at once, and the numbers of all of them
 _POINTS: Final = 16_384
 _CELLS: Final = 2**24
 _PROBES: Final = 8
@@ -117,6 +118,7 @@ class Embedded:
         owners = input_of_output(self._embedding)
         self._size = len(owners)
         if self._linear is not None:
+            # the linear part's terms stand input by input, one for each output
             inputs = torch.arange(int(owners.max()) + 1)
             owners = torch.cat([owners, inputs.repeat_interleave(len(self._linear.bias))])
         self.owners = owners
@@ -162,6 +164,7 @@ def log_odds(logits: Tensor, task: Task, target: Tensor) -> Tensor:
     if task == "multilabel":
         return chosen
     mask = nn.functional.one_hot(target, logits.shape[1]).bool()
+    # p / (1 - p): what is left of 1 are the others together
     return chosen - logits.masked_fill(mask, -torch.inf).logsumexp(dim=1)
 
 
@@ -183,6 +186,7 @@ def _integrate(
     points = (start + places.unsqueeze(1) * way.repeat(steps, 1)).requires_grad_()
     with embedded.replaced(points):
         outputs = _outputs(member, x_num.repeat(steps, 1), x_cat.repeat(steps, 1), target.repeat(steps))
+    # rows do not mix: the gradient of the sum has each one's own
     (gradient,) = torch.autograd.grad(outputs.sum(), points)
     shares = gradient.view(steps, count, -1).mean(dim=0) * way
     by_input = torch.zeros(count, int(embedded.owners.max()) + 1).index_add_(1, embedded.owners, shares)

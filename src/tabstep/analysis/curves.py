@@ -88,6 +88,7 @@ class Reliability:
 def reliability(probs: NDArray[np.floating], truth: NDArray[np.bool_], bins: int = 10) -> Reliability:
     """Compare probabilities ``(n,)`` with how often they come true."""
     edges = np.linspace(0.0, 1.0, bins + 1)
+    # without the outer edges: the last bin has the probability of 1 too
     place = np.searchsorted(edges[1:-1], probs)
     rows = np.bincount(place, minlength=bins)
     held = rows > 0

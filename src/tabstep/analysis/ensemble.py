@@ -85,6 +85,7 @@ def build_ensemble(
     objective = _objective(objective or _of_sweep(directory), candidates, say)
     val = Split(candidates, "val")
     singles = {candidate.name: val.score(val.probs[candidate.name], objective) for candidate in candidates}
+    # the best first: of equal ones, the selection takes the first
     names = sorted(singles, key=lambda name: -_signed(singles[name], objective))
     picked = select(
         [val.probs[name] for name in names],
@@ -94,6 +95,7 @@ def build_ensemble(
     if not picked:
         raise UserError(f"{directory}: {objective} is nan for every run: choose another one with --objective")
     counts = {names[index]: count for index, count in picked.items()}
+    # the best single one too, beside which the mean is shown
     chosen = [candidate for candidate in candidates if candidate.name in {names[0], *counts}]
     splits = [val, *_test_split(chosen, say)]
     ensemble = Ensemble(
@@ -137,6 +139,7 @@ def _candidates(directory: Path, say: Say) -> list[Candidate]:
         if missing:
             say(f"run {name} is left out: it has no {missing[0]}")
             continue
+        # the encoder alone: the models of those that are chosen are loaded later
         encoder = Encoder.from_json((run.model / ENCODER).read_text(encoding="utf-8"))
         found.append(Candidate(name=name, run=run, encoder=encoder))
     if not found:

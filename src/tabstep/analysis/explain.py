@@ -113,6 +113,7 @@ def summarize(  # noqa: PLR0913 - what a person can ask for
             repeats=repeats,
             more=lambda: more(_IMPORTANCE_SHARE),
         )
+    # each point of each curve predicts all of them
     few = batch.take(pa.array(sample_places(batch.num_rows, DEPENDENCE_ROWS)))
     named = [importance.column for importance in importances] or columns
     curves: list[Dependence] = []

@@ -20,6 +20,7 @@ def explanation_tables(explanation: Explanation) -> Iterator[Table]:
     """Yield what a terminal shows: importances, and of a handful of rows why each is as it is."""
     if explanation.importances:
         yield importance_table(explanation)
+    # of more rows than a person reads, the file has them
     if explanation.rows <= _EACH_ROW:
         yield from (row_table(explanation, row) for row in range(explanation.rows))
 

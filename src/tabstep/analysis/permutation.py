@@ -48,6 +48,7 @@ def permutation_importance(
     """
     full = score(predict(rows))
     count = rows.num_rows
+    # all repetitions of a column are predicted in one call
     tiled = rows.take(pa.array(np.tile(np.arange(count), repeats)))
     found = []
     for place, name in enumerate(columns):

@@ -184,6 +184,7 @@ def explained_rows(predictor: Predictor, limits: Limits) -> int:
 
 def explained(predictor: Predictor, some: Labelled, metric: str, more: Budget) -> Explanation:
     """Return importance and dependence of the columns."""
+    # columns cost as many rows each: a wide table has fewer
     wide = max(1, len(predictor.encoder.schema.features) // 100)
     few = some.rows.take(pa.array(sample_places(some.rows.num_rows, max(_LEAST_ATTRIBUTED, _ATTRIBUTED // wide))))
     return summarize(

@@ -113,6 +113,7 @@ def stored_sources(run: StoredRun) -> dict[str, ParquetSource]:
     sources: dict[str, ParquetSource] = {
         split: open_source(place, split=split, partitioning=data["partitioning"]) for split, place in locations.items()
     }
+    # from here on as the run itself has cut them, in the same order
     folds, fold = data.get("folds"), data.get("fold")
     if folds is not None and "val" in sources:
         sources["train"] = sources["train"].joined(sources.pop("val"))

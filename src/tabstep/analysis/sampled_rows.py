@@ -104,4 +104,5 @@ def sample_places(total: int, limit: int) -> NDArray[np.int64]:
 
 def one_batch(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Join record batches of one schema."""
+    # a batch has one dictionary a column, and those of the parts may differ
     return pa.Table.from_batches(parts).unify_dictionaries().combine_chunks().to_batches()[0]

@@ -64,6 +64,7 @@ def worst_slices(
         values = rows.column(rows.schema.get_field_index(column))
         for value, members in _quantile_bins(values) if numeric else _categories(values):
             size = int(members.sum())
+            # what all rows have in common tells none from the others
             if LEAST_ROWS <= size < len(losses):
                 found.append(
                     Slice(
@@ -102,6 +103,7 @@ def _quantile_bins(values: pa.Array) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         yield "missing", ~known
     if not known.any():
         return
+    # edges that rows have, so that they can be shown as the table has them
     edges = np.unique(np.quantile(numbers[known], np.linspace(0.0, 1.0, BINS + 1), method="closest_observation"))
     if len(edges) == 1:
         yield f"= {_text(plain, numbers, edges[0])}", known

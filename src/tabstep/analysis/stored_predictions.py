@@ -106,6 +106,7 @@ def _read(candidate: Candidate, split: str) -> tuple[pa.Table, Probabilities]:
     encoder = candidate.encoder
     kept = len(encoder.schema.columns) - len(encoder.schema.features)
     try:
+        # no partitioning: a directory named key=value above the run is no column of its predictions
         table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error

@@ -41,6 +41,7 @@ def read_run(location: str | os.PathLike[str]) -> StoredRun:
     if not path.is_dir():
         what = "is a file" if path.exists() else "no such directory"
         raise UserError(f"{path}: {what}: name the directory of a run")
+    # a model directory that was copied elsewhere has the scores and the configuration too
     alone = (path / MANIFEST).is_file()
     model = path if alone else path / MODEL
     report = model / METRICS if alone else path / REPORT

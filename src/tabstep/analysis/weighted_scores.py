@@ -62,6 +62,7 @@ def intervals(
     """
     everything = scores(probs, y, task, np.ones((1, len(y))))
     draws = np.random.default_rng(seed)
+    # each class is ranked by itself, so that many classes have fewer rows
     size = min(len(y), max(2_000, rows // probs.shape[1] if task != "binary" else rows))
     part = np.sort(draws.choice(len(y), size, replace=False)) if size < len(y) else np.arange(len(y))
     some_probs, some_y = probs[part], y[part]
@@ -71,6 +72,7 @@ def intervals(
         scores(some_probs, some_y, task, _resampled(draws, min(step, repeats - start), size))
         for start in range(0, repeats, step)
     ]
+    # a sample's score deviates by more than that of all rows, by the root of their ratio
     shrink = math.sqrt(size / len(y))
     found = {}
     for name in SCORES:
@@ -113,6 +115,7 @@ def _areas(ranking: NDArray[np.floating], truth: NDArray[np.bool_], weights: Flo
     tp, fp = np.cumsum(heavy * hits, axis=1)[:, last], np.cumsum(heavy * ~hits, axis=1)[:, last]
     positives, negatives = np.diff(tp, prepend=0.0), np.diff(fp, prepend=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # as in training.metrics.areas: positives above each negative, and half of those beside it
         auroc = (negatives * (tp - 0.5 * positives)).sum(axis=1) / (tp[:, -1] * fp[:, -1])
         precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
         average = (positives * precision).sum(axis=1) / tp[:, -1]

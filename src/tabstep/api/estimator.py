@@ -143,6 +143,7 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             self.model_ = _load_files(self._files)
 
     def _overrides(self) -> list[str]:
+        # never: ``fit`` trains anew, whatever lies in the directory
         texts = ["data.checks=off", "report.page=false", "resume=never"]
         if self.random_state is not None:
             texts.append(f"seed={check_random_state(self.random_state).randint(2**31 - 1)}")
@@ -160,6 +161,7 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """Return ``X`` as a table, its columns compared with those of ``fit``; those of an array are ``x0``, ``x1``."""
         if (isinstance(X, Mapping) and not issparse(X)) or hasattr(X, "__arrow_c_stream__"):
             table = to_table(X, where="X")
+            # a dict has no columns that scikit-learn knows, and its table has
             validate_data(self, table if isinstance(X, Mapping) else X, reset=reset, skip_check_array=True)
             if not table.num_rows:
                 raise UserError("X: holds 0 sample(s): a minimum of 1 is required")

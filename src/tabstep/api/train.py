@@ -78,6 +78,7 @@ def train_tables(
     named = Path(settings.paths.output_dir).absolute()
     output = _unused(named) if directory is None else Path(directory).absolute()
     config["paths"] |= {"output_dir": str(output)}
+    # once more: the schema and the tables were not among the overrides
     settings = parse(config)
     if problems := missing_tables(settings.data):
         raise ProblemsError(problems)

@@ -109,6 +109,7 @@ def load(model_dir: str | os.PathLike[str], *, device: str = "cpu") -> Predictor
     with reading(str(directory)):
         _check_files(directory)
         predictor = build(directory)
+    # before the model moves: what must come out was computed on a CPU
     _check_golden(predictor, directory)
     return predictor.to(device)
 
@@ -216,6 +217,7 @@ def _due_files(directory: Path) -> list[str]:
 def _golden(directory: Path) -> pa.RecordBatch:
     """Return raw rows, with the probabilities that are due as the last column."""
     with _reading(directory, GOLDEN):
+        # no partitioning: a directory named key=value above the model is no column of its rows
         table = pq.read_table(directory / GOLDEN, page_checksum_verification=True, partitioning=None)
         return table.combine_chunks().to_batches()[0]
 

@@ -51,6 +51,7 @@ class Member:
                 ),
                 self.encoder.task,
             )
+            # once for no rows too: the result has its shape then
             for start in range(0, max(len(x_num), 1), size)
         ]
         return torch.cat(parts)

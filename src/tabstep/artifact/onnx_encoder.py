@@ -115,6 +115,7 @@ class _Quantile(nn.Module):
         place = self.search(values)
         knots, scores, slopes, following = (part[place] for part in self.lines.unbind())
         line = torch.where(values == knots, scores, slopes * (values - knots) + scores)
+        # as np.interp, where an infinite slope times a distance of 0 is NaN
         line = torch.where(torch.isnan(line), following, line)
         return torch.minimum(torch.maximum(line, low), high)
 

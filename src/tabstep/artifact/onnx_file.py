@@ -63,6 +63,7 @@ def write_onnx(path: Path, predictor: Predictor, golden: pa.RecordBatch, *, what
     given = graph_inputs(predictor.encoder, golden)
     _write(path, graph, given, facts(predictor), what)
     off = float(np.abs(_answer(path, given) - predictor.probabilities_of(golden)).max(initial=0.0))
+    # in this form NaN is refused too
     if not off <= TOLERANCE:
         raise UserError(f"{what}: golden rows come out different by {off:.2g} from ONNX: leave it out and report it")
 

@@ -39,6 +39,7 @@ class PredictorGraph(nn.Module):
         if len(parts) == 1:
             only: Tensor = parts[0]
             return only
+        # in float64, as ``weighted_mean``
         return (torch.stack(parts, dim=2).double() * self.weights).sum(dim=2).float()
 
 

@@ -55,6 +55,7 @@ class Search(nn.Module):
         found = torch.zeros_like(x, dtype=torch.int64)
         for bit in reversed(range(self.bits)):
             more = found + (1 << bit)
+            # a place behind a list may be looked at: the sizes keep it from being taken
             value = self.values[(self.starts + more - 1).clamp_max(self.total - 1)]
             found = torch.where((more <= self.sizes) & (value <= x), more, found)
         return self.starts + (found - 1).clamp_min(0)

@@ -71,6 +71,7 @@ class _Zones(nn.Module):
         super().__init__()
         always = (np.empty(0), np.zeros(1))
         found = [always if column.zone is None else clock_changes(column.zone, column.name) for column in columns]
+        # every time is above the first of each list
         self.search = Search([np.append(-np.inf, changes) for changes, _ in found])
         self.register_buffer("offsets", torch.from_numpy(np.concatenate([offsets for _, offsets in found])))
 
@@ -152,6 +153,7 @@ def calendar(day: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     month = torch.floor((5.0 * (of_era - _days_before(year_of_era)) + 2.0) / 153.0)
     early = (month >= 10.0).to(day.dtype)  # January and February belong to the next year
     year = year_of_era + era * 400.0 + early
+    # 719,162 days lie between the years 1 and 1970
     return year, month + 2.0 - 12.0 * early, day - (_days_before(year - 1.0) - 719_162.0)
 
 

@@ -123,6 +123,7 @@ class Predictor:
         schema = self.encoder.schema
         present = [name for name in schema.columns if name in source.arrow_schema.names]
         missing = [name for name in schema.features if name not in present]
+        # those that are missing too: the table itself says which it lacks
         yield from source.batches(present + missing, batch_rows)
 
     def _predict(self, batch: pa.RecordBatch, given: pa.Schema) -> pa.RecordBatch:
@@ -140,6 +141,7 @@ class Predictor:
         if self.encoder.task == "multilabel":
             for index, name in enumerate(self.class_names):
                 threshold = self.thresholds[index % len(self.thresholds)]
+                # float64: a threshold between two neighbours in float32 must stay between them
                 taken = probs[:, index].astype(np.float64) > threshold
                 columns[_free(f"prediction_{name}", columns)] = pa.array(taken.astype(np.int8))
         else:

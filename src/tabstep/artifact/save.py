@@ -156,6 +156,7 @@ def _finish(
     metrics: Mapping[str, Any],
 ) -> None:
     """Complete what has its models, and give it its name."""
+    # from its files, as it will be loaded: golden rows tell of what was written
     predictor = build(temporary)
     encoder = predictor.encoder
     schema = {**encoder.schema.to_dict(), "task": encoder.task, "classes": list(encoder.classes)}
@@ -173,6 +174,7 @@ def _finish(
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())
     files = {path.relative_to(temporary).as_posix(): file_digest(path) for path in paths}
     number = ENSEMBLE_FORMAT if (temporary / ENSEMBLE).exists() else FORMAT
+    # last: it names all the others
     write_json(temporary / MANIFEST, {"format": number, "files": files})
     _swap(temporary, directory)
 
@@ -223,6 +225,7 @@ def _swap(temporary: Path, directory: Path) -> None:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     aside = directory.with_name(f".{directory.name}.old")
+    # left by a process that was killed in between
     _remove(aside)
     try:
         if directory.exists():

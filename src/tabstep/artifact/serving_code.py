@@ -71,6 +71,7 @@ def needed_modules(*names: str) -> dict[str, Path]:
         if module in found or path is None:
             continue
         found[module] = path
+        # the packages around a module are run before it
         waiting += [module.rpartition(".")[0], *_imports(path)]
     return dict(sorted(found.items()))
 

@@ -72,6 +72,7 @@ def fit_start(
         with torch.no_grad():
             cost = float(_loss_sum(_logits(model, held_out), held_out, task))
         if cost < lowest:
+            # a copy: the next fit goes on in the same weights
             best, lowest = copy.deepcopy(model), cost
     return best.float()
 
@@ -104,6 +105,7 @@ def _fit(model: LinearModel, rows: _Rows, task: Task, *, penalty: float) -> Line
     def closure() -> float:
         """Return the loss a row and set the gradients; by hand, a fifth of the time that autograd takes for codes."""
         logits = _logits(model, rows)
+        # the gradient of cross-entropy by logits
         errors = (logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()) - expected
         errors *= rows.weight / count
         model.numeric.grad = rows.x_num.T @ errors + penalty / count * model.numeric

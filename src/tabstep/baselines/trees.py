@@ -57,6 +57,7 @@ def _lightgbm(
     lightgbm: Any = import_module("lightgbm")
     first = train.x_num.shape[1]
     categories = list(range(first, first + train.x_cat.shape[1]))
+    # LightGBM would choose by time between rows and columns, which are summed in another order
     options: dict[str, Any] = {"verbose": -1, "seed": seed, "deterministic": True, "force_col_wise": True}
     options |= {"objective": "binary"} if classes == 2 else {"objective": "multiclass", "num_class": classes}
     data = lightgbm.Dataset(
@@ -101,6 +102,7 @@ def _xgboost(
     )
 
     def forward(x_num: np.ndarray, x_cat: np.ndarray) -> np.ndarray:
+        # XGBoost would predict with the rounds after the best one too
         found = model.predict(matrix(x_num, x_cat), iteration_range=(0, model.best_iteration + 1))
         return np.column_stack([1.0 - found, found]) if found.ndim == 1 else np.asarray(found)
 
@@ -116,6 +118,7 @@ def _catboost(
         labels, weight = known or (None, None)
         features = catboost.FeaturesData(
             num_feature_data=np.ascontiguousarray(x_num, dtype=np.float32) if x_num.shape[1] else None,
+            # FeaturesData takes categories as bytes
             cat_feature_data=x_cat.astype("S").astype(object) if x_cat.shape[1] else None,
         )
         return catboost.Pool(features, labels, weight=weight)

@@ -28,6 +28,7 @@ def leak_scores(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         classes = _classes(label)
         if len(classes) < 2:
             continue
+        # the ranking of one class of two is that of the other, turned round
         two_cover_all = len(classes) == 2 and bool(np.isin(label, classes).all())
         targets = np.stack([label == value for value in classes[int(two_cover_all) :]], axis=1)
         for column in range(len(numeric)):
@@ -55,6 +56,7 @@ def _largest(scores: np.ndarray) -> np.ndarray:
 
 
 def _rank_score(values: np.ndarray, target: np.ndarray) -> float:
+    # missing values may be what tells: they are tried as the lowest and as the highest
     scores = [auroc(np.nan_to_num(values, nan=missing), target) for missing in (-np.inf, np.inf)]
     return max(max(score, 1.0 - score) for score in scores)
 
@@ -79,6 +81,7 @@ def _group_score(codes: np.ndarray, targets: np.ndarray) -> float:
             total = np.bincount(codes[half], minlength=width)
             hits = np.bincount(codes[half], weights=target[half], minlength=width)
             prior = target[half].mean()
+            # with one row of the prior: a value that the other half lacks says nothing
             score[~half] = ((hits + prior) / (total + 1.0))[codes[~half]]
         worst = min(worst, auroc(score, target))
     return worst

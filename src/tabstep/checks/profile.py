@@ -38,6 +38,7 @@ class Numeric:
         """Count ``(n,)`` float64."""
         missing, infinite = int(np.count_nonzero(np.isnan(values))), 0
         low, high = float(np.fmin.reduce(values, initial=np.inf)), float(np.fmax.reduce(values, initial=-np.inf))
+        # most columns have no infinities, and are looked at once
         if low == -np.inf or high == np.inf:
             finite = values[np.isfinite(values)]
             infinite = len(values) - len(finite) - missing
@@ -102,6 +103,7 @@ class Label:
 
     def add(self, encoded: pa.DictionaryArray, start: int, *, numeric: bool) -> None:
         """Count a batch that begins at row ``start``, as dictionary of its texts; ``numeric``: they were numbers."""
+        # null is -1, which finds the last of the texts below
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         distinct, first, counts = np.unique(codes, return_index=True, return_counts=True)
         texts: list[str | None] = [*encoded.dictionary.to_pylist(), None]
@@ -264,6 +266,7 @@ class Walk:
         for name, number in self._numeric.items():
             number.add(other._numeric[name])
         for name, category in self._categorical.items():
+            # what waits in it is not among its values yet
             other._categorical[name].merge()
             category.join(other._categorical[name])
         self._row_hashes += other._row_hashes

@@ -57,6 +57,7 @@ def hash_text(array: pa.Array) -> np.ndarray:
     """
     array = array.cast(pa.large_string())
     offsets = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    # in halves: the terms take 24 bytes and more for each byte of text
     if len(array) > 1 and offsets[-1] - offsets[0] > _BYTES_AT_ONCE:
         half = len(array) // 2
         return np.concatenate([hash_text(array[:half]), hash_text(array[half:])])
@@ -93,6 +94,7 @@ def hash_encoded(encoded: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray, n
 
 def hash_ids(array: pa.Array) -> np.ndarray:
     """Return ``(n,)`` uint64 of an id column, exact for integers."""
+    # uint64 may hold more than int64 does
     if pa.types.is_integer(array.type) and array.null_count == 0 and array.type != pa.uint64():
         return mix(array.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64))
     return hash_text(to_text(array))

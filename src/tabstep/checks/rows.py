@@ -50,6 +50,7 @@ def ids(profiles: Mapping[str, Profile], schema: Schema) -> Iterator[Finding]:
         for other, before in known.items():
             shared = len(np.intersect1d(before, own, assume_unique=True))
             if shared:
+                # of the smaller one: a small val may lie in train as a whole
                 most = shared > MANY_SHARED_IDS * min(len(before), len(own))
                 message = f"id {schema.id!r}: {shared:,} of {len(own):,} ids are in {other} too: split by id"
                 yield Finding(

@@ -30,6 +30,7 @@ def _problems(target: str) -> Iterator[str]:
         yield f"no module is called {_first_missing(module)!r}: install it"
         return
     file = find_file(module)
+    # what is compiled has no source to look into
     names = {"*"} if file is None else set(_names(ast.parse(file.read_bytes())))
     top = attribute.partition(".")[0]
     if top not in names and not names & {"*", "__getattr__"}:
@@ -45,6 +46,7 @@ def _first_missing(module: str) -> str:
 
 def _names(tree: ast.AST) -> Iterator[str]:
     """Yield what a module defines at its top, also below an ``if`` or a ``try``."""
+    # also within functions and classes: a name too many hides a mistake, and makes none up
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name

@@ -75,6 +75,7 @@ def _outside(data: DataSettings, paths: PathSettings) -> Iterator[str]:
             continue
         place = _real(written)
         for name, location in (below | own).items():
+            # with a slash behind both: what lies in tables2 does not lie in tables
             if "://" not in location and f"{place}/".startswith(f"{_real(location)}/"):
                 yield f"paths.{key}: {written!r} lies in {name}, where it would be read as rows: name one outside"
 

@@ -43,6 +43,7 @@ def _require_nothing(node: Any) -> None:
 def _object(cls: type, other_names: tuple[str, ...], registry: Registry | None) -> dict[str, Any]:
     if cls is PluginSettings:
         installed = [] if registry is None else sorted(registry.plugins())
+        # package.module:Name, or a name that an installed package has registered
         forms = [{"pattern": ":"}, *({"const": entry_point} for entry_point in installed)]
         name: dict[str, Any] = {"type": "string", "not": {"enum": list(other_names)}, "anyOf": forms}
         about = {"type": "object", "description": inspect.getdoc(cls)}

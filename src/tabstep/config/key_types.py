@@ -137,6 +137,7 @@ def is_own_key(path: str) -> bool:
     """
     mapping = path.rpartition(".")[0]
     depth = 1
+    # from the key upwards to the nearest one that is known
     while mapping and mapping not in key_paths():
         mapping, depth = mapping.rpartition(".")[0], depth + 1
     above = key_paths().get(mapping)

@@ -28,6 +28,7 @@ def missing_tables(data: DataSettings) -> list[str]:
         if location is None or _NO_PLAIN_PATH.search(location):
             continue
         path = os.path.abspath(os.path.expanduser(location))
+        # a link that leads nowhere is there: whoever opens it says what is wrong
         if not os.path.lexists(path):
             what = "directory" if key == "path" else "file or directory"
             problems.append(f"data.{key}: no such {what}: {location}{near_path(path)}")

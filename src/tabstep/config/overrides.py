@@ -60,7 +60,9 @@ class _Checker:
         except UserError as error:
             yield str(error)
             return
+        # Hydra takes a[b] and a.b for one key
         key = re.sub(r"\[(\w+)\]", r".\1", override.key_or_group)
+        # these are Hydra's own to judge
         if override.is_hydra_override() or override.package is not None or "/" in key:
             return
         if override.is_delete():
@@ -98,6 +100,7 @@ class _Checker:
             yield f"{group}: expected the name of an option, got {shown(chosen)}: set single keys as {group}.key=value"
             return
         for option in chosen if isinstance(chosen, list) else [chosen]:
+            # what an interpolation stands for is known when all is composed
             if not isinstance(option, str | int | float) or "${" in str(option):
                 continue
             name = str(option).removesuffix(".yaml")
@@ -121,6 +124,7 @@ class _Checker:
         value = _read(text).value()
         if annotations is None or key_types.groups(annotations[0]) or (isinstance(value, str) and "${" in value):
             return []
+        # of several classes that have the key, the one that fits best speaks
         problems = min((check_value(key, annotation, value) for annotation in annotations), key=len)
         return [] if self._is_open(key) else problems
 

@@ -13,6 +13,7 @@ from tabstep.config.parse import MISSING, Unresolved
 from tabstep.config.unknown_keys import unknown_key
 from tabstep.errors import UserError
 
+# how lines of Hydra's and OmegaConf's messages begin that help nobody
 _DETAILS = (
     "full_key:",
     "object_type=",

@@ -178,6 +178,7 @@ def _tracking(logger: LoggerSettings) -> Iterator[str]:
         if not _MLFLOW_ARN.fullmatch(uri):
             yield f"{key}: expected the ARN of an MLflow server or app of SageMaker, got {uri!r}"
     elif (match := _SCHEME.match(uri)) and match[1] not in _STORES:
+        # a host with its port looks like a scheme
         hint = f"http://{uri}" if match[2].isdecimal() else nearest(match[1], _STORES)
         yield f"{key}: expected an address, a database or a directory, got {uri!r}: {hint}"
 

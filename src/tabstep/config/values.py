@@ -31,6 +31,7 @@ def fits(member: Any, value: Any) -> bool:
     if base not in (int, float):
         return isinstance(base, type) and isinstance(value, base)
     number = int if base is int else (int, float)
+    # Python's truth values are whole numbers, those of YAML are not
     return isinstance(value, number) and not isinstance(value, bool) and _within(member, value)
 
 

@@ -92,6 +92,7 @@ class Container:
         resume = "must" if "resume=must" in given else "auto"
         launched = [text for text in given if not text.startswith("resume=")]
         flags = [f"--config-dir={bundle / EXTRA_CONF}"] if (bundle / EXTRA_CONF).is_dir() else []
+        # the last of two overrides of a key counts
         return [*flags, *launched, "launch=local", "paths=sagemaker", f"resume={resume}", *self._places()]
 
     def _places(self) -> list[str]:
@@ -213,6 +214,7 @@ def _message(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
     text = f"{type(error).__name__}: {error}{where}"
+    # by its name: torch may not have been imported
     if type(error).__name__ == "OutOfMemoryError":
         return f"the GPU's memory is full: lower data.batch_size or take a larger launch.instance_type: {text}"
     return text

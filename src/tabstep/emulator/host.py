@@ -66,6 +66,7 @@ class Host:
         for channel, files in channels.items():
             for name, file in files.items():
                 place(file, self.base / "input" / "data" / channel / name)
+        # the toolkit counts the lines of nvidia-smi
         if self.gpus:
             script = self.directory / "bin" / "nvidia-smi"
             script.parent.mkdir(exist_ok=True)

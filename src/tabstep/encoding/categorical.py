@@ -21,9 +21,11 @@ UNSEEN: Final = 1
 RARE: Final = 2
 NUM_SPECIAL: Final = 3
 
+# values of a column that are counted at a time
 _CAPACITY: Final = 200_000
 _ALL_CAPACITY: Final = 4_000_000  # over all columns
 _ALL_BYTES: Final = 512 * 2**20
+# values of a column that encoder.json holds, and below of all columns
 _REMEMBERED: Final = 50_000
 _FEW: Final = 64
 """Rows for which Arrow's table of all known values, made anew at each call, is not worth its making."""
@@ -146,6 +148,7 @@ class CategoricalFit:
     def _column(self, name: str, counted: Counted) -> CategoricalColumn:
         frequent = int(np.count_nonzero(counted.counts >= self._min_frequency))
         kept = min(frequent, self._max_categories)
+        # what was seen and forgotten cannot be told from what is new
         open_ended = counted.error > 0 or len(counted.values) > max(self._remembered, kept)
         try:
             values = counted.values[:kept].to_pylist()

@@ -29,6 +29,7 @@ from tabstep.tables.column_types import value_type
 from tabstep.tables.scan import numbered
 from tabstep.tables.source import ParquetSource
 
+# to be raised where rows are encoded otherwise: the cache holds tables of earlier versions
 _TABLE_FORMAT: Final = 2
 _ROWS: Final = "rows.arrow"
 _META: Final = "meta.json"
@@ -140,6 +141,7 @@ def encode_table(
         UserError: a label is null or unknown, a column is missing, or ``cache_dir`` cannot be written.
         RetryError: the disk is full.
     """
+    # rows that hide their own labels from rates of the target are others than those of a prediction
     key = f"{_TABLE_FORMAT} {source.fingerprint()} {encoder.fingerprint()} {fitted_on and bool(encoder.statistics)}"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
 
@@ -172,6 +174,7 @@ class EncodedShards:
         mean_weight: float | None = None,
     ) -> None:
         self._shards, self._encoder, self._mean_weight = shards, encoder, mean_weight
+        # the row numbers too, for folds and samples go by them
         own = [[shard.first_row, shard.fingerprint()] for shard in shards]
         key = json.dumps([_TABLE_FORMAT, table, own, encoder.fingerprint()])
         self._fingerprint = hashlib.sha256(key.encode()).hexdigest()
@@ -214,6 +217,7 @@ def _build(
 ) -> None:
     """Encode the rows of ``sources``, one after the other; weights are divided by their mean, or by that of a table."""
     schema, source = encoder.schema, sources[0]
+    # id and label, which predictions repeat
     kept = schema.columns[: len(schema.columns) - len(schema.features)]
     row, total = 0, 0.0
     with ExitStack() as stack:
@@ -237,6 +241,7 @@ def _build(
         pieces = chain.from_iterable(numbered(part.batches(columns), part.first_row) for part in sources)
         for arrays, others in ordered_map(encoded, pieces):
             for name, array in arrays.items():
+                # in the order of the table: threads encode, one writes
                 files[name].write(array.data)
             if "weight" in arrays:
                 total += float(arrays["weight"].sum())
@@ -299,6 +304,7 @@ def _seal(path: Path, *, keep: bool = True) -> list[int]:
     with open(path, "rb") as file, ThreadPoolExecutor(max_workers=_THREADS) as pool:
         size = os.fstat(file.fileno()).st_size
 
+        # pread: the threads have no place in the file in common; crc32 lets go of the interpreter
         def checksum(start: int) -> int:
             found = 0
             for place in range(start, min(start + _BLOCK, size), _PIECE):
@@ -311,6 +317,7 @@ def _seal(path: Path, *, keep: bool = True) -> list[int]:
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], mode: Literal["c", "r"]) -> np.ndarray:
+    # an empty file cannot be mapped
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     try:

@@ -30,6 +30,7 @@ from tabstep.tables.record_batch import numbers, texts
 from tabstep.tables.scan import numbered, scan
 from tabstep.tables.source import ParquetSource
 
+# in the cache's key too: a new one fits all encoders again
 FORMAT: Final = 4
 
 
@@ -137,6 +138,7 @@ class Encoder:
         y = self.encode_labels(batch, first_row=first_row, where=where)
         if self.task == "multilabel":
             return y
+        # one column of 0 and 1 for two classes: the other is what is left
         outputs = np.array([1]) if self.task == "binary" else np.arange(self.num_classes)
         targets: np.ndarray = (y[:, None] == outputs).astype(np.float64)
         return targets
@@ -244,10 +246,12 @@ class Encoder:
         Raises:
             UserError: a feature column is missing or has a type that cannot be read in its role.
         """
+        # text of a request or a file; a source of the run has read it by its format already
         batch = parsed_batch(batch, dict(self.schema.parse))
         values = self._numbers(batch)
         x_cat = self._codes(batch, values)
         x_num = np.empty((batch.num_rows, self.num_numeric), dtype=np.float32)
+        # here and below in the order of ``input_names``
         indicator = len(self.numeric)
         for index, column in enumerate(self.numeric):
             x_num[:, index] = column.apply(values[column.name])
@@ -343,6 +347,7 @@ class Encoder:
         """Return a digest of all that was fitted."""
         return self._fingerprint
 
+    # kept: an ensemble asks for it with every batch
     @cached_property
     def _fingerprint(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 
 _FEW: Final = 4_096
 """Values for which a table of places is not worth its making."""
+# sign, exponent and 3 or 7 bits of the fraction of a float32: tables of 8 and 128 KiB
 _BITS: Final = (12, 16)
 _MANY_KNOTS: Final = 256
 """Knots from which on a curve has the large table, of 128 KiB; a table of 5,000 columns has fewer knots in each."""
@@ -55,6 +56,7 @@ class Curve:
         odd = np.isnan(lines)  # missing, or a difference that no float64 holds
         if odd.any():
             lines[odd] = np.interp(values[odd], self.knots, self.scores)
+        # lines go on beyond the first knot: clipped, they are constant there
         return lines.clip(low, high, out=lines)
 
     def _intervals(self, values: np.ndarray, places: _Places) -> np.ndarray:
@@ -71,6 +73,7 @@ class Curve:
 
     def _lines(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            # a slope of 0 behind the last knot
             slopes = np.append(np.diff(self.scores) / np.diff(self.knots), 0.0)
             lines: np.ndarray = values - self.knots.take(index)
             lines *= slopes.take(index)

@@ -120,6 +120,7 @@ class LabelFit:
         if isinstance(text, np.ndarray):
             flagged: np.ndarray = text
             return flagged
+        # a batch has few distinct labels: these alone become objects
         for value in pc.unique(text).to_pylist():
             if value not in self._seen:
                 self._see(value, first_row + pc.index(text, value).as_py())
@@ -193,6 +194,7 @@ class LabelFit:
             raise UserError(f"{place}: more than {MAX_CLASSES:,} classes: is it an id or a quantity? set schema.label")
 
     def _declare(self, declared: Sequence[Label]) -> tuple[Label, ...]:
+        # YAML reads yes, no and on as booleans
         for value in declared:
             if isinstance(value, bool) and self._kind == "text":
                 raise UserError(f"schema.classes: {class_text(value)} is a boolean, the labels are text: quote it")

@@ -21,13 +21,16 @@ from tabstep.tables.record_batch import get_column, numbers
 
 Scaling = Literal["quantile", "robust", "standard"]
 
+# the rank of a quantile is then off by a thousandth of the rows
 _SAMPLE_ROWS: Final = 200_000
 _SAMPLE_BYTES: Final = 256 * 2**20
 _MAX_KNOTS: Final = 1_000
 _ALL_KNOTS: Final = 400_000  # over all columns: keeps the JSON of a table with 5,000 columns near 15 MB
 MAX_STANDARD: Final = 10.0
+# enough for the soft limit, and its square is finite: that of a huge value would turn it into 0
 MAX_ROBUST: Final = 1e6
 SOFT_LIMIT: Final = 3.0
+# quartiles of a standard normal are so far apart
 _IQR_OF_NORMAL: Final = 1.3489795003921634
 
 
@@ -125,6 +128,7 @@ class NumericFit:
         """Return what ``merge`` takes of ``batch``; changes nothing, so that threads may call it."""
         if not self._names:
             return None
+        # a row for each column, whose values are then contiguous
         block = np.empty((len(self._names), batch.num_rows))
         for index, name in enumerate(self._names):
             block[index] = numbers(batch, name)
@@ -133,6 +137,7 @@ class NumericFit:
             kinds=[value_kind(get_column(batch, name).type) for name in self._names],
             moments=BlockMoments.of(block),
             rows=rows,
+            # a view where all are taken
             sampled=block if rows.all() else block[:, rows],
             folds=row_folds(first_row, batch.num_rows)[rows],
         )
@@ -217,9 +222,12 @@ def normal_scores(sample: np.ndarray, facts: NumericColumn, max_knots: int) -> t
     size = sample.size
     knots, _ = runs(sample)
     if knots.size > max_knots:
+        # at evenly spaced ranks: many knots where there are many values
         knots, _ = runs(sample[np.rint(np.linspace(0, size - 1, max_knots)).astype(np.int64)])
+    # half-way between the first and the last rank of equal values, which adds Hazen's half as well
     ranks = (np.searchsorted(sample, knots, "left") + np.searchsorted(sample, knots, "right")) / 2
     shares = (ranks / max(1, size)).tolist()
+    # Hazen's share of the first of all rows, where the sample has missed it
     edge = 0.5 / facts.count
     if not size or facts.minimum < knots[0]:
         knots, shares = np.concatenate([[facts.minimum], knots]), [edge, *shares]

@@ -14,6 +14,7 @@ ALPHA: Final = 10.0
 OUTPUTS: Final = 8
 """Columns of the target that evidence is taken from: the most frequent classes."""
 
+# none that a sample has: whether a row is sampled must say nothing about its fold
 _SEED: Final = 1
 
 

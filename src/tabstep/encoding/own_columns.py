@@ -65,6 +65,7 @@ def own_options(columns: Mapping[str, PluginSettings]) -> tuple[OwnOptions, ...]
 def _code(name: str) -> str:
     """Return what changes with the code of a component: what it has made is kept in the cache."""
     package = ENCODERS.distribution(name)
+    # by its file, which is not imported: what it does at import has no place here
     file = find_file((ENCODERS.find(name) or "").partition(":")[0])
     source = "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     return source if package is None else f"{package.version} {source}".strip()
@@ -140,6 +141,7 @@ def _fit(source: ParquetSource, schema: Schema, own: OwnOptions) -> OwnColumn:
             values_of(batch, own.column, numeric=own.column in schema.numeric) for batch in source.batches([own.column])
         )
         state = made.to_dict()
+        # through text, as it will be read: NaN, tuples and numpy's numbers do not come back as they were
         kept = json.loads(json.dumps(state, allow_nan=False))
     except UserError:
         raise
@@ -147,6 +149,7 @@ def _fit(source: ParquetSource, schema: Schema, own: OwnOptions) -> OwnColumn:
         raise UserError(f"{place}: {own.name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if kept != state:
         raise UserError(f"{place}: {own.name}: to_dict is not what JSON gives back: use text, numbers, lists and dicts")
+    # of no row: the width must not hang on what rows hold
     empty = pa.array([], pa.float64() if own.column in schema.numeric else pa.string())
     width = _numbers(made, empty, own.column, own.name, None).shape[1]
     return OwnColumn(column=own.column, name=own.name, code=own.code, width=width, state=kept)

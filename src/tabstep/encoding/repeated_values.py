@@ -93,6 +93,7 @@ def fit_spikes(name: str, values: np.ndarray, targets: np.ndarray, folds: np.nda
     if share >= SHARE and len(kept) <= MAX_VALUES:
         least, why = MIN_COUNT, f"{share:.0%} of the rows have one value".replace("%", " %")
     elif counts.mean() >= MIN_NAMED and (kept == np.floor(kept)).all():
+        # by ranks, so that the curve's knots lie at quantiles
         place = np.searchsorted(kept, values[present])
         least, why = MIN_NAMED, _names(place, targets[present], folds[present])
     else:

@@ -152,6 +152,7 @@ class Moments:
         with np.errstate(over="ignore", invalid="ignore"):
             share = block.count / np.maximum(self.count + block.count, 1)
             delta = block.mean - self.mean
+            # Chan's formula: the means' distance adds to the squares of both
             self._squares += block.squares + delta * delta * (self.count * share)
             self.mean = self.mean + delta * share
         self.count = self.count + block.count

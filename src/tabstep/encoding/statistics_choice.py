@@ -11,6 +11,7 @@ import numpy as np
 from tabstep.encoding.out_of_fold import centred, held_out_rates
 from tabstep.encoding.target_statistics import combined, distinct
 
+# 276 pairs of them
 _JUDGED_COLUMNS: Final = 24
 _JUDGED_TRIPLES: Final = 120
 _SIGNIFICANT: Final = 2.0  # standard errors
@@ -46,6 +47,7 @@ class CombinationJudge:
 
     def chosen(self, limit: int) -> list[tuple[tuple[int, ...], float]]:
         """Return up to ``limit`` combinations with their gains: single columns, then pairs, then triples."""
+        # of most codes: combinations of few values are what layers form by themselves
         columns = sorted(range(len(self._cardinalities)), key=lambda column: -self._cardinalities[column])
         columns = sorted(columns[:_JUDGED_COLUMNS])
         large = [(column,) for column in columns if self._cardinalities[column] >= _LARGE]
@@ -55,6 +57,7 @@ class CombinationJudge:
         left = self._left_by_singles(columns)
         pairs, left = self._best(list(combinations(columns, 2)), left)
         paired = sorted({column for pair, _ in pairs for column in pair})
+        # triples of columns that are in a good pair: of all columns there are too many
         triples, _ = self._best(list(combinations(paired, 3))[:_JUDGED_TRIPLES], left)
         sparse = [found for found in pairs + triples if self._rows_in_common(found[0]) < _DENSE]
         return (singles + sparse)[:limit]
@@ -62,6 +65,7 @@ class CombinationJudge:
     def _rows_in_common(self, columns: tuple[int, ...]) -> float:
         """Return how many rows of train share a row's combination of codes, in the mean over rows."""
         counts = np.bincount(self._place(columns))
+        # each of a group's n rows counts its n: in the mean over rows that is their squares
         return float(np.square(counts * self._stands_for).sum() / (len(self._codes) * self._stands_for))
 
     def _best(
@@ -92,6 +96,7 @@ class CombinationJudge:
         """Return ``(n,)``: which combination of codes each row has, in any order."""
         if columns not in self._places:
             sizes = [self._cardinalities[column] for column in columns]
+            # int32: half the memory for as long as they are kept
             self._places[columns] = distinct(combined(self._codes, columns, sizes))[1].astype(np.int32)
         return self._places[columns]
 

@@ -12,9 +12,11 @@ from tabstep.encoding.sketch import RowSample
 from tabstep.encoding.statistics_choice import CombinationJudge
 from tabstep.encoding.target_statistics import TargetStatistic, combined, distinct, raw_inputs
 
+# share of train that tells a row of train its rates
 _OTHERS: Final = (FOLDS - 1) / FOLDS
 _SAMPLE_ROWS: Final = 1_000_000
 _SAMPLE_BYTES: Final = 128 * 2**20
+# neither that of the folds nor that of the sample of numbers
 _SAMPLE_SEED: Final = 2
 _ALL_ENTRIES: Final = 600_000  # numbers in the JSON of an encoder
 _JUDGED_ROWS: Final = 100_000
@@ -50,6 +52,7 @@ class CodeSample:
         values = self._sample.values
         codes = values[: self._num_columns].T.astype(np.int64)
         targets, folds = values[self._num_columns : -1].T, values[-1].astype(np.int64)
+        # of a larger sample, every n-th row is judged: many combinations are tried
         step = -(-len(codes) // _JUDGED_ROWS)
         judge = CombinationJudge(codes[::step], targets[::step], folds[::step], cardinalities, stands_for=step)
         chosen = judge.chosen(_MAX_INPUTS // (targets.shape[1] + 1))
@@ -89,6 +92,7 @@ class FoldSums:
         result = []
         for statistic, sums in zip(self._statistics, self._sums, strict=True):
             place = statistic.places(codes)
+            # a combination without a place has the prior, as in a prediction
             others = np.where(place < len(statistic.keys), of_other_folds(sums, place, folds), 0.0)
             result.append(statistic.scaled(others[0], others[1:].T, share=_OTHERS))
         return result

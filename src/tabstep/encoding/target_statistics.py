@@ -24,6 +24,7 @@ from tabstep.encoding.out_of_fold import ALPHA
 
 MAX_OUTPUTS: Final = 32
 """A task of more classes has no statistics: each has an input for every class."""
+# standard deviations
 _LIMIT: Final = 6.0
 
 
@@ -71,8 +72,10 @@ class TargetStatistic:
 
     def places(self, codes: np.ndarray) -> np.ndarray:
         """Return ``(n,)`` positions in ``keys``, ``len(keys)`` for a combination that is not there."""
+        # digits: 10,003 codes of each of three columns fit into 64 bits
         keys = combined(codes, self.columns, self.cardinalities)
         place = np.searchsorted(self._keys, keys)
+        # the last place may be one behind the end
         return np.where(self._keys[np.minimum(place, len(self.keys) - 1)] == keys, place, len(self.keys))
 
     def scaled(self, counts: np.ndarray, sums: np.ndarray, *, share: float = 1.0) -> np.ndarray:

@@ -31,6 +31,7 @@ _DAY: Final = 86_400
 _HOUR: Final = 3_600
 _CODES_FROM: Final[Mapping[Code, int]] = {"hour": _DAY, "weekday": 7 * _DAY, "month": 62 * _DAY}
 _YEAR_FROM: Final = 366 * _DAY
+# rows of an hour, a weekday or a month that has a code
 _MIN_COUNT: Final = 5
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # the years 1 and 9999: beyond, zones overflow
 _CHANGES: Final = (-2_208_988_800, 4_102_444_800)  # 1900 to 2100
@@ -249,6 +250,7 @@ def clock_changes(zone: str, name: str) -> tuple[np.ndarray, np.ndarray]:
         found: np.ndarray = _clock(seconds, 1, zone, name)[0] - seconds
         return found
 
+    # an hour holds one change of the clocks at most
     hours = np.arange(*_CHANGES, _HOUR, dtype=np.float64)
     known = offsets(hours)
     # the hours between which the offset changes; halving them finds the second

@@ -50,6 +50,7 @@ class NumericEmbedding(nn.Module):
         bounds = torch.tensor([[-NO_BOUND, NO_BOUND]] + [[0.0, 1.0]] * num_bins)
         shifts = 0.5 * num_bins - torch.arange(num_bins)
         scales = torch.full((num_bins,), num_bins / (2.0 * SPAN))
+        # made of the options: no part of the weights
         self.register_buffer("bounds", bounds.t().contiguous(), persistent=False)
         self.register_buffer("shifts", torch.cat([torch.zeros(1), shifts]), persistent=False)
         self.register_buffer("scales", torch.cat([torch.ones(1), scales]), persistent=False)
@@ -102,6 +103,7 @@ class _InPieces(torch.autograd.Function):
         weight_grad, bias_grad = (grad.new_zeros(shape) for shape in ctx.shapes)
         pieces = (torch.split(tensor, PIECE_ROWS) for tensor in (x_num, out, grad))
         for x, part, part_grad in zip(*pieces, strict=True):
+            # the gradient of relu by its result: what it was given is not kept
             before_relu = torch.ops.aten.threshold_backward(part_grad, part, 0.0)
             weight_grad.baddbmm_(_positions(x, *bins).transpose(1, 2), before_relu.transpose(0, 1))
             bias_grad += before_relu.sum(dim=0).unsqueeze(1)
@@ -128,6 +130,7 @@ class CategoricalEmbedding(nn.Module):
         self.output_dim = len(cardinalities) * dim
         self.table = nn.Embedding(starts[-1], dim)
         self.register_buffer("offsets", torch.tensor(starts[:-1], dtype=torch.int32), persistent=False)
+        # a vector's norm is about 1
         nn.init.normal_(self.table.weight, std=dim**-0.5)
         special = [
             range(start, start + min(SPECIAL_CODES, size))

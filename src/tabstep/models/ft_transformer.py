@@ -34,6 +34,7 @@ class Tokenizer(nn.Module):
             num_bins=num_bins,
             embedding_dim=width,
             flags=flags,
+            # all columns keep the width of a token, however many they are
             max_inputs=columns * width,
         )
         self.width, self.output_dim = width, columns * width
@@ -69,6 +70,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        # heads of whole units: the width need not be a multiple of them
         inner = heads * max(1, width // heads)
         self.dropout = dropout
         self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
@@ -179,6 +181,7 @@ class FTTransformer(nn.Module):
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
         tokens = self.tokens(x_num, x_cat).unflatten(1, (-1, len(self.first)))
+        # of 16 bits, where autocast has made the tokens so
         x = torch.cat([self.first.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
         for place, block in enumerate(self.blocks, start=1):
             x = block(x, is_last=place == len(self.blocks))

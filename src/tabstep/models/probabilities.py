@@ -36,6 +36,7 @@ def pooled(logits: Tensor, task: Task) -> Tensor:
     if logits.ndim == 2:
         return logits
     if task == "multiclass":
+        # the log of the mean, but for log k, which the softmax takes out
         return logits.log_softmax(dim=2).logsumexp(dim=1)
     # log of the mean of p, less log of the mean of 1 - p; the number of members drops out
     return F.logsigmoid(logits).logsumexp(dim=1) - F.logsigmoid(-logits).logsumexp(dim=1)

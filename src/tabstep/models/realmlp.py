@@ -115,6 +115,7 @@ class OneHot(nn.Module):
         for column, size in enumerate(cardinalities):
             first, last = SPECIAL_CODES, size - 1
             pair = last - first == 1
+            # missing and rare; unseen, which is between them, has no number
             codes = [code for code in (0, 2) if code < size] + ([first] if pair else [*range(first, size)])
             owners += [column] * len(codes)
             ones += codes

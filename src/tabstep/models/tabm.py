@@ -33,6 +33,7 @@ class MemberLinear(nn.Module):
         self.input_scale = nn.Parameter(torch.ones(members, inputs))
         self.output_scale = nn.Parameter(torch.ones(members, outputs))
         self.bias = nn.Parameter(shared.bias.detach().repeat(members, 1))
+        # each member has one of its own, above
         shared.register_parameter("bias", None)
         self.shared = shared
 
@@ -94,6 +95,7 @@ class TabM(nn.Module):
         flags: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        # built by hand, there are no rows to go by: the smaller number
         self.members: int = min(MEMBERS) if members == "auto" else members
         self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
         self.features = FeatureEmbedding(
@@ -125,6 +127,7 @@ class TabM(nn.Module):
             begin_as(fitted, linear=self.linear, output=[part[: self.num_linear] for part in self.head.parameters()])
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
+        # no copies: the adapters make the members' views
         features = self.features(x_num, x_cat).unsqueeze(1).expand(-1, self.members, -1)
         logits: Tensor = self.head(self.backbone(features))
         if self.linear is None:

@@ -40,7 +40,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "legend.fontsize": 8,
     "legend.labelcolor": INK,
     "svg.fonttype": "none",
-    "svg.hashsalt": "tabstep",
+    "svg.hashsalt": "tabstep",  # ids by this and not by chance: the same picture is the same text
     "text.color": INK,
     "text.parse_math": False,  # a `$` in a name is no formula
     "xtick.color": MUTED,
@@ -90,6 +90,7 @@ def to_svg(figure: Figure, words: str) -> str:
     svg = re.sub(r"<!--.*?-->\n?|<metadata>.*?</metadata>\n?", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[a-zA-Z0-9_.]+">', "<g>", svg)  # the same in every picture, and nothing points to them
     svg = re.sub("|".join(_NAMES), lambda found: f"var(--{_NAMES[found[0]]})", svg)
+    # without a size of its own, the picture takes that of the page
     svg = re.sub(r' (?:width|height)="[0-9.]+pt"', "", svg, count=2)
     widest = f"max-width: {_MAGNIFIED * figure.get_figwidth():.1f}in"
     return svg.replace("<svg", f'<svg role="img" aria-label="{text(words)}" style="{widest}"', 1).strip()

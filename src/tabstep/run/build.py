@@ -66,6 +66,7 @@ def assemble(settings: Settings, prepared: Prepared, machine: Machine, ranks: Ra
         if sharded is None
         else ShardDataModule(prepared.tables, batching, sharded.rows)
     )
+    # rounded up: Lightning steps at the end of an epoch with the batches that are left
     steps = -(-data.batches_per_epoch(ranks.world_size) // settings.trainer.accumulate_grad_batches)
     classifier = build_classifier(settings, prepared, machine, architecture, steps)
     checkpointer = build_checkpointer(settings, prepared, settings.paths.checkpoints)
@@ -155,6 +156,7 @@ def build_classifier(
     """Build the LightningModule; ``steps_per_epoch`` counts optimizer steps."""
     encoder, max_epochs = prepared.encoder, settings.trainer.max_epochs
     optimizer, scheduler = named_options(settings.optimizer), named_options(settings.scheduler)
+    # anew, right before the weights are drawn: whatever drew numbers before changes none of them
     torch.manual_seed(settings.seed)
     model = architecture.build()
     if isinstance(getattr(model, "linear", None), LinearModel):
@@ -180,6 +182,7 @@ def build_classifier(
             ema_decay=settings.callbacks.ema_decay,
             plateau_monitor=scheduler.get("monitor", "val_loss"),
         ),
+        # a fused step unscales by itself what a GradScaler has to see first, and Lightning refuses to clip it
         make_optimizer=lambda model: build_optimizer(
             module=model, fused=False if machine.scales_loss else None, **optimizer
         ),
@@ -226,6 +229,7 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     scheduler = asdict(settings.scheduler)
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
+    # what was added later stands here only where it is set, so that earlier checkpoints still fit
     return {
         "data.train": prepared.train_fingerprint,
         **({"data.shards": settings.data.shards} if settings.data.shards is not None else {}),

@@ -18,6 +18,7 @@ from tabstep.training.scores import EpochScores
 
 EXACT_ROWS = 10_000_000
 """Rows of a split up to which ranking metrics keep every probability; above, they count in bins."""
+# ranking metrics are off by 6e-5 at most, which four digits hardly show
 BINS = 16_384
 
 
@@ -51,6 +52,7 @@ def check_monitors(settings: Settings, encoder: Encoder, callbacks: Sequence[L.C
         UserError: with the nearest name.
     """
     extra = settings.metrics.extra
+    # built for their keys alone, which say whether less is better: only the metric knows
     made = build_extra_metrics(extra, encoder.task, encoder.num_outputs, class_names(encoder))
     scores = (*SCORES, *score_names(made, class_names(encoder)))
     names = [*(f"{split}_{key}" for split in ("val", "train") for key in scores), f"val_{CALIBRATED}"]

@@ -29,21 +29,24 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         num_nodes=ranks.num_nodes,
         strategy="ddp" if ranks.world_size > 1 else "auto",
         precision=machine.precision,
+        # Lightning takes None for 1000 epochs, with a warning; -1 is no limit
         max_epochs=-1 if trainer.max_epochs is None else trainer.max_epochs,
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         logger=build_loggers(settings.logger, output) or False,
         callbacks=[
+            # bars and lines are drawn by ours, below: Lightning's own are off
             *build_console(settings.callbacks.progress, trainer.log_interval),
             *build_callbacks(settings.callbacks.extra),
             checkpointer,
         ],
-        plugins=[checkpointer.store],
+        plugins=[checkpointer.store],  # what Lightning saves and loads by
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        # the data module gives each rank its rows
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=output,

@@ -34,6 +34,7 @@ def thresholds_for(decision: str, encoder: Encoder, probs: Tensor, y: np.ndarray
     goal = parse_goal(decision)
     columns, labels = probs.cpu().numpy().reshape(len(y), -1), y.reshape(len(y), -1)
     choices = [choose_threshold(columns[:, index], labels[:, index], goal) for index in range(columns.shape[1])]
+    # a binary task has one choice, that of its last class, the positive one
     for name, choice in zip(encoder.classes[-len(choices) :], choices, strict=True):
         if not choice.reached:
             warnings.warn(
@@ -68,6 +69,7 @@ def _at(probs: np.ndarray, y: np.ndarray, thresholds: tuple[float, ...], goal: G
 def _stored(file: Path, encoder: Encoder) -> np.ndarray:
     """Read the probabilities of the positive class, or of each label: the last of those behind id and label."""
     table = pq.read_table(file, page_checksum_verification=True)
+    # id, label, then the probabilities of the classes; a binary task has both, the positive one last
     last = len(encoder.schema.columns) - len(encoder.schema.features) + encoder.num_classes
     return np.column_stack([table.column(index).to_numpy() for index in range(last - encoder.num_outputs, last)])
 

@@ -36,6 +36,7 @@ def locked(paths: PathSettings) -> Iterator[None]:
             yield
             return
         check_writable(paths.checkpoints, "paths.checkpoint_dir")
+        # two runs with directories of their own may be given one for their checkpoints
         with exclusive(paths.checkpoints, "paths.checkpoint_dir"):
             yield
 

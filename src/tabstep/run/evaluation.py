@@ -75,6 +75,7 @@ def score(
 
 def spaced_logits(member: Member, table: EncodedTable, most: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return logits, targets and weights of at most ``most`` rows, evenly spaced, on the CPU."""
+    # rounded up: never more than ``most``
     places, size = np.arange(0, table.num_rows, -(-table.num_rows // most)), _part_rows(table)
     logits, ys, weights = [], [], []
     for start in range(0, len(places), size):  # of a table on disk, no more than a part is in memory

@@ -49,6 +49,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     weights = eval_weights(state["state_dict"])
     member = calibrated_member(prepared, built, weights, settings.decision)
     report = _evaluate(prepared, built, member, output, settings.metrics.extra)
+    # those of train are of the training loop: to score train again would cost a pass over it
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history)}
     report |= {"objective": settings.objective, "monitor": built.checkpointer.monitor}
@@ -96,6 +97,7 @@ def calibrated_member(
     member = replace(member, temperature=temperature)
     if decision is None:
         return member
+    # every row alike: weights of rows count in the temperature, and not in thresholds
     return replace(member, thresholds=choose_thresholds(decision, member, logits, y.numpy()))
 
 
@@ -107,6 +109,7 @@ def _evaluate(
     for split in ("val", "test"):
         if split in prepared.tables:
             table = prepared.tables[split]
+            # new ones for each split: they hold what they have seen
             scores = build_scores(prepared.encoder, table.num_rows, extra)
             scored = evaluate(member, table, built.classifier.loss, scores, predictions_file(output, split))
             report |= {f"{split}_{key}": value for key, value in scored.items()}
@@ -121,7 +124,9 @@ def _baselines(trees: Sequence[TreeName], prepared: Prepared, cache_dir: Path) -
         loss, scores = build_loss("auto", task=encoder.task), build_scores(encoder, table.num_rows)
         return score(forward, table, loss, scores)
 
+    # the rows too: a table that limits cut short keeps its fingerprint
     tables = {split: [table.fingerprint, table.num_rows] for split, table in prepared.tables.items()}
+    # another version of a library may fit other trees
     facts = [_BASELINES_VERSION, tables, [[name, version(name)] for name in trees]]
     return cached_json(  # type: ignore[no-any-return]
         cache_dir,

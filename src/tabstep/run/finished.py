@@ -42,7 +42,7 @@ def finished_report(paths: PathSettings, facts: Mapping[str, Any], splits: Seque
         done = json.loads(read_sealed(output / DONE))
     except FileNotFoundError:
         return None, ""
-    except ValueError:
+    except ValueError:  # a broken seal, or JSON that is none
         return None, DONE
     files: dict[str, str] = done["files"]
     if done["facts"] != dict(facts) or not files.keys() >= set(_results(splits)):

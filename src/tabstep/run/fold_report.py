@@ -74,6 +74,7 @@ def _mean(reports: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def _spread(reports: Sequence[Mapping[str, Any]], key: str) -> float:
+    # ddof=1: the deviation is estimated from a few folds
     return float(np.std(_values(reports, key), ddof=1))
 
 

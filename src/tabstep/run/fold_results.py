@@ -103,6 +103,7 @@ class Joined:
         if self._decision is None:
             return None
         every = -(-int(np.count_nonzero(self._numbers)) // MOST_ROWS)
+        # every n-th of each part: nothing but a part is in memory at a time
         parts = [(probs[::every], self._encoded(rows)[::every]) for rows, probs, _ in self._parts("val")]
         probs = torch.from_numpy(np.concatenate([probs for probs, _ in parts]))
         found = probs[:, 1] if self.encoder.task == "binary" else probs
@@ -150,6 +151,7 @@ class Joined:
         self.labels[split] = np.concatenate(labels)
 
     def _encoded(self, rows: pa.Table) -> np.ndarray:
+        # in one chunk, for one batch with all rows
         return self.encoder.encode_labels(rows.combine_chunks().to_batches()[0], where=FOLD)
 
     def _parts(self, split: str) -> Iterator[Part]:
@@ -198,7 +200,9 @@ class _Reader:
     def __init__(self, path: Path, joined: Joined) -> None:
         schema, self._outputs = joined.encoder.schema, joined.encoder.num_classes
         self._kept = len(schema.columns) - len(schema.features)
+        # a damaged page is an error then, and no other number
         self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        # not the decisions behind the probabilities, which the joined model makes anew
         self._batches = self._file.iter_batches(
             batch_size=_ROWS, columns=self._file.schema_arrow.names[: self._kept + self._outputs]
         )
@@ -223,6 +227,7 @@ class _Reader:
 
 
 def _free(name: str, batch: pa.RecordBatch) -> str:
+    # a column of the table may have this name
     while name in batch.schema.names:
         name += "_"
     return name

@@ -25,6 +25,7 @@ def fold_weights(opened: Opened, numbers: np.ndarray, *, in_time: bool) -> dict[
         return {}
     weights = {split: _weights(source, name) for split, source in opened.sources.items()}
     for fold in range(1, int(numbers.max()) + 1):
+        # in time, part 0 is before all folds: train of each, val of none
         parts = {"val": numbers == fold, "train": numbers < fold if in_time else numbers != fold}
         for part, rows in parts.items():
             if not weights["train"][rows].any():

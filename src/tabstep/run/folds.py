@@ -124,7 +124,7 @@ def fold_settings(settings: Settings, fold: int) -> Settings:
             paths,
             output_dir=str(Path(paths.output_dir) / FOLDS / str(fold)),
             checkpoint_dir=None if paths.checkpoint_dir is None else str(paths.checkpoints / FOLDS / str(fold)),
-            model_dir=None,
+            model_dir=None,  # the folds have theirs beside their results: paths.model_dir is for the averaged one
         ),
         trainer=replace(trainer, max_time=hours),
         report=replace(report, page=report.page and report.trials),
@@ -158,6 +158,7 @@ def _finish(
     """Join the folds, unless that is done already and whole."""
     output = Path(settings.paths.output_dir)
     places = [output / FOLDS / str(fold) for fold in range(1, _folds(settings) + 1)]
+    # that of a fold has the digests of all that it left: a fold that was made again makes the rest again
     done = [file_digest(place / DONE) for place in places]
     facts = {"folds": done, "decision": settings.decision, "objective": settings.objective}
     splits: list[Split] = ["val", "test"] if "test" in opened.sources else ["val"]

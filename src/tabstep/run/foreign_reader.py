@@ -31,6 +31,7 @@ def read_once(data: DataSettings, cache_dir: Path) -> DataSettings:
         return data
     reader = data.reader
 
+    # in the cache: from now on each split is a file, and no reader is asked again
     def kept(split: Split) -> str | None:
         location: str | None = getattr(data, split)
         if location is None:

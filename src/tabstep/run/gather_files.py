@@ -71,6 +71,7 @@ def gather_shards(data: DataSettings, ranks: Ranks, cache_dir: Path, show: Calla
     store = open_store(_PATIENCE)
     done = f"tabstep/shards/done/{ranks.node}"
     if ranks.local_rank == 0:
+        # the other ranks of this machine wait for it below
         store.set(done, str(_exchange(location, ranks, cache_dir, store, show)))
     return replace(data, train=str(store.get(done), "utf-8"))
 
@@ -111,8 +112,10 @@ def _exchange(location: str, ranks: Ranks, cache_dir: Path, store: Any, show: Ca
     show(f"data.sharded: {len(files)} files of {len(shards)} machines are passed on, {_megabytes(files)} in all")
     paths = {file.name: path for path, file in own}
     prefixed = dist.PrefixStore("tabstep/shards/gloo", store)  # type: ignore[attr-defined]
+    # of gloo, for files lie in the memory of the CPU; the training has a group of its own later
     dist.init_process_group("gloo", store=prefixed, rank=ranks.node, world_size=ranks.num_nodes, timeout=_PATIENCE)
     try:
+        # a broadcast needs every machine, those that have the files already too
         if have:
             _pass_on(files, paths, None)
         else:
@@ -184,6 +187,7 @@ def _pass_on(files: Sequence[tuple[int, ShardFile]], own: dict[str, Path], direc
 
 def _read(path: Path, file: ShardFile) -> Iterator[bytes]:
     left = file.size
+    # exactly what was announced: the others wait for so many bytes
     with open(path, "rb") as stream:
         while left:
             chunk = stream.read(min(_CHUNK, left))
@@ -197,6 +201,7 @@ def _send(chunks: Iterator[bytes], node: int) -> None:
     digest = hashlib.blake2b(digest_size=_DIGEST)
     for chunk in chunks:
         digest.update(chunk)
+        # a copy: torch warns of a buffer that cannot be written to
         dist.broadcast(torch.frombuffer(bytearray(chunk), dtype=torch.uint8), src=node)
     dist.broadcast(torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8), src=node)
 

@@ -14,6 +14,7 @@ from tabstep.models.linear import LinearModel
 from tabstep.run.prepared import Prepared
 from tabstep.system.cache import cached_text
 
+# to be raised where the fit changes: the cache holds models of earlier versions
 _VERSION = 1
 
 
@@ -25,6 +26,7 @@ def linear_start(prepared: Prepared, cache_dir: Path) -> LinearModel:
 
     def make() -> str:
         fitted = fit_start(train, val, encoder.task, cardinalities=cardinalities, num_outputs=num_outputs)
+        # the cache keeps text
         return base64.b64encode(safetensors.torch.save(fitted.state_dict())).decode()
 
     text = cached_text(cache_dir, "linear-" + sha256(json.dumps([_VERSION, rows]).encode()).hexdigest()[:16], make)

@@ -38,9 +38,11 @@ from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 
+# to be raised where a check changes: the cache holds findings of earlier versions
 CHECKS_VERSION = 1
 _LINES_SHOWN = 16
 _WIDTH = 100
+# what needs no quotes on the command line
 _PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -261,4 +263,5 @@ def _check(
     found = cached_json(
         cache_dir, key, lambda: [asdict(finding) for finding in check_splits(sources, schema, beside_train=beside)]
     )
+    # where the findings came from the cache, no row was read, and the fits are empty
     return [Finding(**finding) for finding in found], fits if fits is not None and fits.complete else None

@@ -69,11 +69,13 @@ def prepare_shards(
             spread=data.sharded and ranks.num_nodes > 1,
             memory=cache_dir,
         )
+        # from the first shard alone, wherever it is: with any number of ranks the schema is the same
         found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema))
         for line in told:
             show(line)
         if data.drop_unlabeled:
             sources, table = _labeled(sources, table, found, meet, show)
+        # after the rows without a label are gone: the fingerprint is of those that are kept
         table = table.digested(meet).watched(watch)
         show(f"data.shards: {table.num_rows:,} rows of train in {len(table.sizes)} shards on {ranks.world_size} ranks")
         options = encoder_options(data)
@@ -164,6 +166,7 @@ def _check(
     if kept is None:
         every: dict[Split, ParquetSource] = {"train": table.source, **sources}
         lacking = [name for name in schema.columns if name not in table.arrow_schema.names]
+        # a column that is missing cannot be read: the checks say which it is
         profile, fits = (None, None) if lacking else profiled(table, schema, fitting, meet)
 
         def made() -> str:

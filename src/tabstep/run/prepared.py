@@ -67,12 +67,14 @@ class Prepared:
 def limited(prepared: Prepared, limits: Mapping[Split, int | None]) -> Prepared:
     """Keep the first rows of each split, as many as ``limits`` says: the same in each epoch, so they can be overfit."""
     sharded = prepared.sharded
+    # arrays of shards stay whole: their order is told to use the first rows of each
     if sharded is not None and (rows := limits["train"]) is not None:
         sharded = replace(sharded, rows=sharded.rows.head(rows))
     tables = {
         split: table if (rows := limits[split]) is None or (sharded and split == "train") else table.head(rows)
         for split, table in prepared.tables.items()
     }
+    # the rows that are left may all weigh nothing; of shards, a rank has not all of them
     for split, table in tables.items():
         if table.weight is not None and not (sharded and split == "train"):
             check_total(float(table.weight.sum()), str(prepared.schema.weight), where=where_of(split))

@@ -58,6 +58,7 @@ class Place:
             "GROUP_WORLD_SIZE": str(self.world_size // self.local_world_size),
             "MASTER_ADDR": address,
             "MASTER_PORT": str(port),
+            # by these two, torch asks the store that is open, as below torchrun, and opens none
             "TORCHELASTIC_RUN_ID": run,
             "TORCHELASTIC_USE_AGENT_STORE": "True",
         }
@@ -95,6 +96,7 @@ def _opened(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
     """Open the store that torchrun's agent would keep, and return what every rank has to know."""
     _wait_until_free(Path(settings.paths.output_dir))
     address = get_node_ip_address()
+    # the others learn the address afterwards: to wait for them here would be for ever
     store = dist.TCPStore(address, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     _stores.append(store)
     resume = resumed(settings, set(task["checkpoints"]))
@@ -147,6 +149,7 @@ def _shown(logs: list[str], rank: int) -> Iterator[None]:
     if rank != 0:
         yield
         return
+    # appended, as workers that are started again go on in them, and by lines, which the command reads as they come
     output, errors = (open(file, "a", encoding="utf-8", buffering=1) for file in logs)  # noqa: SIM115
     with ExitStack() as stack:
         stack.enter_context(output)

@@ -58,6 +58,7 @@ class ReadProgress:
         text = f"{where}: {done:,} of {total:,} rows read, {left} left"
         if self._has_bar:
             self._draw(text, done, total)
+        # the first line as soon as it is worth one, the others every few seconds
         elif done < total and (self._last == self._started or now - self._last >= LINE_SECONDS):
             self._last = now
             print(text, flush=True)

@@ -66,8 +66,10 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
     machine = resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=0)
     if machine.devices > 1 and not ranks.launched:
         return _run_on_devices(settings, machine.devices)
+    # Hydra names a directory by the clock, on each rank below torchrun: that of rank 0 counts
     output = agree_on(ranks, "output_dir", settings.paths.output_dir)
     settings = replace(settings, paths=replace(settings.paths, output_dir=output), trainer=_shortened(settings.trainer))
+    # one rank holds the directory for all of them
     with plain_messages(), locked(settings.paths) if ranks.rank == 0 else nullcontext():
         return _run_locked(settings, config, ranks, set() if shown is None else shown)
 
@@ -89,12 +91,14 @@ def _machine_for(settings: Settings, prepared: Prepared, ranks: Ranks) -> Machin
 def _run_on_devices(settings: Settings, devices: int) -> float:
     output = Path(settings.paths.output_dir)
     run_ranks(to_dict(settings), devices, output / RANKS)
+    # the ranks were processes of their own: what they came to is in the file
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return _objective(report, settings.objective)
 
 
 def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown: set[str]) -> float:
     started = time.monotonic()
+    # needed at the end of the run alone, and said before any row is read
     check_installed(settings.baselines or [])
     if settings.export == "onnx":
         onnx_file.check_installed("export=onnx")
@@ -123,11 +127,13 @@ def _run_prepared(
 ) -> float:
     """Train, export and report, with tables that are encoded and trackers that answer."""
     with writing("paths.output_dir: cannot be written"):
+        # only now, when the data are known to be good: until then the earlier run stays where it is
         if settings.resume == "never" and ranks.rank == 0:
             set_aside(settings.paths, show)
         machine = _machine_for(settings, prepared, ranks)
         for note in machine.notes:
             show_new(note)
+        # what trackers remember lies with the checkpoints: a run that begins anew has set it aside by now
         begin_tracking(trackers, Path(settings.paths.output_dir), config, show)
         built = assemble(settings, prepared, machine, ranks)
         if ranks.rank == 0:
@@ -138,9 +144,11 @@ def _run_prepared(
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # rank 0 goes on alone, and metrics must not wait for the others
         if ranks.rank != 0:
+            # this rank has no report, and the same history
             row = selected_row(built.classifier.progress.history, built.checkpointer.monitor)
             return _objective(dict(row), settings.objective)
         report = _finish(settings, config, prepared, built, reason, started, show)
+    # the page is no part of the result: a run that is killed in it is finished, and makes up for it
     _write_page(settings, prepared, show)
     keep_results(trackers, settings, built, report)
     show_report(report, settings.paths, show)
@@ -185,6 +193,7 @@ def _finish(
 ) -> Report:
     """Export and evaluate, unless all of it is there from an earlier call and whole."""
     history = Path(settings.paths.output_dir) / HISTORY
+    # may be damaged or lost, and no epoch follows that would write it again
     if settings.logger.csv and not is_history(history, built.classifier.progress.history):
         write_history(history, built.classifier.progress.history)
     facts = _facts(settings, prepared, built)

@@ -33,6 +33,7 @@ def profiled(
     """
 
     def of_shard(shard: ParquetSource) -> tuple[Walk, ColumnFits | None]:
+        # of the whole table: limits and samples go by row numbers through all shards
         walk, tried = Walk.over(table.num_rows, schema), _tried(fitting)
         collectors: list[Collector] = [walk]
         if tried is not None:
@@ -76,6 +77,7 @@ def fitted_columns(table: ShardedTable, fitting: Fitting, meet: Meeting) -> Colu
 
     own = meet.together(lambda: {number: of_shard(shard) for number, shard in table.own.items()})
     whole = meet.together(fitting)
+    # received before anything is joined: a rank whose part is not taken would wait for ever
     found = list(meet.in_order(own, table.owners))
 
     def joined() -> None:
@@ -95,6 +97,7 @@ def fitted_encoder(table: ShardedTable, fits: ColumnFits | None, meet: Meeting, 
 
     def finished() -> str:
         assert fits is not None
+        # as text, by which it goes to the other ranks too: all have the same encoder, this one included
         return Encoder(**fits.finish()).to_json()
 
     encoder = Encoder.from_json(meet.first(finished))
@@ -117,6 +120,7 @@ def encoded_shards(table: ShardedTable, encoder: Encoder, meet: Meeting, store: 
         return kept
     sums = meet.together(lambda: encoder.fold_sums(table.shards, table.num_rows))
     whole = meet.together(lambda: encoder.fold_sums([], table.num_rows))
+    # a part a rank and not a shard: whole numbers add up to the same in any order
     for part in meet.in_order({meet.rank: sums}, range(meet.size)):
         if whole is not None and part is not None:
             whole.join(part)
@@ -147,6 +151,7 @@ def mean_weight(table: ShardedTable, name: str | None, meet: Meeting) -> float |
 def counted_labels(table: EncodedTable, encoder: Encoder, meet: Meeting) -> np.ndarray:
     """Return the rows of each class, or with each label, of all ranks, int64."""
     if encoder.task == "multilabel":
+        # float64: float32 counts no further than 2**24
         own = table.y.sum(axis=0, dtype=np.float64).astype(np.int64)
     else:
         own = np.bincount(table.y, minlength=encoder.num_classes)

@@ -116,6 +116,7 @@ def open_sharded(
         }
 
     source = local.typed(TablePart(fields=fields))
+    # no sizes yet: to keep all rows of each shard counts them, and tells where each begins
     table = ShardedTable(source=source, own=meet.together(opened), owners=tuple(owners), sizes=())
     return table.kept(meet, lambda shard: shard)
 
@@ -125,6 +126,7 @@ def _files(
 ) -> tuple[list[tuple[int, Footer]], dict[int, list[int]]]:
     """Return all files with the machines that have them, and the ranks of each machine."""
     if spread:
+        # the ranks of one machine see the same files
         told = meet.gathered(local.footers if ranks.local_rank == 0 else None)
         machines = [footers for footers in told if footers is not None]
         ranks_of = {

@@ -58,6 +58,7 @@ def named_options(part: Any) -> dict[str, Any]:
 def build_architecture(settings: Settings, encoder: Encoder, num_rows: int) -> Architecture:
     """Join the model's options with the widths that were fitted; ``num_rows`` are those of train."""
     name, options = settings.model.name, model_options(settings.model)
+    # options of another package's model mean what that package says
     if name in MODELS.ours():
         name, options = fit_to_rows(name, options, num_rows)
     return Architecture(

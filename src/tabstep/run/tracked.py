@@ -29,11 +29,12 @@ def tracked(settings: Settings) -> Iterator[list[Tracker]]:
         UserError: a package is missing, or a server refuses. RetryError: a server does not answer.
     """
     trackers = build_trackers(settings)
+    # before the data are read: a server that does not answer is found in the first second
     for tracker in trackers:
         tracker.reach()
     try:
         yield trackers
-    except BaseException as error:
+    except BaseException as error:  # signals too: a tracker is told how the run ended in any case
         for tracker in trackers:
             tracker.end("killed" if isinstance(error, StoppedError | KeyboardInterrupt) else "failed")
         raise

@@ -25,6 +25,7 @@ def tracked_folds(settings: Settings, config: Mapping[str, Any], show: Show) -> 
         UserError: a package is missing, or a server refuses. RetryError: a server does not answer.
     """
     logger, output = settings.logger, Path(settings.paths.output_dir)
+    # Weights & Biases knows no parents: a group is its whole, and there is no run of it
     whole = replace(settings, logger=replace(logger, wandb=replace(logger.wandb, enabled=False)))
     with tracked(whole) as trackers:
         begin_tracking(trackers, output, config, show)

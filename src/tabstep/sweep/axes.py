@@ -47,6 +47,7 @@ class Axis:
         if low == high:
             return [(0.5, f"{low:.4g}")]
         shares = [index / (_TICKS - 1) for index in range(_TICKS)]
+        # at equal distances of the logarithm
         values = [low ** (1 - share) * high**share if self.log else low + share * (high - low) for share in shares]
         if self.integer:
             return [

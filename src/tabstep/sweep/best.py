@@ -20,6 +20,7 @@ from tabstep.sweep.runners import THREADS
 from tabstep.system.atomic_write import write_durably
 
 BEST, FOLDER = "best.yaml", "experiment"
+# where and how a run goes, not what it is: left to whoever runs the trial again
 SKIPPED_GROUPS = ("hydra", "experiment", "hparams_search", "debug", "local", "paths", "launch", "logger", "report")
 SKIPPED_KEYS = ("paths", "launch", "logger", "report", "resume")
 PLACES = ("paths.output_dir=", "hydra.", "hparams_search=")
@@ -27,6 +28,7 @@ PLACES = ("paths.output_dir=", "hydra.", "hparams_search=")
 
 def command_line(trial: Trial, composer: Composer) -> str:
     """Return the command that runs a trial again, as one run in a new directory and with as many threads."""
+    # sums differ in their last digits with the number of threads
     threads = [f"{THREADS}={os.environ[THREADS]}"] if THREADS in os.environ else []
     return shlex.join([*threads, *_program(composer), *standalone(trial.overrides, composer)])
 
@@ -39,6 +41,7 @@ def command_to_go_on(composer: Composer) -> str:
     kept = [text for text in [*given["hydra"], *given["task"]] if not text.startswith(places)]
     below = os.path.relpath(composer.sweep_dir)
     place = str(composer.sweep_dir) if below.startswith("..") else below
+    # quoted where it has what the grammar of overrides gives a meaning
     directory = written(place) if set(place) & set("= ,'\"{}[]()") else place
     shown = hidden(redacted(kept, os.environ))
     return shlex.join([*_program(composer), "-m", *shown, f"paths.output_dir={directory}"])

@@ -58,6 +58,7 @@ class Composer:
         try:
             cfg = self.loader.load_sweep_config(self.master, list(overrides))
             with read_write(cfg), open_dict(cfg):
+                # as Hydra's own launchers do for each job
                 cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
             with _current(cfg):
                 directory = self.sweep_dir / str(cfg.hydra.sweep.subdir)
@@ -95,6 +96,7 @@ def settings_of(job: Job) -> Settings:
 
 
 def _plain_task(cfg: DictConfig, directory: Path) -> dict[str, Any]:
+    # a copy: the whole is written into the trial's directory as Hydra leaves it
     task = copy.deepcopy(cfg)
     with read_write(task), open_dict(task):
         del task["hydra"]

@@ -52,8 +52,10 @@ class Numbers:
         if self.integer:
             return str(round(value))
         if self.step is None:
+            # rounding may carry it out of the range
             return repr(min(max(float(f"{value:.6g}"), float(self.low)), float(self.high)))
         steps = round((value - self.low) / self.step)
+        # in decimals: sums of binary fractions leave digits that nobody wrote
         return repr(float(Decimal(repr(self.low)) + steps * Decimal(repr(self.step))))
 
 

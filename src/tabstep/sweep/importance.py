@@ -49,5 +49,6 @@ def _by_optuna(ledger: Ledger, trials: Sequence[Trial], dimensions: Mapping[str,
     with advice.quiet():
         study = advice.make_study([advice.frozen(trial, dimensions) for trial in trials], ledger.header.directions)
         evaluator = advice.optuna.importance.PedAnovaImportanceEvaluator()
+        # with two objectives Optuna wants to be told which number counts
         first = None if len(ledger.header.directions) == 1 else lambda trial: trial.values[0]
         return dict(advice.optuna.importance.get_param_importances(study, evaluator=evaluator, target=first))

@@ -33,6 +33,7 @@ def standings(ledger: Ledger) -> list[Standing]:
     With two objectives, those that no other trial beats in both come first, the better in the first objective before.
     """
     scored = [trial for trial in ledger.trials if trial.finished and trial.values]
+    # as costs: of each objective less is better
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in ledger.header.directions]
     costs = {trial.number: tuple(s * v for s, v in zip(signs, trial.values, strict=True)) for trial in scored}
     fronts = pareto_fronts(costs) if len(signs) > 1 else dict.fromkeys(costs, 1)
@@ -145,6 +146,7 @@ def _column(values: Sequence[Any], key: str) -> Any:
     import pyarrow as pa
 
     present = [value for value in values if value is not None]
+    # by name: a column of nothing but None has no type of its own
     if key in (*HEAD[:2], "epochs", "front"):
         return pa.array(values, pa.int64())
     if any(isinstance(value, str) for value in present) or key in TAIL:

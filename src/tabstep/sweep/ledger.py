@@ -123,6 +123,7 @@ def read_sweep(directory: Path) -> Ledger:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{directory}: the sweep's files cannot be read: {error}") from error
+    # trials rest on those before them: a gap would change what comes after it
     if [trial.number for trial in trials] != list(range(len(trials))):
         raise UserError(f"{directory / TRIALS}: the file of a trial is missing: put it back, or start another sweep")
     return Ledger(directory, header, trials)

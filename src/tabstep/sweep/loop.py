@@ -101,6 +101,7 @@ class Loop:
             else:
                 break
             self._launch(trial)
+            # kept from naming its directory to its launch, and no longer
             self._jobs.clear()
         return len(self.running) > begun
 
@@ -141,6 +142,7 @@ class Loop:
         try:
             job = self._job(trial)
         except UserError as error:
+            # a trial that cannot be composed has failed, and the sweep goes on
             self._close(replace(trial, state="failed", error=str(error)))
             return
         directory.mkdir(parents=True, exist_ok=True)
@@ -178,6 +180,7 @@ class Loop:
             place=outcome.place,
             **with_progress(trial, directory),
         )
+        # it stays ``running``: the same command goes on with it
         if outcome.stopped is not None:
             self._save(trial)
             raise outcome.stopped

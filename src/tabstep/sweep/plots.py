@@ -42,6 +42,7 @@ def figures(ledger: Ledger, dimensions: Mapping[str, Dimension], shares: Mapping
     axes = [axis_of(key, dimensions[key], scored) for key in keys]
     with styled():
         drawn = {"history": history(ledger)}
+        # one epoch is no curve
         if sum(len(trial.curve) > 1 for trial in ledger.trials) > 0:
             drawn["curves"] = curves(ledger)
         if len(ledger.header.objectives) > 1:
@@ -83,6 +84,7 @@ def history(ledger: Ledger) -> Figure:
     )
     failed = [trial.number for trial in ledger.trials if trial.state == "failed"]
     if failed:
+        # at the lower edge: a failed trial has no value
         axes.plot(failed, [0.02] * len(failed), "^", color=_RED, transform=axes.get_xaxis_transform(), label="failed")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=ledger.header.objectives[0])

@@ -51,6 +51,7 @@ class LiveTable(Lines):
     def __init__(self, ledger: Ledger, total: int, console: Console | None = None) -> None:
         super().__init__(ledger, total)
         self.began: dict[int, float] = {}
+        # drawn when the loop looks: each drawing reads the files of the running trials
         self.live = Live(console=console or Terminal(), get_renderable=self.table, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveTable:

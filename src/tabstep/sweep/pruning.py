@@ -47,6 +47,7 @@ class PruningRule:
         self.pointer = pointer
         self.asked = 0
         self.verdict: str | None = None
+        # in the place of trials that it does not see: Hyperband goes by a trial's number
         unseen = advice.optuna.trial.create_trial(state=advice.TrialState.FAIL)
         with advice.quiet():
             self.pruner = advice.make_pruner(pointer.pruner, max_epochs)
@@ -66,6 +67,7 @@ class PruningRule:
 
         curve = best_so_far(history, self.pointer.objective)
         storage = self.study._storage
+        # epoch by epoch, as it was asked while they ran: a resumed trial is judged the same
         while self.verdict is None and self.asked < len(curve):
             value = curve[self.asked]
             self.asked += 1

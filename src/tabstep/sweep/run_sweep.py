@@ -77,6 +77,7 @@ def start(
     check_surroundings(config)
     composer = Composer(context.config_loader, config)
     plan = make_plan(_plain(raw), arguments, composer)
+    # before the lock, which makes the directory: a mistake leaves none
     settings = check_space(plan.space, composer)
     launcher = LauncherFactory(context, task, config)
     if plan.tuned:
@@ -159,6 +160,7 @@ def _open(plan: Plan) -> Ledger:
         UserError: the one there is another sweep, or has more trials than are asked for.
     """
     directory, header, total = plan.composer.sweep_dir, plan.header, plan.proposer.total
+    # as Hydra's own sweeper leaves it
     OmegaConf.save(plan.composer.master, directory / "multirun.yaml")
     if not (directory / HEADER).is_file():
         return create_sweep(directory, header)
@@ -184,7 +186,9 @@ def _run(plan: Plan, ledger: Ledger, runner: Runner) -> None:
     if runner.elsewhere:
         options = _for_jobs(options)
         runner.check(list(_jobs(plan, ledger)))
+    # each other slot gets two more trials before it has to wait for the slowest one
     window = max(LEAST_WINDOW, 2 * min(runner.slots, 10_000) - 1)
+    # trials in this process print lines of their own
     live = not isinstance(runner, HydraRunner) and sys.stdout.isatty()
     board = LiveTable(ledger, plan.proposer.total) if live else Lines(ledger, plan.proposer.total)
     follower = _follower(ledger, plan.space, options)
@@ -226,6 +230,7 @@ def _jobs(plan: Plan, ledger: Ledger) -> Iterator[Job]:
     yield from (plan.composer.compose(trial.overrides, trial.number) for trial in open_trials)
     first, total = len(ledger.trials), plan.proposer.total
     last = min(total, first + 2) if plan.options.searches else total
+    # without results: a first guess at what will be asked for
     for number in range(first, last):
         params = plan.proposer.propose(number, ledger.trials[:number], 0).params
         yield plan.composer.compose(plan.space.overrides(params), number)

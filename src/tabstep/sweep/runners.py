@@ -133,6 +133,7 @@ class ProcessRunner:
         config = {**job.config, "callbacks": {**job.config["callbacks"], "progress": "lines"}}
         file.touch(mode=0o600)  # an interpolation may have brought a secret into it
         file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        # the lowest that is free: of several GPUs it says which
         slot = min(set(range(self.slots)) - {child.slot for child in self.children.values()})
         # what was printed before a kill stays; of errors, those of the last attempt are shown
         with open(job.directory / OUTPUT, "ab") as output, open(job.directory / ERRORS, "wb") as errors:
@@ -161,9 +162,11 @@ class ProcessRunner:
 
     def _outcome(self, job: Job, code: int) -> TrialResult:
         said = _text(job.directory / ERRORS)
+        # with whatever secret it holds
         (job.directory / CONFIG).unlink(missing_ok=True)
         if code == EXIT_OK:
             return TrialResult(number=job.number)
+        # our own signal came before it could be caught
         if code in (EXIT_SIGINT, EXIT_SIGTERM) or (code < 0 and self.stopping):
             signum = signal.SIGINT if code == EXIT_SIGINT else signal.SIGTERM
             return TrialResult(number=job.number, stopped=StoppedError(f"trial {job.number} was stopped", signum))

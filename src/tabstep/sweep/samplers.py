@@ -67,6 +67,7 @@ class Search:
 
         dimensions = self.space.dimensions
         with advice.quiet():
+            # as if they still ran: the sampler knows their values, and no results
             running = advice.TrialState.RUNNING
             shown = [
                 advice.frozen(trial, dimensions, None if trial.number < sees else running) for trial in trials[:number]
@@ -100,6 +101,7 @@ def make_sampler(options: Options, number: int) -> optuna.samplers.BaseSampler:
         _require("cmaes")
         return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
     if options.sampler == "nsgaii":
+        # for four generations or more
         return samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, (options.n_trials or 50) // 4)))
     # constant_liar: trials that run at the same time are not to get the same values
     return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)

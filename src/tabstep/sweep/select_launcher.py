@@ -101,5 +101,6 @@ def choose_runner(
         return cast(Runner, made.runner(surroundings))
     logging.getLogger(type(made).__module__).setLevel(logging.WARNING)  # the sweep says what it starts
     jobs = launcher.config.hydra.launcher.get("n_jobs")
+    # a grid is one batch; a search learns between batches
     batch = jobs if isinstance(jobs, int) and jobs > 0 else 1 if options.searches else MANY
     return HydraRunner(made, 1 if basic else batch)

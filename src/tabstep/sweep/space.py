@@ -121,6 +121,7 @@ def _dimension(override: Override, seed: int) -> Dimension:
             raise UserError(f"{key}: no such tag, {tag!r}: {nearest(tag, TAGS)}")
     if isinstance(value, IntervalSweep):
         return _interval(key, value, log="log" in tags)
+    # numbers in their order: a sampler can learn along them, as it cannot along a list
     if isinstance(value, RangeSweep) and not value.shuffle and (numbers := _range(key, value, log="log" in tags)):
         return numbers
     if tags and not isinstance(value, RangeSweep):
@@ -170,5 +171,6 @@ def _choice(override: Override, seed: int) -> Values:
     if len(set(texts)) < len(texts):
         raise UserError(f"{override.input_line}: a value stands twice")
     if shuffled:
+        # a text: its hash is the same in every process
         random.Random(f"{seed} {key}").shuffle(texts)
     return Values(tuple(texts))

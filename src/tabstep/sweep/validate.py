@@ -76,6 +76,7 @@ def check_space(space: Space, composer: Composer) -> list[Settings]:
     ]
     for key, dimension in space.dimensions.items():
         found, _ = check_overrides([f"{key}={text}" for text in ends(dimension)], composer.conf_dirs)
+        # of a key that does not exist, once and not for each value
         problems += found[:1] if found and found[0].startswith(f"{key}: no such key") else found
     if problems:
         raise ProblemsError(list(dict.fromkeys(problems)))
@@ -108,6 +109,7 @@ def sample(space: Space, conf_dirs: Sequence[Path]) -> Iterator[dict[str, str]]:
     The value of a key is judged by itself before; what is composed matters most for the options of groups.
     """
     columns = {key: ends(dimension) for key, dimension in space.dimensions.items()}
+    # the last of all values, which the combinations of groups alone may lack
     yield {key: texts[-1] for key, texts in columns.items()}
     if math.prod(len(texts) for texts in columns.values()) > MOST_JOBS:
         columns = {key: texts if _is_group(key, conf_dirs) else texts[:1] for key, texts in columns.items()}

@@ -34,6 +34,7 @@ def publishing(path: Path) -> Iterator[Path]:
     check_replaceable(path)
     with temporary_beside(path) as (temporary, descriptor):
         yield temporary
+        # before it has its name: a crash after a rename alone could leave an empty file
         os.fsync(descriptor)
         os.replace(temporary, path)
     sync_directory(path.parent)
@@ -137,9 +138,11 @@ def check_writable(directory: Path, what: str) -> None:
         raise UserError(f"{what}: cannot be written: {str(place)!r} is a file: name another directory")
     probe = place / f".{secrets.token_hex(8)}.probe"
     try:
+        # not an empty file, which a full disk still takes
         write_durably(probe, bytes(4096))
         probe.unlink()
     except OSError as error:
+        # of the place: a person knows nothing of the probe
         raise write_failure(OSError(error.errno, error.strerror, str(place)), f"{what}: cannot be written") from error
 
 

@@ -105,6 +105,7 @@ def _replace(directory: Path, build: Callable[[Path], None]) -> None:
     fresh.mkdir()
     try:
         build(fresh)
+        # on the disk before it has its name, so that what a crash leaves under a name is whole
         for path in (*fresh.iterdir(), fresh):
             _sync(path)
         if directory.exists():
@@ -132,6 +133,7 @@ def _sync(path: Path) -> None:
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
     """Let one process at a time build ``directory``; the kernel frees the lock of a process that dies."""
+    # this file stays: were it removed, two processes could hold locks of one name
     with open(directory.parent / f".{directory.name}.lock", "wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -88,6 +88,7 @@ def _on_cpu(rows: int | None, measure: Callable[[], float]) -> tuple[Literal["bf
 
 def has_bf16() -> bool:
     """Whether the processor has instructions for products of bfloat16 matrices (AMX, AVX512-BF16)."""
+    # torch tells it under private names alone
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

@@ -124,6 +124,7 @@ def _nobody_reads() -> bool:
     try:
         print(flush=True)
     except BrokenPipeError:
+        # Python flushes once more when it ends, and would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False

@@ -29,7 +29,9 @@ def state(root: Path, names: Sequence[str]) -> State:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return State()
+    # those of the index: a file that git does not know yet is a change too
     same = (_git(root, "ls-files", "-z", "--cached") or "").split("\0")
+    # below root alone, by names as they are now: a renamed file is one gone and one that is new
     differing = (_git(root, "diff", "HEAD", "--name-only", "--no-renames", "--relative", "-z") or "").split("\0")
     changed = {name for name in names if name not in set(same)} | (set(differing) & set(names))
     deleted = (name for name in differing if name and not os.path.lexists(root / name))

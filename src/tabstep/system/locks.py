@@ -28,6 +28,7 @@ def exclusive(directory: Path, key: str = "paths.output_dir") -> Iterator[None]:
     """
     with writing(f"{key}: cannot be written"):
         directory.mkdir(parents=True, exist_ok=True)
+        # no link is followed: what it leads to would be emptied
         descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         _take(descriptor, directory, key)

@@ -75,4 +75,5 @@ def _in_rlimits(proc: Path) -> Iterator[int]:
             try:
                 yield limit - _kilobytes(proc / "self" / "status", name)
             except (OSError, ValueError):
+                # no usage is told here, and more than the limit it cannot be
                 yield limit

@@ -45,6 +45,7 @@ def ordered_map(
         for piece in pieces:
             waiting.append(pool.submit(function, piece))
             del piece  # the thread alone holds it now
+            # one more than there are threads: none waits while the caller is busy with a result
             if len(waiting) > count:
                 yield waiting.popleft().result()
         while waiting:

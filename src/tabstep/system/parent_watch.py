@@ -31,7 +31,7 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it runs, as another user
         return True
     try:
         # behind the last bracket, for the program's name in brackets may hold brackets and spaces

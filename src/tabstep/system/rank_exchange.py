@@ -73,6 +73,7 @@ class Meeting:
             parts: by shard, those of this rank.
             owners: the rank of each shard.
         """
+        # all walk the shards in one order, so that each send has its receiver
         for shard, owner in enumerate(owners):
             if self.rank == 0:
                 yield parts[shard] if owner == 0 else self._received(owner)

@@ -68,6 +68,7 @@ def agree_on(ranks: Ranks, name: str, value: str) -> str:
         return value
     store = open_store(timedelta(minutes=5))
     if ranks.rank == 0:
+        # get waits until rank 0 has set it
         store.set(f"tabstep/{name}", value)
     return str(store.get(f"tabstep/{name}"), "utf-8")
 
@@ -99,6 +100,7 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
         received.append(signum)
         child.send_signal(signum)
 
+    # a service tells the parent alone that a job is to stop
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         code = child.wait()
@@ -114,6 +116,7 @@ def run_ranks(config: dict[str, Any], devices: int, directory: Path) -> None:
 
 
 def _rank_error(exit_file: Path, devices: int) -> Exception:
+    # a rank that could say why has left its code; one that was killed could not
     what = f"trainer.devices={devices}: a rank"
     if not exit_file.exists():
         return RetryError(f"{what} was killed, perhaps for want of memory: the same command goes on")

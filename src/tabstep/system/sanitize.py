@@ -28,4 +28,5 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
+    # float takes digits of other scripts and white space behind a number, too
     return text.isascii() and text[-1:].isalnum()

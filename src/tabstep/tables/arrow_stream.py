@@ -51,6 +51,7 @@ def conformed(
         if field.name in index:
             array = batch.column(index[field.name])
         else:
+            # as text, and cast below to what all values of the key are
             array = pa.repeat(pa.scalar(partition.get(field.name), pa.string()), batch.num_rows)
         if field.name in parse:
             array = parsed(array, parse[field.name], field.name)
@@ -61,6 +62,7 @@ def conformed(
 def _cast(array: pa.Array, dtype: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(dtype):
         array = array.dictionary_decode()
+    # a whole number beyond 2**53 has no float of its own: the nearest one is taken
     return array.cast(dtype, safe=not pa.types.is_floating(dtype))
 
 

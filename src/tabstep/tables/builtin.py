@@ -65,6 +65,7 @@ def write_builtin_table(directory: str | Path, *, rows: int = 40_000, seed: int 
 
 def _write(truth_file: Path, made_of: Mapping[str, int], paths: Mapping[Split, Path]) -> float:
     """Write the files of a table and what is true of it; return the best AUROC on test."""
+    # first of all: while files are written, nothing may say that they are whole
     truth_file.unlink(missing_ok=True)
     rows = made_of["rows"]
     table, probability = generate(rows, made_of["seed"])
@@ -76,6 +77,7 @@ def _write(truth_file: Path, made_of: Mapping[str, int], paths: Mapping[Split, P
         with publishing(path) as temporary:
             pq.write_table(part, temporary, write_page_checksum=True)
         positive = part[LABEL].to_numpy(zero_copy_only=False) == "yes"
+        # that of the last one, test, stays
         best = auroc(probability[start : start + count], positive)
         start += count
     digests = [file_digest(path) for path in paths.values()]
@@ -146,7 +148,9 @@ def _categories(rng: np.random.Generator, rows: int) -> tuple[dict[str, np.ndarr
     test = np.arange(rows) >= round(rows * _SHARES["train"]) + round(rows * _SHARES["val"])
     for name, count in _CATEGORIES.items():
         weight = 1.0 / np.arange(2, count + 2)
+        # the last sum may be below 1 by rounding: hence the minimum below
         values = np.searchsorted(np.cumsum(weight / weight.sum()), rng.random(rows))
+        # columns with few codes have all of them in train
         new = np.zeros(rows, dtype=bool) if count < 50 else test & (rng.random(rows) < _UNSEEN_SHARE)
         fresh = max(1, count // 20)
         codes[name] = np.where(new, count + rng.integers(0, fresh, rows), np.minimum(values, count - 1))

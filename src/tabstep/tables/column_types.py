@@ -182,6 +182,7 @@ def to_text(array: pa.Array) -> pa.Array:
         raise UserError(f"type {dtype} is {_refusal(dtype)}")
     text = array.cast(pa.string())
     has_point = pc.match_substring(text, ".")
+    # 1.50 and 1.5 are one value, and so are times of other units
     return pc.if_else(has_point, pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), "."), text)
 
 
@@ -242,10 +243,12 @@ def _unify_numbers(left: pa.DataType, right: pa.DataType) -> pa.DataType:
         return pa.float64()
     if types.is_signed_integer(left) == types.is_signed_integer(right):
         return left if left.bit_width >= right.bit_width else right
+    # no integer holds both negative numbers and all of uint64
     return pa.float64() if pa.uint64() in (left, right) else pa.int64()
 
 
 def _unify_timestamps(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    # instants of two zones have UTC in common
     return pa.timestamp(_finer(left, right), left.tz if left.tz == right.tz else "UTC")
 
 

@@ -72,6 +72,7 @@ class Contents:
             RetryError: the storage failed.
         """
         youngest = max((state.changed_ns for state in self._states.values()), default=0)
+        # what may still change unseen is read each time
         if self._memory is None or time.time_ns() - youngest < _SETTLED_NS:
             return tuple(self._read())
         facts = [(path, *astuple(state), *self._spans.get(path, ())) for path, state in self._states.items()]
@@ -79,6 +80,7 @@ class Contents:
         return tuple(cached_json(self._memory, key, self._read))
 
     def _read(self) -> list[str]:
+        # hashing lets go of the interpreter
         with ThreadPoolExecutor(max_workers=_THREADS) as pool:
             return list(pool.map(self._digest, self._states))
 
@@ -102,6 +104,7 @@ class Contents:
         with self._location.filesystem.open_input_file(path) as file:
             while start < stop:
                 chunk = file.read_at(min(_CHUNK, stop - start), start)
+                # shorter than it was, which ``check_unchanged`` says
                 if not chunk:
                     return
                 start += len(chunk)

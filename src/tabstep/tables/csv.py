@@ -105,6 +105,7 @@ class CsvTable:
         for batch in self._text():
             for name in self._names:
                 column = batch.column(name)
+                # a batch in which all values are missing says nothing of the type
                 if column.null_count < len(column):
                     seen.add(name)
                     types[name] = self._left(name, column, types[name], rows)
@@ -113,6 +114,7 @@ class CsvTable:
 
     def _left(self, name: str, column: pa.Array, types: tuple[pa.DataType, ...], row: int) -> tuple[pa.DataType, ...]:
         """Return the types that the values have too."""
+        # where text is no choice, train had numbers, and 007 is one
         left = tuple(dtype for dtype in types if _has(column, dtype, forced=pa.string() not in types))
         if left:
             return left
@@ -138,6 +140,7 @@ class CsvTable:
         filesystem = self._location.filesystem
         try:
             with filesystem.open_input_stream(path) as stream:  # unpacks by the name's ending
+                # the delimiter has to be known before the file is opened as CSV
                 header = stream.read(65_536).split(b"\n", 1)[0].decode("utf-8", errors="replace")
             return csv.open_csv(
                 filesystem.open_input_stream(path),
@@ -177,6 +180,7 @@ def _typed(column: pa.Array, dtype: pa.DataType) -> pa.Array:
     values = pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
     if pa.types.is_time(dtype):  # Arrow casts no text to a time of day
         return pc.binary_join_element_wise(_DAY, values, " ").cast(pa.timestamp("us")).cast(dtype)
+    # a number with a fraction: Arrow casts whole numbers alone
     if pa.types.is_duration(dtype):
         return pc.round(pc.multiply(values.cast(pa.float64()), 1e6)).cast(pa.int64()).cast(dtype)
     return values.cast(dtype)

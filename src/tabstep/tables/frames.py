@@ -53,6 +53,7 @@ def to_table(data: Any, *, where: str) -> pa.Table:
     if repeated:
         raise UserError(f"{where}: column {repeated[0]!r} stands {names.count(repeated[0])} times: rename or drop one")
     try:
+        # what another library hands over may be invalid, and Arrow trusts it from here on
         table.validate(full=True)
     except pa.ArrowException as error:
         raise UserError(f"{where}: is damaged: {first_line(error)}: make it again") from error

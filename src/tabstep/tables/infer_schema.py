@@ -122,6 +122,7 @@ def _declared(source: TypedTable, stated: Declared, types: dict[str, pa.DataType
     for key, role, names in lists:
         for name in names:
             if name in source.conflicts:
+                # what is left out may differ between files
                 problems += [] if key == "drop" else [f"{source.where}: column {name!r} {source.conflicts[name]}"]
             elif name not in types:
                 help_ = nearest(name, [*types, *source.conflicts])
@@ -154,6 +155,7 @@ def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
         kind = meaning(dtype)
     except UserError as error:
         return [f"schema.{key}: column {name!r}: {error}"]
+    # a time is numeric, and no weight
     if key == "weight" and (kind != "numeric" or pa.types.is_temporal(value_type(dtype))):
         return [f"schema.weight: column {name!r} holds {dtype}: the weight of a row is a number"]
     if key == "numeric" and is_text(value_type(dtype)):
@@ -190,6 +192,7 @@ def _infer_id(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) 
     # the first rows say enough: a value that comes twice in them is no id, and the name has to fit besides
     batch = next(source.batches(named, _ID_SAMPLE))
     distinct = [name for name in named if _all_distinct(batch.column(named.index(name)))]
+    # of several nobody knows which one it is
     return distinct[0] if len(distinct) == 1 else None
 
 

@@ -128,6 +128,7 @@ def is_csv(location: str, *, where: str) -> bool:
     if path.lower().endswith(PARQUET_SUFFIXES) or _file_type(filesystem, path, where) != fs.FileType.Directory:
         return False
     names = [info.path for info in _list(filesystem, path, where, recursive=True) if not _hidden(info.base_name)]
+    # where there is parquet as well, it is the table
     return any(name.lower().endswith(CSV_SUFFIXES) for name in names) and not any(
         name.lower().endswith(PARQUET_SUFFIXES) for name in names
     )
@@ -262,6 +263,7 @@ def _what_is_there(files: Sequence[str], seen: Sequence[str]) -> str:
 def _by_glob(filesystem: fs.FileSystem, path: str, location: str, where: str) -> Location:
     base = path[: _MAGIC.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]  # the caller has matched
     if isinstance(filesystem, fs.LocalFileSystem):
+        # as on a shell: the local file system is asked, and no listing of all that lies below
         matching = [file for file in glob.glob(path, recursive=True) if os.path.isfile(file)]
     else:
         infos = _list(filesystem, base, where, recursive=True)

@@ -17,6 +17,7 @@ from tabstep.tables.column_types import is_text, to_text, value_type
 
 NULLS: Final = pa.array(["", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])
 
+# with the no-break spaces that stand between thousands in some languages
 _SIGNS: Final = r"[\s\x{00A0}\x{202F}$€£¥%']"
 _LEFT_OUT: Final[Mapping[str, str]] = {"number": f"{_SIGNS}|,", "comma": rf"{_SIGNS}|\."}
 _PLAIN: Final = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
@@ -25,6 +26,7 @@ _SHAPES: Final[Mapping[str, str]] = {
     "comma": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([.'\s\x{00A0}\x{202F}][0-9]{3})+)(,[0-9]+)?\s?[$€£¥%]?$",
 }
 _FOUR_DIGITS: Final = r"(^|[^0-9])[0-9]{4}($|[^0-9])"
+# in this order: where two fit, the day is before the month
 _DATES: Final = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S",
@@ -108,6 +110,7 @@ def _is_written(text: pa.Array, form: str) -> bool:
     Of a comma before three digits nobody knows whether it is a mark or a fraction: then the other form must not fit.
     """
     if _digits(text):
+        # digits alone are as good a code
         return False
     return form == "number" or not _all(pc.match_substring_regex(text, _SHAPES["number"]))
 

@@ -20,6 +20,7 @@ from tabstep.tables.row_groups import RowGroupWriter
 from tabstep.tables.source import ParquetSource, open_source
 from tabstep.tables.typed_table import TypedTable
 
+# to be raised where rows are read otherwise: the cache holds tables of earlier versions
 _VERSION: Final = 1
 Kinds = Mapping[str, ValueKind]
 Rows = ParquetSource | CsvTable | LakeTable
@@ -56,6 +57,7 @@ def as_parquet(location: str, *, where: str, cache_dir: Path, kinds: Kinds | Non
     found = find_files(location, where=where, suffixes=CSV_SUFFIXES)
     states = {path: found.state(path) for path in found.paths}
     contents = Contents(found, states, where=where, memory=cache_dir)
+    # the kinds too, by which cells become other values
     facts = [[*map(found.name, found.paths)], contents.digests, sorted((kinds or {}).items())]
     name = Path(found.paths[0]).name.partition(".")[0]
     return _converted(cache_dir, facts, name, lambda: CsvTable(location, where=where, kinds=kinds))

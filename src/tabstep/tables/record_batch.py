@@ -11,6 +11,7 @@ import pyarrow as pa
 from tabstep.errors import UserError, nearest
 from tabstep.tables.column_types import ValueKind, fits, to_float64, to_text
 
+# 32 MiB of float64
 _CELLS: Final = 2**22
 T = TypeVar("T")
 

@@ -61,6 +61,7 @@ def cut_shards(row_groups: Sequence[Sequence[int]], cut: Cut) -> list[Shard]:
     for number in range(cut):
         wanted = ends[-1] * (number + 1) / cut
         latest = len(groups) - (cut - number - 1)  # a group is left for each shard that follows
+        # whichever end is nearest to that of equal shards; of two, the earlier
         stop = min(range(first + 1, latest + 1), key=lambda stop: (abs(ends[stop - 1] - wanted), stop))
         stop = len(groups) if number == cut - 1 else stop
         shards.append(_pieces(groups[first:stop]))
@@ -122,6 +123,7 @@ def _bytes_of(location: Location, footer: Footer, piece: Piece) -> Span:
     with location.filesystem.open_input_file(footer.path) as file:
         metadata = pq.ParquetFile(file, pre_buffer=False).metadata
         starts = [0, *(_start(metadata, group) for group in range(1, metadata.num_row_groups)), footer.state.size]
+    # never back, whatever offset a group without rows has
     ends = list(accumulate(starts, max))
     # groups without rows at either end belong to no shard: the bytes up to the next shard's are taken along
     return ends[piece.first], ends[piece.stop]
@@ -129,6 +131,7 @@ def _bytes_of(location: Location, footer: Footer, piece: Piece) -> Span:
 
 def _start(metadata: pq.FileMetaData, group: int) -> int:
     column = metadata.row_group(group).column(0)
+    # where there is a dictionary, it stands before the data
     pages = (column.dictionary_page_offset, column.data_page_offset)
     return min(int(offset) for offset in pages if offset)
 

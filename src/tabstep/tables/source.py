@@ -130,6 +130,7 @@ class ParquetSource:
 
     def subset(self, mask: np.ndarray, split: str) -> ParquetSource:
         """Return a source of the rows where ``mask``, ``(num_rows,)`` bool, is true."""
+        # of a subset, it is a mask of the rows that are left: spread out to those of the files
         if self._mask is not None:
             whole = np.zeros(len(self._mask), dtype=bool)
             whole[np.flatnonzero(self._mask)[mask]] = True
@@ -150,6 +151,7 @@ class ParquetSource:
         twice = set(self.files) & set(other.files)
         if twice:
             raise UserError(f"{self.where}, {other.where}: both have the file {min(twice)}: leave it in one of them")
+        # no common directory: names begin with the split, since both may have a file of one name
         location = Location(filesystem=mine.filesystem, base="", paths=(*mine.paths, *others.paths))
         footers = [
             replace(footer, name=f"{source.split}/{footer.name}")
@@ -214,6 +216,7 @@ class ParquetSource:
         for footer, content in zip(self._footers, self._contents.digests, strict=True):
             digest.update(repr((footer.name, content)).encode())
         if self._mask is not None:
+            # which rows, not how they came to be chosen: two draws with the same rows are one table
             digest.update(np.packbits(self._mask).tobytes())
         if self._parse:
             digest.update(repr(sorted(self._parse.items())).encode())
@@ -282,6 +285,7 @@ class ParquetSource:
                     for start in range(0, read.num_rows, rows):
                         yield read.slice(start, rows)
                     done += batch.num_rows
+            # at the end: it may have changed since the last batch
             self._contents.check_unchanged(footer.path)
         except (pa.ArrowException, OSError) as error:
             part = "" if of_the_storage(error) else self._damaged_part(footer, schema, done)
@@ -291,6 +295,7 @@ class ParquetSource:
 
     def _damaged_part(self, footer: Footer, schema: pa.Schema, done: int) -> str:
         """Return which row group and column cannot be read, after ``done`` rows could."""
+        # piece by piece, for Arrow says what was wrong and not where
         first = int(np.searchsorted(np.cumsum(footer.row_groups), done, side="right"))
         for group in range(first, len(footer.row_groups)):
             for name in schema.names:

@@ -124,6 +124,7 @@ def draw(codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     for number, share in enumerate(shares, start=1):
         for code, count in enumerate(_counts(np.diff(starts), share)):
             first = starts[code] + taken[code]
+            # shares are rounded one by one, and may ask for a row more than the class has
             part[order[first : first + min(count, starts[code + 1] - first)]] = number
             taken[code] += count
     return part
@@ -218,6 +219,7 @@ def draw_latest(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     kept = 1.0 - np.cumsum(shares[::-1])[::-1]  # of the rows, those before each share begins
     for number, before in enumerate(kept, start=1):
         first = ordered[min(round(before * len(times)), len(times) - 1)] if len(times) else 0
+        # a share of nothing has no rows, though some may have the time at its edge
         if shares[number - 1] > 0:
             part[times >= first] = number
     return part

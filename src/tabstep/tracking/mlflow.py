@@ -84,10 +84,13 @@ class MlflowTracker(Tracker):
             if run is None:
                 run = self._client.create_run(self._experiment_id(), run_name=self._run_name, tags=dict(self._tags))
                 where = {"tracking_uri": self.tracking_uri, "experiment": self._experiment, "kept": None}
+                # at once: whatever ends this process, the next one goes on in the same run
                 self.remember(run_id=run.info.run_id, **where)
             self.run_id = run.info.run_id
+            # an earlier process may have ended it
             self._client.update_run(self.run_id, status="RUNNING")
             self._send_parameters(run.data.params)
+            # the server alone knows what a killed process has sent
             self._logged = {
                 (key, each.step)
                 for key in run.data.metrics

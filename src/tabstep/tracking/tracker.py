@@ -125,6 +125,7 @@ class Tracker(ABC):
             self._make_open()
             self._add(history)
             self._keep(results)
+            # last: what failed before it is logged by the next call
             self.remember(kept=digest)
 
     def end(self, status: Status) -> None:

@@ -71,6 +71,7 @@ class WandbTracker(Tracker):
             )
         except Exception as error:  # wandb's own, and those of its service
             raise unreachable(self.key, "Weights & Biases", error) from error
+        # a run that goes on may have another limit of epochs than before
         self._run.config.update(dict(self._parameters), allow_val_change=True)
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")

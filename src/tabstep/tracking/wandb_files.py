@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _BLOCK, _HEADER = 32768, 7
+# kinds of pieces that end a record: blocks cut it into several
 _WHOLE, _LAST = 1, 4
 _HEAD: Final = struct.Struct("<IHB")
 

@@ -17,7 +17,9 @@ MOST_ROWS = 1_000_000
 """Rows that one number needs at most; of more, every n-th will do."""
 SPREAD = 0.5
 """Standard deviation of the logarithm of the temperature before any row is seen: it counts where rows are few."""
+# of the logarithm: temperatures from 1/12 to 12
 LIMIT = 2.5
+# golden sections: 4e-9 of the interval is left after so many
 STEPS = 40
 TEMPERATURES = 33
 """Temperatures from ``exp(-2)`` to ``exp(2)`` that an epoch is tried with."""
@@ -38,10 +40,12 @@ def fit_temperature(logits: Tensor, y: Tensor, task: Task, weight: Tensor | None
         return (1.0,) * count
 
     rows = torch.ones(len(y)) if weight is None else weight
+    # all rows may weigh nothing
     shares = (rows.double() * len(y) / rows.double().sum().clamp_min(1e-300)).unsqueeze(1)
 
     def cost(log_temperature: Tensor) -> Tensor:
         scaled = probabilities(logits / log_temperature.exp(), task)
+        # the second part is minus the logarithm of the prior
         return (shares * _surprise(scaled, y, task)).sum(dim=0) + 0.5 * (log_temperature / SPREAD) ** 2
 
     return tuple(_lowest(cost, count).exp().tolist())
@@ -91,6 +95,7 @@ class CalibratedLogLoss(Metric):
         super().__init__()
         self.task = task
         columns = num_outputs if task == "multilabel" else 1
+        # constants and no state: nothing of them is summed or saved
         self._temperatures = torch.linspace(-2.0, 2.0, TEMPERATURES, dtype=torch.float64).exp()
         self.add_state("losses", torch.zeros(TEMPERATURES, columns, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
@@ -100,8 +105,10 @@ class CalibratedLogLoss(Metric):
         """Take rows, each ``weight`` times where weights ``(B,)`` are given."""
         check_update(probs, y, self.task)
         safe = clip(probs)
+        # metrics are given probabilities: these are their logits but for a constant
         logits = safe.log() if self.task == "multiclass" else safe.logit()
         for index, temperature in enumerate(self._temperatures.tolist()):
+            # 0 * NaN is NaN, as in CalibrationScores
             self.losses[index] += _log_loss_sums(logits / temperature, y, self.task, weight) + 0.0 * probs.sum()
         self.rows += len(y)
         self.weights += len(y) if weight is None else weight.double().sum()
@@ -109,6 +116,7 @@ class CalibratedLogLoss(Metric):
     def compute(self) -> dict[str, Tensor]:
         prior = 0.5 * (self._temperatures.log() / SPREAD) ** 2
         means = self.losses / self.weights  # as in fit_temperature, weights count by their ratio to the mean one
+        # a mean times the rows is the sum at a mean weight of 1, as fit_temperature has it
         chosen = (means * self.rows + prior.to(means).unsqueeze(1)).argmin(dim=0, keepdim=True)
         mean = means.gather(0, chosen).mean()
         return {"calibrated_log_loss": mean if self.weights else NAN.to(mean.device)}
@@ -162,6 +170,7 @@ class CalibrationScores(Metric):
             came_true = chosen == y
         else:
             confidence, came_true = probs.flatten(), y.flatten() > 0
+        # NaN has no bin; ``loss`` is NaN then, by which ``compute`` knows
         places = (confidence.nan_to_num(0.0) * self.bins).long().clamp_(0, self.bins - 1)
         counts = w.repeat_interleave(len(confidence) // max(len(y), 1))  # of several labels, each counts as its row
         for state, values in ((self.rows, None), (self.confidence, confidence), (self.hits, came_true)):

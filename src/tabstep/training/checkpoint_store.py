@@ -87,6 +87,7 @@ class CheckpointStore(CheckpointIO):
     def files(self, kind: str) -> list[Path]:
         """List the files of ``kind``, newest first."""
         found = (_NAME.fullmatch(path.name) for path in self.directory.glob(f"{kind}-*.ckpt"))
+        # by number: as text, a step of nine digits stands before one of eight
         names = sorted((match for match in found if match), key=lambda match: -int(match[2]))
         return [self.directory / match[0] for match in names]
 

@@ -88,6 +88,7 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         optimizer = self._make_optimizer(self.model)
         self.schedule = self._make_schedule(optimizer)
+        # by the optimizer: a GradScaler leaves its step out without saying so
         optimizer.register_step_post_hook(self._count_step)
         self._taken = 0
         return optimizer
@@ -123,9 +124,11 @@ class Classifier(L.LightningModule):
         self.scores["train"].add(pooled(logits.detach(), self.target.task), batch.y, loss_sum, weight, batch.weight)
         self._rows += len(batch.y)
         self.progress.batch = self.epoch_batch + 1
+        # of one batch the weights are known: this is the mean already
         if not self._sums_window:
             return loss_sum / weight
         self._window.append(total.detach())
+        # a constant in the place of the window's weights, which ``_window_factor`` puts right
         return loss_sum / self.options.batch_size
 
     def batch_losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,6 +187,7 @@ class Classifier(L.LightningModule):
         options = self.options
         if options.gradient_clip_val is None and options.fail_above_grad_norm is None:
             return
+        # once for guard and clipping: Lightning's own clipping would take it a second time
         norm = torch.nn.utils.get_total_norm(gradients)
         # A look at the norm waits for the device, so on a GPU the guard rests on the loss instead; a GradScaler finds
         # infinite gradients by itself and leaves the step out.
@@ -192,6 +196,7 @@ class Classifier(L.LightningModule):
             guards.check_gradients(self.model, norm, where, self._lr)
             guards.check_gradient_norm(float(norm), options.fail_above_grad_norm or math.inf, where, self._lr)
         if options.gradient_clip_val is not None:
+            # 1e-6 as in torch's clip_grad_norm_
             torch._foreach_mul_(gradients, (options.gradient_clip_val / (norm + 1e-6)).clamp(max=1.0))
 
     def _window_factor(self) -> Tensor:
@@ -200,6 +205,7 @@ class Classifier(L.LightningModule):
         self._window.clear()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(weight)
+        # Lightning divides each loss by the micro-batches, and DDP gradients by the ranks: both are undone
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return torch.where(weight > 0, parts * self.options.batch_size / weight, 0.0)
 
@@ -251,6 +257,7 @@ class Classifier(L.LightningModule):
         row = self._epoch_row()
         self._log({key: value for key, value in row.items() if key.startswith("train_") or key in self._val_row})
         self.progress.history.append(row)
+        # of a state that is saved from here on, the next batch is the first of the next epoch
         self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(row[self.options.plateau_monitor])
@@ -261,6 +268,7 @@ class Classifier(L.LightningModule):
         train = {f"train_{key}": value for key, value in self.scores["train"].compute().items()}
         seconds = max(time.perf_counter() - self._started, 1e-9)
         epochs_left = (self.options.max_epochs or math.nan) - self.progress.epoch - 1
+        # of the epoch that the seconds were for: a resumed one is shorter
         share = (self.epoch_batches - self.first_batch) / self.epoch_batches
         rows_per_s = self._rows * self.trainer.world_size / max(self._train_seconds, 1e-9)
         timing = {"rows_per_s": rows_per_s, "eta_s": epochs_left * seconds / share, "seconds": seconds}
@@ -287,5 +295,6 @@ class Classifier(L.LightningModule):
             return
         self.schedule.load_state_dict(restored["schedule"])
         states, ranks = restored["train_scores"], self.trainer.world_size
+        # on another number of ranks, the first goes on with the rows of all
         mine = [states[self.global_rank]] if len(states) == ranks else states if self.global_rank == 0 else []
         self.scores["train"].restore(mine, self.device)

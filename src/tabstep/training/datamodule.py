@@ -131,7 +131,7 @@ class TrainLoader:
 
     def _gathered(self, tensors: Batch, start: int, stop: int) -> Batch:
         index, device = torch.from_numpy(self.order.rows(start, stop)), tensors.y.device
-        if device.type == "cuda":
+        if device.type == "cuda":  # from pinned memory, so that nothing waits for the copy
             index = index.pin_memory().to(device, non_blocking=True)
         return tensors.map(partial(torch.index_select, dim=0, index=index))
 
@@ -211,6 +211,7 @@ class TableDataModule(L.LightningDataModule):
         order = EpochOrder(
             len(table.y), seed=batching.seed, epoch=self.trainer.current_epoch, window=batching.shuffle_window
         )
+        # only the epoch that was broken off begins in its middle
         start, self.start_batch = self.start_batch, 0
         return TrainLoader(
             table,

@@ -34,10 +34,12 @@ class EpochOrder:
     def __init__(self, num_rows: int, *, seed: int, epoch: int, window: int, block: int = BLOCK) -> None:
         self.num_rows = num_rows
         self._key = (seed, epoch)
+        # one block where all rows fit into a window: shuffled, it is a permutation of the table
         self._block = block if num_rows > window else max(num_rows, 1)
         blocks = -(-num_rows // self._block)
         self._blocks = _generator(*self._key).permutation(blocks)
         self._per_window = max(1, window // self._block)
+        # the last block of the table, which may come anywhere, has fewer rows
         sizes = np.minimum(self._block, num_rows - self._blocks * self._block)
         self._starts = np.concatenate([[0], np.add.reduceat(sizes, range(0, blocks, self._per_window))]).cumsum()
         self._cached: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))

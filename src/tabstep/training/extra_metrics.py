@@ -60,6 +60,7 @@ class ExtraScores(Metric):
         return {f"{self.key}_{name}": each for name, each in zip(self.classes, value, strict=True)}
 
     def reset(self) -> None:
+        # torchmetrics resets the states of this class alone, and not those of a metric within
         super().reset()
         self.metric.reset()
 
@@ -98,6 +99,7 @@ def score_names(metrics: Mapping[str, Metric], classes: Sequence[str]) -> list[s
 
 
 def _filled(part: PluginSettings, task: Task, num_outputs: int) -> PluginSettings:
+    # a binary task has one output for its two classes
     facts: dict[str, Any] = {"task": task, "num_classes": max(2, num_outputs), "num_labels": num_outputs}
     wanted = METRICS.arguments(METRICS.load(part.name))
     own = {key: value for key, value in facts.items() if key in wanted}
@@ -129,6 +131,7 @@ def _try(metric: Metric, task: Task, num_outputs: int, place: str) -> None:
     probs = torch.tensor([0.25, 0.75]) if task == "binary" else torch.softmax(torch.eye(rows, num_outputs), dim=1)
     try:
         with warnings.catch_warnings():
+            # what it warns of are these two rows
             warnings.simplefilter("ignore")
             metric.update(probs, y)
             metric.compute()

@@ -115,6 +115,7 @@ def train(
             checkpointer.store.adopt_best(path.parent, int(best["step"]))
         reason = over(checkpointer, progress)
         if reason is not None:
+            # nothing is trained any more: its progress alone is wanted
             classifier.on_load_checkpoint(state)
             return reason
     try:

@@ -133,6 +133,7 @@ class LossWatch:
         """
         if not self._unseen or not (now or self._unseen[-1].device.type == "cpu" or len(self._unseen) >= LOOK_EVERY):
             return None
+        # in one tensor: a GPU is waited for once
         values = torch.stack(self._unseen).tolist()
         self._unseen.clear()
         bad = (index for index, value in enumerate(values) if not math.isfinite(value))
@@ -152,6 +153,7 @@ def explain_nonfinite(model: nn.Module, x_num: Tensor, x_cat: Tensor, names: Seq
     found: list[str] = []
 
     def watch(name: str) -> Any:
+        # a module's hook comes after those of its parts: the first is the innermost
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
                 found.append(name)

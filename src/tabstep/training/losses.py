@@ -82,6 +82,7 @@ class BinaryLoss(Loss):
     """
 
     def log_weights(self, class_weights: Tensor) -> Tensor:
+        # one logit is the difference of two
         return class_weights.log().diff()
 
     def row_losses(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -94,6 +95,7 @@ class BinaryLoss(Loss):
         losses = torch.stack([(1.0 - share) * self._focus(F.softplus(z)), share * self._focus(F.softplus(-z))], dim=1)
         if self.class_weights is None:
             return losses.sum(dim=1)
+        # each class's part has the class's weight; that of ``y``, by which the caller multiplies, is divided out
         return losses @ self.class_weights / self.class_weights[y]
 
 
@@ -111,6 +113,7 @@ class MulticlassLoss(Loss):
             losses = F.cross_entropy(
                 logits, y, self.class_weights, reduction="none", label_smoothing=self.label_smoothing
             )
+            # torch has multiplied them by the class weights, and the caller does so too: once is divided out
             return losses if self.class_weights is None else losses / self.class_weights[y]
         classes = logits.shape[1]
         shares = F.one_hot(y, classes) * (1.0 - self.label_smoothing) + self.label_smoothing / classes

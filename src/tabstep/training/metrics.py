@@ -41,6 +41,7 @@ def build_metrics(task: Task, num_outputs: int, *, thresholds: int | None = None
         "counts": CountScores(task, num_outputs),
         "ranking": RankScores(task, num_outputs, bins=thresholds),
     }
+    # each metric has states of its own: there are no groups to look for
     return MetricCollection(parts, compute_groups=False)
 
 
@@ -146,6 +147,7 @@ class RankScores(Metric):
 
     def _count(self, probs: Tensor, y: Tensor, weight: Tensor, bins: int) -> None:
         self.nans += probs.isnan().sum()
+        # NaN has no bin: ``nans`` tells of it
         places = (probs.nan_to_num(0.0) * bins).long().clamp_(0, bins - 1)
         lists = torch.arange(self.num_outputs, device=y.device) * 2 + self._indicators(y)
         counts = weight.double().unsqueeze(1).expand_as(places).flatten()

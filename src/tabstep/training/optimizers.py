@@ -66,6 +66,7 @@ class Muon(Optimizer):
         blocks = []
         for parameter in parameters:
             update = self._momentum(parameter, group["momentum"])
+            # views of block_rows rows each
             blocks.append(update.view(-1, block_size(len(update), self._block_rows), update.shape[1]))
         for parameter, part in zip(parameters, orthogonalize_all(blocks), strict=True):
             scale = update_scale(parameter.shape, part.shape[1])
@@ -141,9 +142,11 @@ def _product(gram: Tensor, steps: int) -> Tensor:
     a, b, c = NEWTON_SCHULZ
     product: Tensor | None = None
     for step in range(steps):
+        # a + b G + c G²
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=1, dim2=2).add_(a)
         product = polynomial if product is None else polynomial @ product
+        # the polynomial p commutes with G, so that (p x)(p x)' is p G p
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
     assert product is not None
@@ -171,6 +174,7 @@ def update_scale(shape: torch.Size, block_rows: int) -> float:
     (2.0, 1.0)
     """
     rows, columns = shape
+    # squared norms: an orthogonal matrix has one for each singular value
     whole, blocks = min(rows, columns), min(block_rows, columns) * rows / block_rows
     return float(max(1.0, rows / columns) ** 0.5 * (whole / blocks) ** 0.5)
 

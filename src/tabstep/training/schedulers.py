@@ -63,6 +63,7 @@ def one_cycle(total_steps: int, *, warmup: float, start_ratio: float, final_rati
     >>> [round(factor(step), 2) for step in (0, 10, 11)]
     [0.1, 0.0, 0.0]
     """
+    # as OneCycleLR counts: the last step of the rise is the peak
     peak = warmup * total_steps - 1.0
 
     def factor(step: int) -> float:

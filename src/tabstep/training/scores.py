@@ -17,6 +17,7 @@ FLUSH_ROWS = 1 << 20
 """Rows kept before binned metrics take them in: metrics then run once in many batches, not in each."""
 
 
+# a piece holds so many rows, of many columns fewer: at most 16 MiB of float32
 _PIECE_ROWS: Final = 1 << 16
 _PIECE_VALUES: Final = 1 << 22
 

@@ -52,6 +52,7 @@ class ShardRows:
     def least_batch(self) -> int:
         """Return the rows that a batch must have to hold ``LEAST`` of each shard."""
         off = errors(self.sizes)
+        # a batch's share is the difference of two, each off by as much
         needed = ((LEAST + 2 * off[shard]) / size for shard, size in enumerate(self.sizes))
         return math.ceil(max(needed) * self.num_rows)
 
@@ -97,6 +98,7 @@ def _deal(taken: int, starts: Sequence[int], low: int, high: int, found: list[in
         return
     half = (low + high + 1) // 2
     total = starts[high] - starts[low]
+    # the nearest whole number to the left half's share, by integers: the same on every machine
     left = (2 * taken * (starts[half] - starts[low]) + total) // (2 * total) if total else 0
     _deal(left, starts, low, half, found)
     _deal(taken - left, starts, half, high, found)
@@ -133,8 +135,10 @@ class ShardOrder:
         self._orders = {
             shard: EpochOrder(
                 rows.sizes[shard],
+                # of its own: shards of one size would else be in one order
                 seed=batch_seed(seed, shard, len(rows.sizes), 0),
                 epoch=epoch,
+                # the windows of all shards together are one
                 window=max(1, window // len(rows.sizes)),
             )
             for shard in rows.own

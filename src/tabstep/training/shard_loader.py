@@ -16,6 +16,7 @@ from tabstep.training.shard_batches import ShardOrder, ShardRows
 class ShardLoader(TrainLoader):
     """The rest of one training epoch, from batch ``start`` on."""
 
+    # of TrainLoader nothing but its type and its attributes: a shard order has batches of its own
     def __init__(self, tensors: Batch, order: ShardOrder, *, start: int) -> None:
         self.tensors = tensors
         self.shard_order = order

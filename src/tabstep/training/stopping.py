@@ -119,5 +119,6 @@ class StopRule:
         value, least = row.get(self.monitor, math.nan), best.get(self.monitor, math.nan)
         if value == least:
             return is_better_row(row, best, self.monitor, tie_delta=TIE_DELTA)
+        # a gain has to beat min_delta: the value is compared as if it were so much worse
         sign = 1.0 if is_minimized(self.monitor) else -1.0
         return is_better(value + sign * self.min_delta, least, self.monitor)

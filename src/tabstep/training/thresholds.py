@@ -44,9 +44,11 @@ def _candidates(probs: NDArray[np.float64], positive: NDArray[np.bool_]) -> tupl
     """Return every distinct threshold from above the highest probability down, and the cells that each makes."""
     order = np.argsort(-probs, kind="stable")
     ranked, hits = probs[order], positive[order]
+    # -1 is below any probability, so that the last group ends too
     last = np.flatnonzero(np.diff(ranked, append=-1.0))  # of each group of equal probabilities
     tp = np.concatenate([[0], np.cumsum(hits)[last]]).astype(np.float64)
     taken = np.concatenate([[0], last + 1]).astype(np.float64)
+    # above the highest one no row is positive, below the lowest all are
     edges = np.concatenate([[1.0], ranked[last], [0.0]])
     thresholds = (edges[:-1] + edges[1:]) / 2.0
     fp, total = taken - tp, float(hits.sum())

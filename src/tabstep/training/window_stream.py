@@ -63,6 +63,7 @@ class WindowStream:
         waiting: Future[RowArrays] | None = None
         try:
             for number, spans in enumerate(self._by_window()):
+                # before the one before it is given out: a buffer is read into while the other is used
                 coming = pool.submit(self._fill, buffers[number % 2], spans)
                 if waiting is not None:
                     yield waiting.result()
@@ -94,6 +95,7 @@ class WindowStream:
         edges = [0, *np.flatnonzero(np.diff(rows // BLOCK)) + 1, len(rows)]
         for first, last in pairwise(edges):
             start = int(rows[first])
+            # from the first to the last row that is wanted of the block
             block = self.table.part(start, int(rows[last - 1]) + 1)
             for array, read in zip(target.present, block.present, strict=True):
                 array[places[first:last]] = read[rows[first:last] - start]
@@ -110,6 +112,7 @@ class _Buffer:
     def of(self, rows: int) -> RowArrays:
         """Return room for so many rows, over what was there before."""
         if len(self._rows.y) < rows:
+            # first, or both would be in memory
             del self._rows
             self._rows = self._like.map(lambda array: _mapped((rows, *array.shape[1:]), array.dtype))
         return self._rows.map(itemgetter(slice(rows)))

@@ -21,6 +21,7 @@ def column_section(facts: RunFacts) -> Iterator[str]:
         return
     explanation = Explanation.from_dict(facts.analysis["explanation"])
     shown = list(range(len(explanation.classes)))[-MOST_CLASSES:]
+    # the other class of two mirrors it
     shown = [1] if facts.encoder is not None and task_of(facts) == "binary" else shown
     pictures: list[tuple[str, Callable[[], Any]]] = []
     if explanation.importances:

@@ -91,6 +91,7 @@ def uncalibrated(probs: NDArray[np.float32], temperature: Sequence[float], task:
     if task == "multilabel":
         logits = (logs - np.log1p(-probs.astype(np.float64).clip(0, 1 - 1e-7))) * np.asarray(temperature)
         return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float32)
+    # log p is a logit but for a constant, which the division by the sum takes out
     powers = logs * temperature[0]
     powers = np.exp(powers - powers.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -25,6 +25,7 @@ def build_callbacks(parts: Sequence[PluginSettings]) -> list[L.Callback]:
         CALLBACKS.make(part, path=f"{CALLBACKS.key}[{place}]") for place, part in enumerate(parts)
     ]
     for callback in made:
+        # ``plain_messages`` lets only warnings of Lightning through
         logging.getLogger(type(callback).__module__).setLevel(logging.INFO)
     keys = [callback.state_key for callback in made if keeps_state(callback)]
     for place, key in enumerate(keys):

@@ -106,10 +106,12 @@ class Checkpointer(Checkpoint):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Classifier)
         progress = pl_module.progress
+        # the epoch's last batch is saved after its validation, and within a window gradients are half summed
         if progress.batch == pl_module.epoch_batches or progress.batch % trainer.accumulate_grad_batches:
             return
         if trainer.world_size > 1 and progress.step % AGREE_STEPS:
             return
+        # collectives: every rank has to ask in this order, and asks the third only where all do
         signum = self._agree(trainer, self.signum is not None)
         out_of_time = self._agree(trainer, self._is_out_of_time(pl_module))
         due = self.save_rule.due(progress.step - self._saved_step, time.monotonic() - self._saved_at)
@@ -132,6 +134,7 @@ class Checkpointer(Checkpoint):
         return hours is not None and bool(module.progress.history) and module.progress.seconds >= hours * 3600
 
     def _decide(self, trainer: L.Trainer, module: Classifier) -> None:
+        # for the seconds that it takes note of
         self._is_out_of_time(module)
         if self._agree(trainer, self.stop_rule.reason(module.progress.history, module.progress.seconds) is not None):
             trainer.should_stop = True
@@ -142,6 +145,7 @@ class Checkpointer(Checkpoint):
         history = pl_module.progress.history
         if trainer.should_stop and self.stop_rule.reason(history, pl_module.progress.seconds) is None:
             pl_module.progress.stopped = "stopped by a callback of callbacks.extra"
+        # first of all: the best one is a second name of this file
         self._save(trainer, pl_module)
         if trainer.is_global_zero and selected_row(history, self.monitor) is history[-1]:
             self.store.mark_best(pl_module.progress.step)
