@@ -121,6 +121,15 @@ def test_what_values_say_is_fitted_and_told(two_splits: list[str], tmp_path: Pat
     assert "rate of y by a and b: leaves " in told
 
 
+def test_text_that_hardly_repeats_has_few_codes(two_splits: list[str], tmp_path: Path) -> None:
+    """A code of one row is learned by heart; what stands once is rare, as most of what val brings will be new."""
+    found, _ = prepared(two_splits, tmp_path / "cache")
+    amounts = pq.read_table(two_splits[0].partition("=")[2])["amount"].value_counts().to_pylist()
+    column = next(column for column in found.encoder.categorical if column.name == "amount")
+    assert {*column.values} == {amount["values"] for amount in amounts if amount["counts"] > 1}
+    assert len(column.values) < 100 < len(column.rare)
+
+
 def test_statistics_and_parse_have_an_effect(two_splits: list[str], tmp_path: Path) -> None:
     found, shown = prepared([*two_splits, "data.encoder.statistics=false"], tmp_path / "cache")
     hints = [line for line in shown if "taken for categories" in line or "to read them" in line]

@@ -2,6 +2,7 @@
 
 A format is ``number`` (``$1,200.50``, ``12 %``), ``comma`` (``1.332,3 €``, ``12,5 %``) or a pattern of ``strptime``,
 such as ``%d.%m.%Y``. A per cent sign or a currency is left out: what a column means it means in every row.
+Fractions of a second are left out too, and a time with an offset is one of UTC.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ _DATES: Final = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S",
     "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%dT%H:%M:%SZ",
+    "%Y-%m-%d %H:%M:%SZ",
+    "%Y-%m-%dT%H:%M:%S%z",
+    "%Y-%m-%d %H:%M:%S%z",
     "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
     "%d.%m.%Y",
     "%d.%m.%Y %H:%M",
     "%d.%m.%Y %H:%M:%S",
@@ -70,6 +76,8 @@ def parsed(array: pa.Array, form: str, name: str) -> pa.Array:
     [1332.3]
     >>> parsed(pa.array(["31.12.2025"]), "%d.%m.%Y", "x").to_pylist()
     [datetime.date(2025, 12, 31)]
+    >>> parsed(pa.array(["2025-12-31T23:59:59.25+01:00"]), "%Y-%m-%dT%H:%M:%S%z", "x").to_pylist()
+    [datetime.datetime(2025, 12, 31, 22, 59, 59)]
     """
     if not is_text(value_type(array.type)):
         return array
@@ -79,7 +87,7 @@ def parsed(array: pa.Array, form: str, name: str) -> pa.Array:
         plain = _plain(text, form)
         _refuse(text, pc.match_substring_regex(plain, _PLAIN), form, name)
         return plain.cast(dtype)
-    moments = pc.strptime(text, format=form, unit="s", error_is_null=True)
+    moments = _moments(text, form)
     _refuse(text, pc.or_(pc.is_valid(moments), pc.is_null(text)), form, name)
     return moments.cast(dtype)
 
@@ -100,8 +108,15 @@ def proposed_format(values: pa.Array) -> str | None:
             return form
     if not _all(pc.match_substring_regex(text, _FOUR_DIGITS)):  # strptime takes 1.2.3 for a day of the year 3
         return None
-    moments = (pc.strptime(text, format=form, unit="s", error_is_null=True) for form in _DATES)
+    moments = (_moments(text, form) for form in _DATES)
     return next((form for form, found in zip(_DATES, moments, strict=True) if _all(pc.is_valid(found))), None)
+
+
+def _moments(text: pa.Array, form: str) -> pa.Array:
+    """Return timestamps in seconds, null where a text does not fit; with an offset, of UTC."""
+    if "%S" in form:  # which reads no fraction of a second
+        text = pc.replace_substring_regex(text, r"(:[0-9]{2})\.[0-9]{1,9}", r"\1")
+    return pc.strptime(text, format=form, unit="s", error_is_null=True)
 
 
 def _is_written(text: pa.Array, form: str) -> bool:
