@@ -31,7 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONGEST = ("test_readme.py", "test_resume.py", "test_kills.py")
+LONGEST = ("test_readme.py", "test_resume.py", "test_kills.py", "test_pruning.py", "test_ray_trials.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

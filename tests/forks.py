@@ -24,7 +24,6 @@ import torch
 
 import tabstep.cli
 import tabstep.entry
-import tabstep.models.mlp
 import tabstep.run.run
 from tabstep.artifact.serving_code import needed_modules
 from tabstep.config.compose import composed
@@ -131,12 +130,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     assert tabstep.run.run  # imported late by a command, and before the fork here
-    needed_modules("tabstep.serving.transform", tabstep.models.mlp.__name__)  # kept: a third of a short run
     torch.set_num_threads(1)
     read_once()
     with styled():
         to_svg(axes()[0], "")  # fonts and parsers of matplotlib: a third of a run with a page
-    composed(["seed=1"], [tabstep.entry.config_dir()])  # Hydra's own imports and grammar: a fifth of a short run
+    # Hydra's own imports and grammar: a fifth of a short run
+    model = composed(["seed=1"], [tabstep.entry.config_dir()])["model"]["name"]
+    importlib.import_module(f"tabstep.models.{model}")
+    needed_modules("tabstep.serving.transform", f"tabstep.models.{model}")  # kept: half of a short run
     for line in sys.stdin:
         result = json.dumps(answer(json.loads(line)))
         sys.stdout.write(result + "\n")

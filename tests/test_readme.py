@@ -11,7 +11,9 @@ above a block says what is special about it:
 
 from __future__ import annotations
 
+import fcntl
 import inspect
+import json
 import os
 import re
 import shutil
@@ -125,10 +127,21 @@ def test_what_ci_runs_is_there() -> None:
 
 @pytest.fixture(scope="module")
 def first_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Return a checkout in which README.md was followed, and the blocks that were left out."""
-    directory = tmp_path_factory.mktemp("first")
-    make_checkout(directory)
-    return directory, follow(FIRST, directory)
+    """Return a checkout in which README.md was followed, and the blocks that were left out.
+
+    Workers of pytest-xdist share it: the first that needs it makes it, and another one waits for it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    directory, followed = shared / "first", shared / "first.json"
+    with open(shared / "first.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not followed.exists():
+            shutil.rmtree(directory, ignore_errors=True)  # of a worker where it failed
+            directory.mkdir()
+            make_checkout(directory)
+            followed.write_text(json.dumps(follow(FIRST, directory)))
+    return directory, json.loads(followed.read_text())
 
 
 @pytest.mark.slow

@@ -189,7 +189,8 @@ def main(data: str, out: str, words: list[str]) -> None:
 
         return forked(work, log)
 
-    needed_modules("tabstep.serving.transform", "tabstep.models.mlp")  # kept, so that no fork looks for them again
+    # kept, so that no fork looks for them again: half of a short run
+    needed_modules("tabstep.serving.transform", f"tabstep.models.{config['model']['name']}")
     assert one_run(root / "whole") == 0, log.read_text()
     expected = digest(root / "whole")
     for point in points or POINTS:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import warnings
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,11 +182,16 @@ def test_probabilities_of_members_are_averaged(task: Task) -> None:
     torch.testing.assert_close(probabilities(logits, task), members.mean(0))
 
 
-def _rank(rank: int, address: str, out: str, rows: list[int], thresholds: int | None) -> None:
+ROWS = {"uneven": (67, 34), "one rank without rows": (50, 0)}
+THRESHOLDS = (None, 512)
+
+
+def _rank(rank: int, address: str, out: str) -> None:
+    """Score this rank's part of each case, and keep what the two ranks have come to."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     result = {}
-    for task in TASKS:
+    for (name, rows), thresholds, task in itertools.product(ROWS.items(), THRESHOLDS, TASKS):
         probs, y = example(task, sum(rows))
         metrics = build_metrics(task, CLASSES[task], thresholds=thresholds)
         mine = slice(0, rows[0]) if rank == 0 else slice(rows[0], None)
@@ -194,20 +200,28 @@ def _rank(rank: int, address: str, out: str, rows: list[int], thresholds: int | 
                 metrics.update(part_probs, part_y)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The ``compute`` method of metric")  # the rank that has no row
-            result[task] = {name: value.item() for name, value in metrics.compute().items()}
+            result[name, thresholds, task] = {key: value.item() for key, value in metrics.compute().items()}
     torch.save(result, f"{out}/rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What each of two processes has come to, by rows, thresholds and task."""
+    out = tmp_path_factory.mktemp("ranks")
+    mp.spawn(_rank, args=(f"file://{out}/store", str(out)), nprocs=2)
+    return [torch.load(out / f"rank{rank}.pt") for rank in range(2)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("thresholds", [None, 512])
-@pytest.mark.parametrize("rows", [[67, 34], [50, 0]], ids=["uneven", "one rank without rows"])
-def test_two_ranks_agree_with_one(tmp_path: Path, rows: list[int], thresholds: int | None) -> None:
-    mp.spawn(_rank, args=(f"file://{tmp_path}/store", str(tmp_path), rows, thresholds), nprocs=2)
-    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
-    assert ranks[0] == ranks[1]
+@pytest.mark.parametrize("thresholds", THRESHOLDS)
+@pytest.mark.parametrize("rows", ROWS)
+def test_two_ranks_agree_with_one(two_ranks: list[Any], rows: str, thresholds: int | None) -> None:
     for task in TASKS:
-        assert ranks[0][task] == pytest.approx(feed(task, *example(task, sum(rows)), thresholds=thresholds), abs=1e-12)
+        one, other = (rank[rows, thresholds, task] for rank in two_ranks)
+        assert one == other
+        expected = feed(task, *example(task, sum(ROWS[rows])), thresholds=thresholds)
+        assert one == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("task", TASKS)

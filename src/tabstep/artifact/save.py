@@ -163,11 +163,12 @@ def _finish(
     write_json(temporary / SCHEMA, schema)
     (temporary / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "utf-8")
     write_json(temporary / METRICS, metrics)
-    write_json(temporary / VERSIONS, versions())
+    found = versions()
+    write_json(temporary / VERSIONS, found)
     expected = pa.array(predictor.probabilities_of(golden).tolist(), pa.list_(pa.float32()))
     pq.write_table(pa.Table.from_batches([golden.append_column(_expected_name(golden), expected)]), temporary / GOLDEN)
     architectures = [read_architecture(path).name for path in member_weights(temporary)]
-    card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=versions())
+    card = model_card(encoder, architectures=architectures, config=config, metrics=metrics, versions=found)
     (temporary / CARD).write_text(card, encoding="utf-8")
     own = {column.name for member in predictor.members for column in member.encoder.own}
     write_code(temporary / CODE, sorted({*architectures}), sorted(own))

@@ -76,6 +76,7 @@ def needed_modules(*names: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+@functools.cache
 def _file(module: str) -> Path | None:
     parts = module.split(".")
     if parts[0] != PACKAGE:
@@ -84,19 +85,27 @@ def _file(module: str) -> Path | None:
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Yield every name that a file imports, with those that may be attributes and not modules."""
+@functools.cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """Return every name that a file imports, with those that may be attributes and not modules."""
+    names: list[str] = []
     for node in _executed(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and those below it, but for what only a type checker reads."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
-            yield from _executed(child)
+    """Yield the statements within a node, but for what only a type checker reads; in expressions, none can import."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        inner = getattr(node, field, ())
+        for child in inner if isinstance(inner, list) else ():  # the body of a lambda is no list
+            if not (isinstance(child, ast.If) and _is_type_checking(child.test)):
+                yield child
+                yield from _executed(child)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
