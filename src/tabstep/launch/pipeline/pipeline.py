@@ -234,13 +234,13 @@ class PyTorchTrainingStepBuilder:
         for line in warnings:
             say(f"warning: {line}")
         if self._upload:
-            put_bytes(session.boto_session.client("s3"), step.bundle.data, *split_uri(step.spec.bundle_uri))
+            put_bytes(sdk.client(session.boto_session, "s3"), step.bundle.data, *split_uri(step.spec.bundle_uri))
         return session
 
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)
         boto = sdk.boto_session(step.spec.region) if self._given is None else self._given.boto_session
-        return sdk.session(boto, bucket, pipeline=True, client=getattr(self._given, "sagemaker_client", None))
+        return sdk.session(boto, bucket, pipeline=True, given=getattr(self._given, "sagemaker_client", None))
 
     def _unique(self, name: str) -> str:
         if name not in self._made:
