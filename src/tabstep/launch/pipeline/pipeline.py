@@ -36,7 +36,8 @@ class PytorchTrainingConfig:
     ``launch.prefix``; ``checkpoint_path="none"`` keeps no checkpoints.
 
     ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, a list of overrides, or
-    values by key, ``{"optimizer.lr": 0.001}``. Those of the first and the last may be variables of the pipeline.
+    values by key, ``{"optimizer.lr": 0.001}``. Those of the first and the last may be variables of the pipeline, and so
+    may an experiment's name.
     ``training_volume_size`` and ``training_entry_point`` are other names of ``volume_size`` and ``entry_point``.
 
     ``settings`` takes every other key of ``launch``: ``{"volume_kms_key": …, "torch": "2.12"}``.
