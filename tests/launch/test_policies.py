@@ -52,7 +52,16 @@ KEY_ACTIONS = {
     "CompleteMultipartUpload": ("kms:Decrypt",),
 }
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/key-1"
-NAMES = {"TrainingJob": "training-job", "HyperParameterTuningJob": "hyper-parameter-tuning-job", "Pipeline": "pipeline"}
+NAMES = {
+    "TrainingJob": "training-job",
+    "HyperParameterTuningJob": "hyper-parameter-tuning-job",
+    "Pipeline": "pipeline",
+    "Model": "model",
+    "EndpointConfig": "endpoint-config",
+    "Endpoint": "endpoint",
+    "TransformJob": "transform-job",
+}
+OF_NO_ROLE = {"CreateEndpointConfig", "CreateEndpoint", "CreateTransformJob"}
 FOR_PEOPLE = {  # the commands that a person is told, or needs beside a pipeline's definition
     "sagemaker:StopTrainingJob",
     "sagemaker:StopHyperParameterTuningJob",
@@ -84,8 +93,10 @@ def needs_of(service: str, operation: str, params: Mapping[str, Any]) -> Iterato
         arn = f"arn:aws:sagemaker:{ACCOUNT}:{NAMES[kind]}/{params[f'{kind}Name']}"
         yield Need(f"sagemaker:{operation}", arn)
         if operation.startswith("Create"):
-            role = params.get("RoleArn") or params["TrainingJobDefinition"]["RoleArn"]
-            yield Need("iam:PassRole", role, {"iam:PassedToService": "sagemaker.amazonaws.com"})
+            if operation not in OF_NO_ROLE:
+                given = params.get("RoleArn") or params.get("ExecutionRoleArn")
+                role = given or params["TrainingJobDefinition"]["RoleArn"]
+                yield Need("iam:PassRole", role, {"iam:PassedToService": "sagemaker.amazonaws.com"})
             yield from [Need("sagemaker:AddTags", arn)] if params.get("Tags") else []
 
 
@@ -176,6 +187,29 @@ def test_a_pipeline_is_covered(calls: set[Need]) -> None:
     asked = check(calls, *USER, "launching_user_pipelines")
     assert {"sagemaker:CreatePipeline", "s3:PutObject"} <= asked
     assert denied(calls, *USER, "launching_user_kms") != [], "who makes no pipelines needs no rights for them"
+
+
+def test_serving_is_covered(calls: set[Need]) -> None:
+    """What docs/serving.md does with the SDK: an endpoint, and a batch transform that is waited for."""
+    session = sdk.session(sdk.boto_session(REGION), BUCKET)
+    with sdk.quiet():
+        from sagemaker.model import Model
+
+        model = Model("image", f"s3://{BUCKET}/model.tar.gz", role=ROLE, sagemaker_session=session)
+        model.deploy(initial_instance_count=1, instance_type="ml.m5.large", endpoint_name="customers", wait=False)
+        transformer = model.transformer(1, "ml.m5.xlarge", output_path=f"s3://{BUCKET}/predictions")
+        transformer.transform(f"s3://{BUCKET}/rows.csv", job_name="transform-1", wait=False)
+    session.sagemaker_client.describe_endpoint(EndpointName="customers")
+    session.sagemaker_client.describe_transform_job(TransformJobName="transform-1")
+    made = check(calls, *USER, "launching_user_serving")
+    created = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateTransformJob"}
+    described = {"DescribeEndpoint", "DescribeTransformJob"}
+    assert {f"sagemaker:{name}" for name in created | described} <= made
+    assert denied(calls, *USER) != [], "who serves no model needs no rights for that"
+    people = {"DeleteModel", "DeleteEndpoint", "DeleteEndpointConfig", "InvokeEndpoint", "StopTransformJob", "AddTags"}
+    log = {"logs:DescribeLogStreams", "logs:GetLogEvents"}
+    needed = {f"sagemaker:{name}" for name in created | described | people} | log | {"iam:PassRole"}
+    assert actions("launching_user_serving") == needed
 
 
 def test_the_users_policies_allow_hardly_more() -> None:

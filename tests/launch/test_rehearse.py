@@ -16,10 +16,14 @@ from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 import pytest
+from tests.launch.jobs import BUNDLE, remote_of, settings_of, spec_of
 
 from tabstep import load
 from tabstep.errors import UserError
 from tabstep.launch import rehearse
+from tabstep.launch.job import Job
+from tabstep.launch.request.cost import ceiling
+from tabstep.launch.s3 import upload
 from tabstep.log_lines import parse_line
 from tabstep.tables.builtin import write_builtin_table
 
@@ -243,3 +247,21 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearse, "find_spec", lambda name: None if name == "pip" else found(name))
     with pytest.raises(UserError, match="with pip: install pip"):
         rehearse.require_toolkit()
+
+
+def test_instances_of_several_types_are_one_line(tmp_path: Path) -> None:
+    groups = [{"InstanceGroupName": "a", "InstanceType": "ml.m5.xlarge", "InstanceCount": 1}]
+    settings = settings_of(
+        f"paths.output_dir={tmp_path / 'run'}", request={"ResourceConfig": {"InstanceGroups": groups}}
+    )
+    spec = spec_of(settings)
+    made = Job(
+        spec=spec,
+        request={},
+        bundle=BUNDLE,
+        plan=upload.plan(settings.data, remote_of(settings)),
+        ceiling=ceiling(spec, {}),
+    )
+    with pytest.raises(UserError, match=r"launch\.request\.ResourceConfig: a rehearsal has instances of"):
+        rehearse.rehearse(settings, made)
+    assert not (tmp_path / "run").exists()

@@ -143,14 +143,19 @@ def test_an_expired_token_is_told_as_such(
     from botocore.awsrequest import AWSResponse
 
     make = sdk.boto_session
+    said = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        body = b"" if request.method == "HEAD" else said  # an answer to HEAD has no text
+        return AWSResponse(request.url, 400, {}, SimpleNamespace(stream=lambda: iter([body])))
 
     def expired(region: str) -> Any:
-        session, empty = make(region), SimpleNamespace(stream=lambda: iter([b""]))
-        session.events.register("before-send.s3", lambda request, **_: AWSResponse(request.url, 400, {}, empty))
+        session = make(region)
+        session.events.register("before-send.s3", answer)
         return session
 
     monkeypatch.setattr(sdk, "boto_session", expired)
-    with pytest.raises(UserError, match=r"HeadObject: Bad Request \(as for a token that has expired\): sign in again"):
+    with pytest.raises(UserError, match=r"GetObject: The provided token has expired: sign in again"):
         launch(overrides, "launch.wait=false")
     assert sent == []
 

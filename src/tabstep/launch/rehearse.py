@@ -21,6 +21,7 @@ from tabstep.emulator.service import INTERRUPTED, run_request
 from tabstep.errors import UserError
 from tabstep.launch.job import Job
 from tabstep.launch.request.instances import gpus
+from tabstep.launch.request.overlay import instances
 from tabstep.launch.s3.download import fetch_channels
 from tabstep.log_lines import parse_line
 
@@ -31,9 +32,15 @@ def rehearse(settings: Settings, job: Job) -> float | None:
     """Run a job here, show what the service would have shown, and return the objective's value.
 
     Raises:
-        UserError: the extra is missing, or the job failed: with the reason that the service would have given.
+        UserError: the extra is missing, there are several types of instances, or the job failed: with the reason that
+            the service would have given.
     """
     require_toolkit()
+    if instances(job.spec.request):
+        raise UserError(
+            "launch.request.ResourceConfig: a rehearsal has instances of launch.instance_type alone: leave it out, or "
+            "set launch=dry_run to see the request"
+        )
     output = Path(settings.paths.output_dir)
     directory = output.absolute() / "rehearsal"
     shutil.rmtree(directory, ignore_errors=True)

@@ -47,7 +47,7 @@ def check_sources(settings: Settings, job: Job, session: Any) -> None:
     check_channels(
         {split: uri for split, uri in job.spec.channels.items() if split not in job.plan.files},
         settings.schema,
-        session.client("s3"),
+        sdk.client(session, "s3"),
         hive=settings.data.partitioning == "hive",
     )
 
@@ -57,12 +57,12 @@ def send(job: Job, session: Any) -> None:
     send_parts(job, session)
     # Not by the SDK's `fit`, which would render the request again: it would be another than was checked and priced.
     with refusals(f"job {job.spec.job_name}"):
-        session.client("sagemaker").create_training_job(**job.request)
+        sdk.client(session, "sagemaker").create_training_job(**job.request)
 
 
 def send_parts(job: Job, session: Any) -> None:
     """Send the source and the data of a job, as far as they are not there yet."""
-    s3, uri = session.client("s3"), job.spec.bundle_uri
+    s3, uri = sdk.client(session, "s3"), job.spec.bundle_uri
     sent = put_bytes(s3, job.bundle.data, *split_uri(uri))
     say(f"source: {len(job.bundle.data) / 1e3:.1f} kB {'sent to' if sent else 'are already at'} {uri}")
     if job.plan.files:

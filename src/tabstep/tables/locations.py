@@ -90,8 +90,13 @@ def is_remote(location: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, without its final full stop."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    """Return the first line of an error's text, without its final full stop; S3 gives no reason in answers to HEAD.
+
+    >>> first_line(OSError("AWS Error UNKNOWN (HTTP status 400) during HeadObject operation: None."))
+    'AWS Error UNKNOWN (HTTP status 400) during HeadObject operation: None (as for a token that has expired)'
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return f"{line} (as for a token that has expired)" if "(HTTP status 400) during HeadObject" in line else line
 
 
 def read_error(where: str, name: str, error: Exception, part: str = "") -> UserError | RetryError:

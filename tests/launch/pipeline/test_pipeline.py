@@ -18,7 +18,7 @@ from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.container.hyperparameters import unpack
 from tabstep.entry import config_dir
-from tabstep.errors import ProblemsError
+from tabstep.errors import ProblemsError, UserError
 from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, job
 from tabstep.launch.request import sdk
 
@@ -282,6 +282,24 @@ def test_variables_of_the_pipeline_as_hyperparameters(session: Any) -> None:
     assert other.name != builder(session, hyperparameters=by_key).create_step().name
 
 
+def test_a_variable_is_read_as_on_a_command_line(session: Any) -> None:
+    """So a parameter that is a text may set a number, and an experiment may be one."""
+    rate = ParameterString("LR", default_value="0.01")
+    experiment = ParameterString("Experiment", default_value="example")
+    by_key = builder(session, hyperparameters={"optimizer.lr": rate, "schema.label": "target"}).create_step(name="A")
+    listed = ModelHyperparameters(**{**HYPERPARAMETERS, "learning_rate": rate})
+    by_name = builder(session, hyperparameters=listed).create_step(name="B")
+    whole = builder(session, hyperparameters=experiment).create_step(name="C")
+    found = definition(session, by_key, by_name, whole, parameters=[rate, experiment])
+    sent = {name: step["Arguments"]["HyperParameters"] for name, step in found.items()}
+    assert sent["A"]["optimizer.lr"] == sent["B"]["optimizer.lr"] == {"Get": "Parameters.LR"}
+    assert sent["C"]["experiment"] == {"Get": "Parameters.Experiment"}
+    with pytest.raises(ProblemsError, match=r"optimizer\.lr: expected a number > 0, got 'fast'"):
+        builder(session, hyperparameters={"optimizer.lr": ParameterString("LR", default_value="fast")})
+    with pytest.raises(ProblemsError, match="hyperparameters: a list has overrides, such as 'seed=1', got Parameter"):
+        builder(session, hyperparameters=["schema.label=y", rate])
+
+
 def test_what_is_wrong_is_found_when_the_configuration_is_made() -> None:
     """Without a role, a region or a source."""
     with pytest.raises(ProblemsError) as caught:
@@ -371,3 +389,6 @@ def test_an_image_without_patches_is_warned_of(session: Any, capsys: pytest.Capt
     old = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
     made.create_registration_step(step_, "models", image_uri=old)
     assert f"warning: image_uri: {old} gets no security patches since 2026-06-30" in capsys.readouterr().err
+    elsewhere = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
+    with pytest.raises(UserError, match="image_uri: lies in us-east-1, and a model in eu-west-1 takes one of its own"):
+        made.create_registration_step(step_, "models", image_uri=elsewhere)

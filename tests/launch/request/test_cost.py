@@ -107,3 +107,17 @@ def test_billed_counts_each_instance() -> None:
     assert cost.spot_saving(description) == 0.75
     assert cost.spot_saving({**description, "EnableManagedSpotTraining": False}) is None
     assert cost.spot_saving({"EnableManagedSpotTraining": True}) is None
+
+
+def test_an_instance_for_a_rule_is_in_no_ceiling() -> None:
+    """It runs beside the job, at a price that the table does not have."""
+    rule = {"RuleConfigurationName": "a", "RuleEvaluatorImage": "i", "InstanceType": "ml.p3.16xlarge"}
+    spec = spec_of(settings_of(request={"ProfilerRuleConfigurations": [rule]}))
+    assert cost.ceiling(spec, PRICES).usd is None
+    [refusal] = over_budget(spec, 1000, PRICES)
+    assert refusal == (
+        "launch.max_usd: 1000 cannot be kept: 24.00 instance hours of ml.g5.12xlarge, and for rules what "
+        "launch.request.ProfilerRuleConfigurations[0].InstanceType costs, which is not known"
+    )
+    free = {name: text for name, text in rule.items() if name != "InstanceType"}
+    assert cost.ceiling(spec_of(settings_of(request={"DebugRuleConfigurations": [free]})), PRICES).usd == 192

@@ -40,7 +40,7 @@ def test_quiet_gives_back_what_it_took(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_session_of_a_pipeline_takes_the_clients_of_another() -> None:
     pytest.importorskip("sagemaker")
     given = sdk.session(sdk.offline_session("eu-west-1"), "my-bucket")
-    made = sdk.session(given.boto_session, "other-bucket", pipeline=True, client=given.sagemaker_client)
+    made = sdk.session(given.boto_session, "other-bucket", pipeline=True, given=given.sagemaker_client)
     assert made.boto_session is given.boto_session
     assert made.sagemaker_client is given.sagemaker_client
     assert made.default_bucket() == "other-bucket"
@@ -56,3 +56,54 @@ def test_region_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
     assert sdk.configured_region() is None
     file.write_text("[default]\nregion = eu-north-1\n")
     assert sdk.configured_region() == "eu-north-1"
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with credentials and nothing else of AWS."""
+    for name in ("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_MAX_ATTEMPTS", "many", "invalid literal for int() with base 10: 'many'"),
+        ("AWS_ENDPOINT_URL_S3", "nowhere", "Invalid endpoint: nowhere"),
+        ("AWS_RETRY_MODE", "often", 'Invalid value provided to "mode"'),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_line(
+    credentials: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    pytest.importorskip("boto3")
+    credentials.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        sdk.client(sdk.boto_session("eu-west-1"), "s3")
+    assert str(caught.value).startswith(f"launch: the AWS configuration of this machine: {said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_credentials_that_cannot_be_read_are_one_line(credentials: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    pytest.importorskip("boto3")
+    credentials.delenv("AWS_ACCESS_KEY_ID")
+    credentials.delenv("AWS_SECRET_ACCESS_KEY")
+    credentials.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/job")
+    credentials.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(
+        UserError, match=r"the AWS configuration of this machine: .*No such file or directory: '.*token'"
+    ):
+        sdk.boto_session("eu-west-1")
+    (tmp_path / "token").write_text("x")
+    sdk.boto_session("eu-west-1")
+
+
+def test_a_session_without_credentials_reads_no_file(credentials: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    pytest.importorskip("boto3")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        (tmp_path / name).write_text("[default\n")
+        credentials.setenv(name, str(tmp_path / name))
+    assert sdk.client(sdk.offline_session("eu-west-1"), "sts").meta.region_name == "eu-west-1"

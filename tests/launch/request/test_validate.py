@@ -172,6 +172,16 @@ def test_sound_jobs(overrides: tuple[str, ...], launch: Launch) -> None:
             {"instance_type": "ml.m5.xlarge", "framework_version": "2.8.0", "image_uri": "x"},
             "launch.framework_version, launch.py_version: have no effect beside launch.image_uri",
         ),
+        (
+            (),
+            {
+                "instance_type": "ml.m5.xlarge",
+                "network_isolation": True,
+                "image_uri": "x",
+                "ca_repository_arn": f"{ARN}/domain/repository",
+            },
+            "launch.ca_repository_arn: has no effect, for launch.network_isolation=true lets the job install nothing",
+        ),
     ],
 )
 def test_warnings(overrides: tuple[str, ...], launch: Launch, line: str) -> None:

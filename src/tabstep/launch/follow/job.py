@@ -20,7 +20,7 @@ from tabstep.launch.follow.watch import (
     print_line,
     until_ended,
 )
-from tabstep.launch.request import cost
+from tabstep.launch.request import cost, sdk
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.log_lines import duration
 
@@ -74,8 +74,8 @@ class _JobView:
     def __init__(self, name: str, session: Any, show: Show, sleep: Sleep) -> None:
         self.name = name
         self.output_path = ""
-        self.log = JobLog(session.client("logs"), name)
-        self._client = session.client("sagemaker")
+        self.log = JobLog(sdk.client(session, "logs"), name)
+        self._client = sdk.client(session, "sagemaker")
         self._region = session.region_name
         self._show, self._sleep = show, sleep
         self._seen: set[tuple[str, str]] = set()

@@ -11,6 +11,7 @@ from tabstep.config.settings import Settings
 from tabstep.container.hyperparameters import PACKED_KEY, unpack
 from tabstep.errors import UserError
 from tabstep.launch.follow.watch import ENDED, Show, Sleep, attach_command, coming_back, fetch, print_line, until_ended
+from tabstep.launch.request import sdk
 from tabstep.launch.s3.aws_errors import refusals
 from tabstep.log_lines import METRIC_NAMES, number
 
@@ -59,7 +60,7 @@ def follow_tuner(
     score = {shown: key for key, shown in METRIC_NAMES.items()}.get(metric["MetricName"], metric["MetricName"])
     with coming_back(lambda: f"tuner {name} has ended\n  fetch it: {attach_command(name, region, _TUNER)}"):
         with refusals(f"job {best['TrainingJobName']}"):
-            job = session.client("sagemaker").describe_training_job(TrainingJobName=best["TrainingJobName"])
+            job = sdk.client(session, "sagemaker").describe_training_job(TrainingJobName=best["TrainingJobName"])
         show(f"artifact:    {job['ModelArtifacts']['S3ModelArtifacts']}")
         return fetch(job, session, settings.paths, score, show)
 
@@ -80,7 +81,7 @@ class _TunerView:
 
     def __init__(self, name: str, session: Any, show: Show) -> None:
         self.name = name
-        self._client = session.client("sagemaker")
+        self._client = sdk.client(session, "sagemaker")
         self._region = session.region_name
         self._show = show
         self._shown = ""

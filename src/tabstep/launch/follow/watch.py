@@ -99,5 +99,5 @@ def coming_back(hints: Callable[[], str]) -> Iterator[None]:
 def fetch(description: Mapping[str, Any], session: Any, paths: PathSettings, score: str, show: Show) -> float | None:
     """Fetch the artifact of a job by DescribeTrainingJob's answer; return a score of its report where it has one."""
     artifact, output = description["ModelArtifacts"]["S3ModelArtifacts"], Path(paths.output_dir)
-    download(artifact, session.client("s3"), output, paths.model, show)
+    download(artifact, sdk.client(session, "s3"), output, paths.model, show)
     return objective(output, score)

@@ -36,7 +36,8 @@ class PytorchTrainingConfig:
     ``launch.prefix``; ``checkpoint_path="none"`` keeps no checkpoints.
 
     ``hyperparameters`` is a ``ModelHyperparameters``, the name of an experiment in conf/, a list of overrides, or
-    values by key, ``{"optimizer.lr": 0.001}``. Those of the first and the last may be variables of the pipeline.
+    values by key, ``{"optimizer.lr": 0.001}``. Those of the first and the last may be variables of the pipeline, and so
+    may an experiment's name.
     ``training_volume_size`` and ``training_entry_point`` are other names of ``volume_size`` and ``entry_point``.
 
     ``settings`` takes every other key of ``launch``: ``{"volume_kms_key": …, "torch": "2.12"}``.
@@ -234,13 +235,13 @@ class PyTorchTrainingStepBuilder:
         for line in warnings:
             say(f"warning: {line}")
         if self._upload:
-            put_bytes(session.boto_session.client("s3"), step.bundle.data, *split_uri(step.spec.bundle_uri))
+            put_bytes(sdk.client(session.boto_session, "s3"), step.bundle.data, *split_uri(step.spec.bundle_uri))
         return session
 
     def _session(self, step: Step) -> Any:
         bucket, _ = split_uri(step.spec.bundle_uri)
         boto = sdk.boto_session(step.spec.region) if self._given is None else self._given.boto_session
-        return sdk.session(boto, bucket, pipeline=True, client=getattr(self._given, "sagemaker_client", None))
+        return sdk.session(boto, bucket, pipeline=True, given=getattr(self._given, "sagemaker_client", None))
 
     def _unique(self, name: str) -> str:
         if name not in self._made:

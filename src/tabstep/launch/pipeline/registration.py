@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tabstep.errors import UserError
 from tabstep.launch.request import sdk
-from tabstep.launch.request.images import end_of_patch, serving_uri
+from tabstep.launch.request.images import end_of_patch, region_of, serving_uri
 from tabstep.system.exits import say
 
 SERVING: Final = {"SAGEMAKER_PROGRAM": "transform.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
@@ -42,8 +43,17 @@ def register_step(training_step: Any, registration: Registration, session: Any, 
 
     Args:
         session: a pipeline's session of the SDK.
+
+    Raises:
+        UserError: the image lies in another region.
     """
-    image = registration.image_uri or serving_uri("cpu", session.boto_region_name)
+    region = session.boto_region_name
+    image = registration.image_uri or serving_uri("cpu", region)
+    if region_of(image) not in (None, region):
+        raise UserError(
+            f"image_uri: lies in {region_of(image)}, and a model in {region} takes one of its own region only: copy it "
+            "to a registry there, or leave it out for AWS's newest"
+        )
     date = end_of_patch(image, None)
     if date is not None and date < datetime.datetime.now(datetime.UTC).date():
         say(f"warning: image_uri: {image} gets no security patches since {date}: leave it out for AWS's newest")

@@ -91,11 +91,15 @@ class Step:
         return joined(joined(place, tuned), "output/model.tar.gz")
 
 
-Hyperparameters = ModelHyperparameters | str | Sequence[str] | Mapping[str, Any]
+Hyperparameters = ModelHyperparameters | str | Sequence[str] | Mapping[str, Any] | Any
+"""``Any`` is a variable of the pipeline: the name of an experiment."""
 
 
 def job_overrides(hyperparameters: Hyperparameters) -> list[str]:
     """Return what a command line would say: of feature lists, of an experiment's name, of values by key, or as it is.
+
+    Raises:
+        ProblemsError: a list holds something else than overrides.
 
     >>> job_overrides("example"), job_overrides(["seed=1"]), job_overrides({"seed": 1})
     (['experiment=example'], ['seed=1'], ['seed=1'])
@@ -104,13 +108,24 @@ def job_overrides(hyperparameters: Hyperparameters) -> list[str]:
         return hyperparameters.to_overrides()
     if isinstance(hyperparameters, Mapping):
         return [f"{key}={written(value)}" for key, value in hyperparameters.items() if not is_variable(value)]
-    return [f"experiment={hyperparameters}"] if isinstance(hyperparameters, str) else list(hyperparameters)
+    if is_variable(hyperparameters):
+        return []
+    if isinstance(hyperparameters, str):
+        return [f"experiment={hyperparameters}"]
+    raise_problems(
+        f"hyperparameters: a list has overrides, such as 'seed=1', got {text!r}: give variables by key, {{'seed': …}}"
+        for text in hyperparameters
+        if not isinstance(text, str)
+    )
+    return list(hyperparameters)
 
 
 def job_variables(hyperparameters: Hyperparameters) -> dict[str, Any]:
     """Return the hyperparameters that a pipeline sets when it runs, by key; each is read as on a command line."""
     if isinstance(hyperparameters, ModelHyperparameters):
         return hyperparameters.variables()
+    if is_variable(hyperparameters):
+        return {"experiment": hyperparameters}
     values = hyperparameters if isinstance(hyperparameters, Mapping) else {}
     return {key: value for key, value in values.items() if is_variable(value)}
 
@@ -159,7 +174,9 @@ def step_settings(overrides: Sequence[str], known: Mapping[str, Any]) -> Setting
         ProblemsError: what is wrong with it, one line each.
     """
     values = {name.removeprefix(_VALUE): value for name, value in known.items() if name.startswith(_VALUE)}
-    defaults = [f"{key}={written(value)}" for key, value in values.items() if value is not None]
+    # A text as it stands, for so the job gets it: a parameter that is a text may set a number.
+    texts = {key: value if isinstance(value, str) else written(value) for key, value in values.items()}
+    defaults = [f"{key}={text}" for key, text in texts.items() if values[key] is not None]
     groups = group_options([config_dir()])
     unknown = [f"{key}=null" for key, value in values.items() if value is None and key not in groups]
     problems, _ = check_overrides([*overrides, *defaults, *unknown], [config_dir()])

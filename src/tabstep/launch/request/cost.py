@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import yaml
 from tabstep.errors import UserError
 from tabstep.launch.request.aws_facts import read_table, table
 from tabstep.launch.request.job_spec import JobSpec
-from tabstep.launch.request.overlay import instances
+from tabstep.launch.request.overlay import instances, rule_instances
 
 Prices = Mapping[str, Mapping[str, float]]
 NO_PRICES: Prices = {}
@@ -31,10 +31,13 @@ class Cost:
     region: str
     hours: float  # of all instances together, those of the warm pool among them
     usd: float | None
+    besides: tuple[str, ...] = ()  # fields of the request that rent other instances
 
     def __str__(self) -> str:
         """Hours and dollars, or that the price is not known."""
         hours = f"{self.hours:.2f} instance hours of {self.instance_type}"
+        if self.besides:
+            return f"{hours}, and for rules what {' and '.join(self.besides)} costs, which is not known"
         if self.usd is None:
             return (
                 f"{hours}; its price in {self.region} is unknown: add it to a file, by hand or with "
@@ -66,12 +69,15 @@ def load_prices(file: str | None) -> Prices:
 def ceiling(spec: JobSpec, prices: Prices) -> Cost:
     """Return the most that the instances of a job can cost.
 
-    Spot is billed at most as if it were on demand. A warm pool waits for a next job that may never come.
+    Spot is billed at most as if it were on demand. A warm pool waits for a next job that may never come. Instances that
+    ``launch.request`` rents for rules are not of the job, and have prices of their own: then none is known.
     """
     seconds = spec.max_run + (spec.keep_alive or 0)
     alternatives = instances(spec.request) or [[(spec.instance_type, spec.instance_count)]]
     costs = [_together([(kind, n * seconds) for kind, n in group], spec.region, prices) for group in alternatives]
-    return max(costs, key=lambda cost: math.inf if cost.usd is None else cost.usd)
+    most = max(costs, key=lambda cost: math.inf if cost.usd is None else cost.usd)
+    besides = rule_instances(spec.request)
+    return replace(most, usd=None, besides=tuple(besides)) if besides else most
 
 
 def billed(description: Mapping[str, Any], region: str, prices: Prices) -> Cost:

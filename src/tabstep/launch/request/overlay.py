@@ -50,10 +50,27 @@ def instances(overlay: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
     return [groups] if groups else [[preference] for preference in preferences]
 
 
+def rule_instances(overlay: Mapping[str, Any]) -> list[str]:
+    """Return the fields of an overlay that rent an instance for a rule of the debugger or the profiler.
+
+    >>> rule_instances({"ProfilerRuleConfigurations": [{"RuleConfigurationName": "a", "InstanceType": "ml.m5.large"}]})
+    ['launch.request.ProfilerRuleConfigurations[0].InstanceType']
+    """
+    return [
+        f"launch.request.{name}[{index}].InstanceType"
+        for name in ("DebugRuleConfigurations", "ProfilerRuleConfigurations")
+        for index, rule in enumerate(_entries(overlay.get(name)))
+        if rule.get("InstanceType") is not None
+    ]
+
+
 def _instances(given: Any) -> list[tuple[str, int]]:
-    entries = [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list) else []
-    instances = [(entry.get("InstanceType"), entry.get("InstanceCount", 1)) for entry in entries]
+    instances = [(entry.get("InstanceType"), entry.get("InstanceCount", 1)) for entry in _entries(given)]
     return [(kind, count) for kind, count in instances if isinstance(kind, str) and isinstance(count, int)]
+
+
+def _entries(given: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list) else []
 
 
 def _is_open(value: Any) -> bool:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from tabstep.errors import UserError
@@ -17,6 +18,7 @@ INSTALL = 'pip install "tabstep[sagemaker]"'
 # With a configuration of our own, defaults of a machine's sagemaker/config.yaml stay out of the request too: a dry run
 # shows what any machine would send.
 _CONFIG = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
+_WEB_IDENTITY = "assume-role-with-web-identity"
 
 
 def require(*modules: str) -> None:
@@ -31,8 +33,11 @@ def require(*modules: str) -> None:
 
 
 @contextlib.contextmanager
-def aws_configuration() -> Iterator[None]:
+def aws_configuration(*others: type[Exception]) -> Iterator[None]:
     """Turn what is wrong with the AWS configuration of this machine into one line; a dry run meets it too.
+
+    Args:
+        others: what Python raises of a setting in here that is no number or no address.
 
     Raises:
         UserError: a profile is unknown, a key without its secret, a file cannot be read.
@@ -41,7 +46,9 @@ def aws_configuration() -> Iterator[None]:
 
     try:
         yield
-    except BotoCoreError as error:
+    except UserError:  # which is a ValueError too
+        raise
+    except (BotoCoreError, *others) as error:
         line = str(error).splitlines()[0].rstrip(".")
         raise UserError(
             f"launch: the AWS configuration of this machine: {line}: set AWS_PROFILE, or run `aws configure`"
@@ -119,11 +126,26 @@ def boto_session(region: str) -> Any:
     """
     require("boto3")
     import boto3
+    import botocore.session
 
-    with aws_configuration():
-        session = boto3.Session(region_name=region)
-        session.get_credentials()  # its clients look for them otherwise, each with errors of its own
+    with aws_configuration(ValueError, OSError):
+        core = botocore.session.Session()
+        session = boto3.Session(botocore_session=core, region_name=region)
+        found = session.get_credentials()  # its clients look for them otherwise, each with errors of its own
+        if found is not None and found.method == _WEB_IDENTITY:  # whose file is opened by the first call
+            named = os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
+            Path(core.get_scoped_config().get("web_identity_token_file") or named or "").read_bytes()
     return session
+
+
+def client(boto: Any, service: str) -> Any:
+    """Return a client of a boto3 session.
+
+    Raises:
+        UserError: a setting of this machine, such as AWS_ENDPOINT_URL or AWS_MAX_ATTEMPTS, makes no sense.
+    """
+    with aws_configuration(ValueError):
+        return boto.client(service)
 
 
 def offline_session(region: str) -> Any:
@@ -132,20 +154,21 @@ def offline_session(region: str) -> Any:
     import boto3
     import botocore.session
 
-    nowhere = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    nowhere = {"profile": (None, None, None, None), **files}
     core = botocore.session.Session(session_vars=nowhere)
     core.set_credentials("offline", "offline")
     return boto3.Session(botocore_session=core, region_name=region)
 
 
-def session(boto: Any, bucket: str | None = None, *, pipeline: bool = False, client: Any = None) -> Any:
+def session(boto: Any, bucket: str | None = None, *, pipeline: bool = False, given: Any = None) -> Any:
     """Return the SDK's session, its telemetry off.
 
     Args:
         boto: a session of boto3.
         bucket: keeps the SDK from looking up a bucket of its own, and from making it where it finds none.
         pipeline: collects requests for a pipeline instead of sending them.
-        client: of SageMaker; None makes one, since the SDK asks for one of its own otherwise, with credentials.
+        given: a client of SageMaker; None makes one, since the SDK asks for one of its own otherwise, with credentials.
     """
     module = sagemaker()
     with quiet():
@@ -153,7 +176,7 @@ def session(boto: Any, bucket: str | None = None, *, pipeline: bool = False, cli
 
         sdk_session = (PipelineSession if pipeline else module.Session)(
             boto_session=boto,
-            sagemaker_client=client or boto.client("sagemaker"),
+            sagemaker_client=given or client(boto, "sagemaker"),
             sagemaker_config=_CONFIG,
             default_bucket=bucket,
         )

@@ -196,6 +196,8 @@ def _time_warning(spec: JobSpec, trainer: TrainerSettings) -> Iterator[str]:
 
 
 def _ignored_warning(spec: JobSpec, launch: RemoteSettings) -> Iterator[str]:
+    if spec.network_isolation and "CA_REPOSITORY_ARN" in spec.environment:
+        yield "launch.ca_repository_arn: has no effect, for launch.network_isolation=true lets the job install nothing"
     if launch.input_path is not None and spec.input_path is None:
         yield "launch.input_path: has no effect: the data lies on S3 and is used where it is"
     if spec.sharded and spec.instance_count == 1:

@@ -61,7 +61,7 @@ def fetch_channels(
 
 def _fetch_channel(uri: str, directory: Path) -> dict[str, Path]:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    client = sdk.boto_session(sdk.configured_region() or "us-east-1").client("s3")
+    client = sdk.client(sdk.boto_session(sdk.configured_region() or "us-east-1"), "s3")
     with refusals(uri):
         keys = [key for key in stored_keys(client, bucket, prefix) if not key.endswith("/")]
     if not keys:

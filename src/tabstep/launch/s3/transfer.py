@@ -162,12 +162,29 @@ def _stored_digest(client: Any, bucket: str, key: str) -> str | None:
     from botocore.exceptions import ClientError
 
     try:
-        digest: str | None = client.head_object(Bucket=bucket, Key=key)["Metadata"].get(DIGEST)
+        with _named_refusals(client, bucket, key):
+            digest: str | None = client.head_object(Bucket=bucket, Key=key)["Metadata"].get(DIGEST)
     except ClientError as error:
         if code(error) in MISSING:
             return None
         raise
     return digest
+
+
+@contextlib.contextmanager
+def _named_refusals(client: Any, bucket: str, key: str) -> Iterator[None]:
+    """Ask again for the object by GET where HEAD was refused with a number alone: its answers have no text.
+
+    An expired token is ``400 Bad Request`` to HEAD, an unknown key and a missing right are both ``403 Forbidden``.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if code(error).startswith("4") and code(error) not in MISSING:
+            client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")  # raises the same under its name
+        raise
 
 
 def get(client: Any, bucket: str, key: str, path: Path) -> bool:
@@ -176,7 +193,11 @@ def get(client: Any, bucket: str, key: str, path: Path) -> bool:
 
     with refusals(f"s3://{bucket}/{key}"):
         try:
-            with publishing(path) as temporary, open(temporary, "wb") as file:
+            with (
+                publishing(path) as temporary,
+                open(temporary, "wb") as file,
+                _named_refusals(client, bucket, key),  # it begins with a HEAD
+            ):
                 client.download_fileobj(bucket, key, file)
         except ClientError as error:
             if code(error) in MISSING:

@@ -19,7 +19,8 @@ _CONTENTS: Final = PATTERNS | {
     "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]+:[^\s/:@'\"{}<>$]{3,}@[\w.-]+\.\w",
 }
 _NAME: Final = re.compile(
-    r"(?i)(?:^|[_.-])(?:password|passwd|pwd|secret|token|(?:api|access|private)[_-]?key|credentials?)(?:$|[_.-])"
+    r"(?i:(?:^|[_.-])(?:password|passwd|passphrase|pwd|secret|token|(?:api|access|private)[_-]?key|credentials?)"
+    r"(?:$|[_.-]))|[a-z0-9](?:Password|Passwd|Passphrase|Secret|Token|(?:Api|Access|Private)Key|Credentials?)(?![a-z])"
 )
 """Name of a key whose value is a secret, unless it only refers to one."""
 _REFERENCE: Final = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|\?\?\?|true|false|null|none|~|[0-9.]{0,5}")
@@ -27,6 +28,7 @@ _REFERENCE: Final = re.compile(r"(?i)arn:.*|s3://.*|\$\{.*|\?\?\?|true|false|nul
 _KEYED: Final = ("*.yaml", "*.yml", "*.json", "*.toml", "*.ini", "*.cfg", "*.conf", "*.properties")
 """Files of keys and values; in a program, ``password: str`` is a type."""
 _PAIR = re.compile(r"""(?:^|[\s{,])["']?(?P<name>[A-Za-z_][\w.-]*)["']?\s*[:=]\s*["']?(?P<value>[^\s"',}\]]+)""")
+_COMMENT = re.compile(r"(?:^|\s)#")
 _PATTERNS = {what: re.compile(pattern.encode()) for what, pattern in _CONTENTS.items()}
 
 
@@ -65,7 +67,7 @@ def _named_secret(content: bytes) -> tuple[str, int] | None:
     """Return what the first key is whose name says that its value is a secret, and its line; comments do not count."""
     lines = content[:MAX_SCANNED].decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines, start=1):
-        for pair in _PAIR.finditer(line.partition("#")[0]):
+        for pair in _PAIR.finditer(_COMMENT.split(line)[0]):
             if _is_secret(pair["name"], pair["value"]):
                 return f"a secret ({pair['name']})", number
     return None

@@ -194,7 +194,7 @@ class JobRunner:
 
     def _free_name(self, sent: Sent) -> tuple[str, bool]:
         """Return the name of the job to follow, and whether it is yet to be sent."""
-        client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
+        client = sdk.client(sdk.boto_session(sent.prepared.spec.region), "sagemaker")
         # the service never gives a name twice: an attempt that failed has used up its own
         for attempt in range(1, MOST_ATTEMPTS + 1):
             name = self.name(sent.job.number, attempt)
@@ -208,7 +208,7 @@ class JobRunner:
     def _look(self, sent: Sent) -> TrialResult | None:
         """Return the outcome of a job that has ended, its artifact fetched; None while it runs."""
         try:
-            client = sdk.boto_session(sent.prepared.spec.region).client("sagemaker")
+            client = sdk.client(sdk.boto_session(sent.prepared.spec.region), "sagemaker")
             description = describe(client, sent.name)
         except RetryError as error:
             say(f"trial {sent.job.number}: {error}; the job is not affected")
@@ -225,7 +225,7 @@ class JobRunner:
         if description["TrainingJobStatus"] != "Completed":
             reason = description.get("FailureReason") or description.get("SecondaryStatus") or "no reason is given"
             return replace(ended, error=f"job {sent.name}: {reason}", lost=is_repeated(description))
-        s3 = sdk.boto_session(spec.region).client("s3")
+        s3 = sdk.client(sdk.boto_session(spec.region), "s3")
         artifact = description["ModelArtifacts"]["S3ModelArtifacts"]
         try:
             download(artifact, s3, sent.job.directory, sent.settings.paths.model, lambda _: None)

@@ -119,7 +119,7 @@ def _submit(handover: Handover, remote: RemoteSettings, tuning: Tuning) -> float
     check_sources(settings, tuning.job, session)
     send_parts(tuning.job, session)
     with refusals(f"tuner {spec.name}"):
-        session.client("sagemaker").create_hyper_parameter_tuning_job(**tuning.request)
+        sdk.client(session, "sagemaker").create_hyper_parameter_tuning_job(**tuning.request)
     say(f"tuner: {spec.name} was started")
     if not remote.wait:
         say(hints(spec.name, spec.job.region))
