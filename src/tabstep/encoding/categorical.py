@@ -26,7 +26,8 @@ _ALL_CAPACITY: Final = 4_000_000  # over all columns
 _ALL_BYTES: Final = 512 * 2**20
 _REMEMBERED: Final = 50_000
 _FEW: Final = 64
-"""Rows for which Arrow's table of all known values, made anew at each call, is not worth its making."""
+"""Rows for which Arrow's table of all known values, made anew at each call, is not worth its making: these, and one for
+each two known values."""
 _ALL_REMEMBERED: Final = 1_000_000
 
 
@@ -56,8 +57,9 @@ class CategoricalColumn:
 
     def codes(self, text: pa.Array) -> np.ndarray:
         """Return ``(n,)`` int32 codes of a string array."""
-        if len(text) <= _FEW:
-            return np.array([self._code_of.get(value, self._other) for value in text.to_pylist()], dtype=np.int32)
+        if len(text) <= _FEW + len(self._code_of) // 2:
+            other = self._other
+            return np.array([self._code_of.get(value, other) for value in text.to_pylist()], dtype=np.int32)
         # what is not found gets NUM_SPECIAL - 1, below every value's code; what is rare stands behind all of them
         found = pc.index_in(text, value_set=self._known)
         codes: np.ndarray = pc.fill_null(found, -1).to_numpy(zero_copy_only=False) + np.int32(NUM_SPECIAL)

@@ -45,9 +45,13 @@ class Curve:
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Return ``(n,)`` float64 of ``(n,)`` float64; NaN stays."""
-        low, high = self.scores[0], self.scores[-1]
+        found: np.ndarray = self.unbounded(values).clip(self.scores[0], self.scores[-1])
+        return found
+
+    def unbounded(self, values: np.ndarray) -> np.ndarray:
+        """Return what ``apply`` does, but for rounding beyond the ends: many curves can be clipped at once."""
         if len(values) < _FEW or len(self.knots) < 2:
-            few: np.ndarray = np.interp(values, self.knots, self.scores).clip(low, high)
+            few: np.ndarray = np.interp(values, self.knots, self.scores)
             return few
         if self._places is None:  # two threads may both make it, and make the same
             self._places = _places(self.knots)
@@ -55,7 +59,7 @@ class Curve:
         odd = np.isnan(lines)  # missing, or a difference that no float64 holds
         if odd.any():
             lines[odd] = np.interp(values[odd], self.knots, self.scores)
-        return lines.clip(low, high, out=lines)
+        return lines
 
     def _intervals(self, values: np.ndarray, places: _Places) -> np.ndarray:
         """Return ``(n,)``: the last knot that is not above each value; 0 below all of them."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import types
 
-from tabstep.serving.fields import Field, from_text, from_values
+from tabstep.serving.fields import Field, apart, arrays_of, from_text
 from tabstep.serving.request_error import RequestError, missing_column, shown
 from tabstep.serving.requests import Request
 from tabstep.tables.column_types import value_kind, value_type
@@ -105,27 +105,25 @@ def _from_csv(
     if not table.num_rows:
         raise RequestError("the body holds a header and no rows: send at least one")
     table = _select(table, fields, id_name)
-    columns = _from_texts({field.name: _whole(table.column(field.name)) for field in fields}, fields)
-    if id_name in table.column_names:
-        columns = {str(id_name): table.column(id_name), **columns}
-    return pa.table(columns), named
+    sent = [_whole(column) for column in table.columns]
+    ids, features = sent[: len(sent) - len(fields)], sent[len(sent) - len(fields) :]
+    return pa.Table.from_arrays([*ids, *_from_texts(features, fields)], table.column_names), named
 
 
-def _from_texts(arrays: dict[str, pa.Array], fields: Sequence[Field]) -> dict[str, pa.Array]:
+def _from_texts(arrays: Sequence[pa.Array], fields: Sequence[Field]) -> list[pa.Array]:
     """Read each column of text; all plain numbers at once, since a call of Arrow takes longer than a row of them."""
-    numbers = [field for field in fields if field.kind == "number" and not field.exact]
-    together: dict[str, pa.Array] = {}
+    numbers = [place for place, field in enumerate(fields) if field.kind == "number" and not field.exact]
+    together: dict[int, pa.Array] = {}
     if len(numbers) > 1:
         try:
-            joined = from_text(pa.concat_arrays([arrays[field.name] for field in numbers]), numbers[0])
-            size = len(joined) // len(numbers)
-            together = {field.name: joined.slice(place * size, size) for place, field in enumerate(numbers)}
+            joined = from_text(pa.concat_arrays([arrays[place] for place in numbers]), fields[numbers[0]])
+            together = dict(zip(numbers, apart(joined, len(numbers)), strict=True))
         except RequestError:
             pass  # column by column, the message names the one and its row
-    return {
-        field.name: together[field.name] if field.name in together else from_text(arrays[field.name], field)
-        for field in fields
-    }
+    return [
+        together[place] if place in together else from_text(array, field)
+        for place, (array, field) in enumerate(zip(arrays, fields, strict=True))
+    ]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
@@ -134,14 +132,21 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _from_records(records: Sequence[dict[str, Any]], fields: Sequence[Field], id_name: str | None) -> pa.Table:
-    for row, record in enumerate(records, start=1):
-        for field in fields:
-            if field.name not in record:
-                raise missing_column(field.name, list(record), f"row {row}: ")
-    columns = {field.name: from_values([record[field.name] for record in records], field) for field in fields}
+    names = [field.name for field in fields]
+    arrays = arrays_of(_columns(records, names), fields)
     if id_name is not None and all(id_name in record for record in records):
-        columns = {id_name: _ids([record[id_name] for record in records], id_name), **columns}
-    return pa.table(columns)
+        arrays, names = [_ids([record[id_name] for record in records], id_name), *arrays], [id_name, *names]
+    return pa.Table.from_arrays(arrays, names)
+
+
+def _columns(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[tuple[Any, ...]]:
+    try:
+        return list(zip(*(map(record.__getitem__, names) for record in records), strict=True))
+    except KeyError:
+        row, name = next(
+            (row, name) for row, record in enumerate(records, start=1) for name in names if name not in record
+        )
+        raise missing_column(name, list(records[row - 1]), f"row {row}: ") from None
 
 
 def _ids(values: Sequence[Any], name: str) -> pa.Array:
