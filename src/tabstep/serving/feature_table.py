@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -27,7 +28,7 @@ def to_table(request: Request, fields: Sequence[Field], id_name: str | None) -> 
     if request.table is None:
         table, named = _from_records(request.records, fields, id_name), True
     elif request.content_type != "text/csv":
-        table, named = _select(request.table, fields, id_name), True
+        table, named = request.table.select(_select(request.table.column_names, fields, id_name)), True
     else:
         table, named = _from_csv(request.table, request.header, fields, id_name)
     return table, named
@@ -74,40 +75,44 @@ def with_names(request: Request, names: Sequence[str]) -> Request:
     return replace(request, table=pa.concat_tables([line, request.table]), header=True)
 
 
-def _select(table: pa.Table, fields: Sequence[Field], id_name: str | None) -> pa.Table:
-    names = [field.name for field in fields]
-    for name in names:
-        count = table.column_names.count(name)
-        if not count:
-            raise missing_column(name, table.column_names)
-        if count > 1:
-            raise RequestError(f"column {name!r} stands {count} times: send it once")
-    if (count := table.column_names.count(id_name)) > 1:
-        raise RequestError(f"column {id_name!r} stands {count} times: send it once")
-    return table.select([id_name] * count + names)
+def _select(names: Sequence[str], fields: Sequence[Field], id_name: str | None) -> list[int]:
+    """Return where the id stands among the names of columns, if it does, and then each field."""
+    places = {name: place for place, name in enumerate(names)}
+    counts = Counter(names)
+    for name in (field.name for field in fields):
+        if name not in places:
+            raise missing_column(name, names)
+        if counts[name] > 1:
+            raise RequestError(f"column {name!r} stands {counts[name]} times: send it once")
+    if id_name is None or id_name not in places:
+        return [places[field.name] for field in fields]
+    if counts[id_name] > 1:
+        raise RequestError(f"column {id_name!r} stands {counts[id_name]} times: send it once")
+    return [places[id_name], *(places[field.name] for field in fields)]
 
 
 def _from_csv(
     table: pa.Table, header: bool | None, fields: Sequence[Field], id_name: str | None
 ) -> tuple[pa.Table, bool]:
+    (rows,) = table.combine_chunks().to_batches()
     names = [field.name for field in fields]
-    first = [column[0].as_py() for column in table.columns]
+    first = [column[0].as_py() for column in rows.columns]
     named = bool(set(first) & set(names)) if header is None else header
     if named:
-        table = table.slice(1).rename_columns([name or "" for name in first])
+        rows, sent = rows.slice(1), [name or "" for name in first]
     elif len(first) == len(names):
-        table = table.rename_columns(names)
+        sent = names
     else:
         raise RequestError(
             f"the first row names no column that the model knows, and it has {len(first)} fields where a CSV without a "
             f"header has these {len(names)}: {shown(','.join(names))}"
         )
-    if not table.num_rows:
+    if not rows.num_rows:
         raise RequestError("the body holds a header and no rows: send at least one")
-    table = _select(table, fields, id_name)
-    sent = [_whole(column) for column in table.columns]
-    ids, features = sent[: len(sent) - len(fields)], sent[len(sent) - len(fields) :]
-    return pa.Table.from_arrays([*ids, *_from_texts(features, fields)], table.column_names), named
+    places = _select(sent, fields, id_name)
+    columns = [rows.column(place) for place in places]
+    ids, features = columns[: -len(fields)], columns[-len(fields) :]
+    return pa.Table.from_arrays([*ids, *_from_texts(features, fields)], [sent[place] for place in places]), named
 
 
 def _from_texts(arrays: Sequence[pa.Array], fields: Sequence[Field]) -> list[pa.Array]:
@@ -124,11 +129,6 @@ def _from_texts(arrays: Sequence[pa.Array], fields: Sequence[Field]) -> list[pa.
         together[place] if place in together else from_text(array, field)
         for place, (array, field) in enumerate(zip(arrays, fields, strict=True))
     ]
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _from_records(records: Sequence[dict[str, Any]], fields: Sequence[Field], id_name: str | None) -> pa.Table:
