@@ -151,13 +151,22 @@ def _columns(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[tu
 
 def _ids(values: Sequence[Any], name: str) -> pa.Array:
     """Return ids of one kind: 1 beside 1.5 would come back as 1.0, and an object with the keys of the others."""
-    kinds: set[type] = set()
-    for row, value in enumerate(values, start=1):
-        kinds.update(() if value is None else (type(value),))
-        if len(kinds) > 1 or not kinds <= _IDS:
-            due = "a text or a number is due" if len(kinds) == 1 else "an id of another kind than the ones before"
-            raise RequestError(f"row {row}: column {name!r}: {due}, got {shown(repr(value))}")
+    kinds = set(map(type, values)) - {type(None)}
+    if len(kinds) > 1 or not kinds <= _IDS:
+        raise _refused_id(values, name)
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise RequestError(f"column {name!r} cannot be read: {shown(str(error))}") from None
+
+
+def _refused_id(values: Sequence[Any], name: str) -> RequestError:
+    """Return the error for the first id that is none, or of another kind than the first."""
+    known = next(type(value) for value in values if value is not None)
+    row, value = next(
+        (row, value)
+        for row, value in enumerate(values, start=1)
+        if value is not None and (type(value) is not known or known not in _IDS)
+    )
+    due = "a text or a number is due" if type(value) is known else "an id of another kind than the ones before"
+    return RequestError(f"row {row}: column {name!r}: {due}, got {shown(repr(value))}")

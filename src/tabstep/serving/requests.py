@@ -234,6 +234,8 @@ def _json(text: str, limits: Limits) -> list[dict[str, Any]]:
             f"the body is {_kind(data)}: send one object, a list of them, "
             'or {"instances": [...]} or {"columns": {...}}'
         )
+    if set(map(type, data)) == {dict}:
+        return data
     return [_record(item, "row", number) for number, item in enumerate(data, start=1)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from csv import writer
 from dataclasses import dataclass
 from functools import cached_property
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import numpy as np
@@ -99,7 +100,8 @@ def _records(answer: Answer, end: str = "") -> Iterator[str]:
     form: str = ""
     columns: list[Iterable[str]] = []
     if answer.ids is not None:
-        form, columns = '"id": %s, ', [map(_dump, answer.ids)]
+        texts = {*map(type, answer.ids)} == {str}
+        form, columns = '"id": %s, ', [map(encode_basestring if texts else _dump, answer.ids)]
     if answer.predictor.encoder.task == "multilabel":
         form += f'"prediction": {_object(names)}, '
         columns += decided.T.tolist()
