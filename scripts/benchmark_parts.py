@@ -1,6 +1,6 @@
 """What the parts of a run cost, in CPU time of one thread, each beside what it is measured against.
 
-    OMP_NUM_THREADS=1 python scripts/benchmark_parts.py [step] [prepare] [predict] [onnx]
+    OMP_NUM_THREADS=1 python scripts/benchmark_parts.py [step] [prepare] [predict] [handler] [onnx]
 
 Two things alternate in one process, so that both see the same machine, and each pair gives one ratio: the table has the
 median and the range. Without a name, all parts are measured. Tables are generated.
@@ -8,18 +8,22 @@ median and the range. Without a name, all parts are measured. Tables are generat
 
 from __future__ import annotations
 
+import io
+import json
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pyarrow import csv
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -186,6 +190,42 @@ def predictions(directory: Path) -> Iterator[Row]:
     yield "tabstep predict of 60,000 rows / decoding and forward", f"{first:.2f} s", f"{second:.2f} s", ratio
 
 
+def requests(directory: Path) -> Iterator[Row]:
+    """Measure what the handler takes beyond the forward pass, each the least of many: other programs only add."""
+    from tabstep.serving.handler import model_fn
+    from tabstep.serving.transform import transform_fn
+    from tabstep.tables.builtin import generate
+
+    table, _ = generate(rows=9_000, seed=0)
+    for name in ("tabm", "mlp"):
+        run = directory / name
+        overrides = {"trainer.max_epochs": 1, "paths.output_dir": str(run), "report": "none", "model": name}
+        train(table.slice(1_000), label="churned", overrides=overrides, quiet=True)
+        served = model_fn(str(run / "model"))
+        (member,) = served.predictor.members
+        for rows, repeat in ((1, 1_000), (1_000, 40)):
+            (batch,) = table.slice(0, rows).combine_chunks().to_batches()
+            arrays = member.encoder.transform(batch)
+            forward = _least(partial(member.logits, *arrays), repeat)
+            for media, body in _bodies(batch.drop_columns(["churned"])).items():
+                whole = _least(partial(transform_fn, served, body, media, media), repeat)
+                first, second, beyond = (f"{1e3 * seconds:.2f} ms" for seconds in (whole, forward, whole - forward))
+                yield f"{name}: {rows:,} rows of {media} / forward alone, difference", first, second, beyond
+
+
+def _least(call: Callable[[], object], repeat: int) -> float:
+    call()
+    return min(_seconds(call) for _ in range(repeat))
+
+
+def _bodies(batch: pa.RecordBatch) -> dict[str, bytes]:
+    """Return rows as JSON and as CSV with a line of names."""
+    out = io.BytesIO()
+    csv.write_csv(batch, out)
+    rows = json.dumps(batch.to_pylist(), default=lambda value: value.isoformat())
+    return {"application/json": rows.encode(), "text/csv": out.getvalue()}
+
+
 def answers(directory: Path) -> Iterator[Row]:
     """Measure the answers of the model beside those of its ONNX file, for raw rows that lie in memory."""
     import onnxruntime
@@ -226,6 +266,7 @@ def main(wanted: list[str]) -> None:
             "step": steps,
             "prepare": lambda: preparations(directory),
             "predict": lambda: predictions(directory),
+            "handler": lambda: requests(directory),
             "onnx": lambda: answers(directory),
         }
         for part in wanted or list(parts):

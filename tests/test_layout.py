@@ -131,7 +131,6 @@ COVERED = {
     "serving/request_error": "serving/test_fields",
     "serving/feature_table": "serving/test_fields",
     "serving/requests": "serving/test_handler",
-    "serving/responses": "serving/test_handler",
     "sweep/best": "sweep/test_run_sweep",
     "sweep/compose_trials": "sweep/test_loop",
     "sweep/runner_interface": "sweep/test_loop",

@@ -77,3 +77,20 @@ def test_very_many_columns_share_one_budget() -> None:
     columns = fitted.finish()
     assert all(column.open_ended for column in columns)
     assert max(column.cardinality for column in columns) <= 2_003
+
+
+@pytest.mark.parametrize(
+    ("values", "coded"),
+    [
+        (["a", "a", "b", "b", "b", "c", "d"], {"a", "b", "c", "d"}),  # five of seven rows share their value
+        (["a", "a", "b", "c", "d"], {"a"}),  # two of five do
+        (["a", "b", "c"], set()),
+        (["a", "a", None, None, None, "b"], {"a", "b"}),  # missing cells are no values
+    ],
+)
+def test_values_that_stand_once_have_no_code_where_most_rows_have_one(values: list[str], coded: set[str]) -> None:
+    fitted = CategoricalFit(["c"], max_categories=9)
+    fitted.add(pa.record_batch({"c": pa.array(values)}))
+    (column,) = fitted.finish()
+    assert {*column.values} == coded
+    assert {*column.values, *column.rare} == {*values} - {None}

@@ -32,6 +32,9 @@ def test_equals_numpy_to_the_last_bit(shape: str, size: int) -> None:
     values[::17] = np.nan
     assert np.array_equal(Curve(knots, scores).apply(values), expected(knots, scores, values), equal_nan=True)
     assert np.array_equal(Curve(knots, scores).apply(values[:9]), expected(knots, scores, values[:9]), equal_nan=True)
+    curve = Curve(knots, scores)
+    pieces = [curve.apply(values[start : start + 500]) for start in range(0, len(values), 500)]
+    assert np.array_equal(np.concatenate(pieces), expected(knots, scores, values), equal_nan=True)
 
 
 @given(knots=st.lists(finite, min_size=1, max_size=40, unique=True), values=st.lists(finite, min_size=1, max_size=20))

@@ -138,16 +138,21 @@ class Predictor:
         columns = {name: rows.column(name).combine_chunks() for name in rows.column_names}
         for index, name in enumerate(self.class_names):
             columns[_free(f"prob_{name}", columns)] = pa.array(np.ascontiguousarray(probs[:, index]))
+        decided = self.decided(probs)
         if self.encoder.task == "multilabel":
             for index, name in enumerate(self.class_names):
-                threshold = self.thresholds[index % len(self.thresholds)]
-                # float64: a threshold between two neighbours in float32 must stay between them
-                taken = probs[:, index].astype(np.float64) > threshold
-                columns[_free(f"prediction_{name}", columns)] = pa.array(taken.astype(np.int8))
+                columns[_free(f"prediction_{name}", columns)] = pa.array(np.ascontiguousarray(decided[:, index]))
         else:
-            winners = pa.array(decide(probs, self.thresholds[0]))
-            columns[_free("prediction", columns)] = pa.array(list(self.encoder.classes)).take(winners)
+            columns[_free("prediction", columns)] = pa.array(list(self.encoder.classes)).take(pa.array(decided))
         return pa.RecordBatch.from_pydict(columns)
+
+    def decided(self, probs: NDArray[np.float32]) -> NDArray[np.int8] | NDArray[np.int64]:
+        """Return ``(n,)`` positions in the classes; of a multilabel task ``(n, labels)``, 1 for each that is taken."""
+        if self.encoder.task != "multilabel":
+            return decide(probs, self.thresholds[0])
+        # float64: a threshold between two neighbours in float32 must stay between them
+        least = np.array(self.thresholds)[np.arange(probs.shape[1]) % len(self.thresholds)]
+        return (probs.astype(np.float64) > least).astype(np.int8)
 
     def probabilities_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         """Return the probabilities ``(n, classes)`` of one raw batch; binary has both columns."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,8 @@ _ALL_BYTES: Final = 512 * 2**20
 # values of a column that encoder.json holds, and below of all columns
 _REMEMBERED: Final = 50_000
 _FEW: Final = 64
-"""Rows for which Arrow's table of all known values, made anew at each call, is not worth its making."""
+"""Rows for which Arrow's table of all known values, made anew at each call, is not worth its making: these, and one for
+each two known values."""
 _ALL_REMEMBERED: Final = 1_000_000
 
 
@@ -58,8 +59,9 @@ class CategoricalColumn:
 
     def codes(self, text: pa.Array) -> np.ndarray:
         """Return ``(n,)`` int32 codes of a string array."""
-        if len(text) <= _FEW:
-            return np.array([self._code_of.get(value, self._other) for value in text.to_pylist()], dtype=np.int32)
+        if len(text) <= _FEW + len(self._code_of) // 2:
+            other = self._other
+            return np.array([self._code_of.get(value, other) for value in text.to_pylist()], dtype=np.int32)
         # what is not found gets NUM_SPECIAL - 1, below every value's code; what is rare stands behind all of them
         found = pc.index_in(text, value_set=self._known)
         codes: np.ndarray = pc.fill_null(found, -1).to_numpy(zero_copy_only=False) + np.int32(NUM_SPECIAL)
@@ -106,7 +108,9 @@ class CategoricalFit:
     (('a',), ('b',))
     """
 
-    def __init__(self, names: Sequence[str], *, max_categories: int, min_frequency: int) -> None:
+    def __init__(
+        self, names: Sequence[str], *, max_categories: int, min_frequency: Literal["auto"] | int = "auto"
+    ) -> None:
         share = max(1, len(names))
         capacity = max(1_000, min(_CAPACITY, _ALL_CAPACITY // share))
         max_bytes = max(2**20, _ALL_BYTES // share)
@@ -146,7 +150,8 @@ class CategoricalFit:
         return tuple(self._column(name, counts.finish()) for name, counts in self._counts.items())
 
     def _column(self, name: str, counted: Counted) -> CategoricalColumn:
-        frequent = int(np.count_nonzero(counted.counts >= self._min_frequency))
+        least = _least_rows(counted) if self._min_frequency == "auto" else self._min_frequency
+        frequent = int(np.count_nonzero(counted.counts >= least))
         kept = min(frequent, self._max_categories)
         # what was seen and forgotten cannot be told from what is new
         open_ended = counted.error > 0 or len(counted.values) > max(self._remembered, kept)
@@ -158,3 +163,13 @@ class CategoricalFit:
         return CategoricalColumn(
             name=name, kind=self._kinds[name], values=tuple(values), rare=tuple(rare), open_ended=open_ended
         )
+
+
+def _least_rows(counted: Counted) -> int:
+    """Return the rows that a value needs: two in a column of which most rows have a value that no other row has.
+
+    The codes of such values would be learned by heart, and nearly all that val brings would be new. Where few values
+    stand once, what they tell is worth more than that they are rare.
+    """
+    repeated = counted.counts[counted.counts > 1].sum()
+    return 1 if counted.error == 0 and 2 * repeated >= counted.counts.sum() else 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ class EncoderOptions:
 
     scaling: Scaling
     max_categories: int
-    min_frequency: int
+    min_frequency: Literal["auto"] | int
     statistics: bool = True
     columns: tuple[OwnOptions, ...] = ()
 

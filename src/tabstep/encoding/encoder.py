@@ -16,6 +16,7 @@ from tabstep.encoding.categorical import CategoricalColumn
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions
 from tabstep.encoding.labels import Label, class_codes, flags
 from tabstep.encoding.numeric import NumericColumn
+from tabstep.encoding.numeric_columns import NumericColumns
 from tabstep.encoding.own_columns import OwnColumn, fit_own, values_of
 from tabstep.encoding.repeated_values import SpikeColumn
 from tabstep.encoding.statistics_fit import CodeSample, FoldSums
@@ -124,7 +125,7 @@ class Encoder:
 
         Only the columns that have codes are read: most of a table may be numbers.
         """
-        numeric = {column.name for column in self.spikes} | {column.name for column in self.times}
+        numeric = self._coded_numbers
         read = [name for name in self.schema.features if name in numeric or name in self.schema.categorical]
 
         def coded(piece: tuple[pa.RecordBatch, int]) -> tuple[np.ndarray, np.ndarray, int]:
@@ -248,29 +249,28 @@ class Encoder:
         """
         # text of a request or a file; a source of the run has read it by its format already
         batch = parsed_batch(batch, dict(self.schema.parse))
-        values = self._numbers(batch)
-        x_cat = self._codes(batch, values)
         x_num = np.empty((batch.num_rows, self.num_numeric), dtype=np.float32)
-        # here and below in the order of ``input_names``
-        indicator = len(self.numeric)
-        for index, column in enumerate(self.numeric):
-            x_num[:, index] = column.apply(values[column.name])
-            if column.indicator:
-                x_num[:, indicator] = np.isnan(values[column.name])
-                indicator += 1
+        values = self._numeric_columns.encode(batch, x_num, keep=self._coded_numbers)
+        x_cat = self._codes(batch, values)
         derived = [column.inputs(values[column.name]) for column in self.times]
         if fold_sums is None:
             derived += [statistic.inputs(x_cat) for statistic in self.statistics]
         else:
             derived += fold_sums.inputs(x_cat, first_row)
         for own in self.own:
-            derived.append(own.inputs(values_of(batch, own.column, numeric=own.column in values)))
+            derived.append(own.inputs(values_of(batch, own.column, numeric=own.column in self.schema.numeric)))
         if derived:
-            x_num[:, indicator:] = np.column_stack(derived)
+            x_num[:, len(self.numeric) + len(self.flags) :] = np.column_stack(derived)
         return x_num, x_cat
 
-    def _numbers(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        return {column.name: numbers(batch, column.name, column.kind) for column in self.numeric}
+    @cached_property
+    def _numeric_columns(self) -> NumericColumns:
+        return NumericColumns(self.numeric)
+
+    @cached_property
+    def _coded_numbers(self) -> frozenset[str]:
+        """Numeric columns of which codes are made too."""
+        return frozenset(column.name for column in self.spikes) | {column.name for column in self.times}
 
     def _codes(self, batch: pa.RecordBatch, values: Mapping[str, np.ndarray]) -> np.ndarray:
         x_cat = np.empty((batch.num_rows, len(self.cardinalities)), dtype=np.int32)

@@ -12,7 +12,9 @@ from typing import Final
 import numpy as np
 
 _FEW: Final = 4_096
-"""Values for which a table of places is not worth its making."""
+"""Values for which a table of places is not worth its making, in one call or in many."""
+_FASTER: Final = 400
+"""Values from which on a table that is there is faster than none."""
 # sign, exponent and 3 or 7 bits of the fraction of a float32: tables of 8 and 128 KiB
 _BITS: Final = (12, 16)
 _MANY_KNOTS: Final = 256
@@ -23,13 +25,21 @@ _MANY_KNOTS: Final = 256
 class _Places:
     """``first[upper bits of value - center]``: how many knots lie below all values with these bits.
 
-    ``most`` are the knots that share their upper bits at most.
+    ``most`` are the knots that share their upper bits at most. ``beyond`` are the knots, padded so that no step of the
+    search looks at a place outside, and ``slopes`` those of the lines from each knot on.
     """
 
     center: float
     bits: int
     first: np.ndarray
     most: int
+    beyond: np.ndarray
+    slopes: np.ndarray
+
+    @property
+    def step(self) -> int:
+        """The first step of the search."""
+        return 1 << (self.most.bit_length() - 1)
 
 
 class Curve:
@@ -42,39 +52,40 @@ class Curve:
     def __init__(self, knots: np.ndarray, scores: np.ndarray) -> None:
         self.knots = knots
         self.scores = scores
+        self._seen = 0
         self._places: _Places | None = None
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Return ``(n,)`` float64 of ``(n,)`` float64; NaN stays."""
-        low, high = self.scores[0], self.scores[-1]
-        if len(values) < _FEW or len(self.knots) < 2:
-            few: np.ndarray = np.interp(values, self.knots, self.scores).clip(low, high)
+        found: np.ndarray = self.unbounded(values).clip(self.scores[0], self.scores[-1])
+        return found
+
+    def unbounded(self, values: np.ndarray) -> np.ndarray:
+        """Return what ``apply`` does, but for rounding beyond the ends: many curves can be clipped at once."""
+        self._seen += len(values)  # of two threads one may not be counted, or both may make the table: the same
+        if self._seen < _FEW or len(values) < _FASTER or len(self.knots) < 2:
+            few: np.ndarray = np.interp(values, self.knots, self.scores)
             return few
-        if self._places is None:  # two threads may both make it, and make the same
-            self._places = _places(self.knots)
-        lines = self._lines(values, self._intervals(values, self._places))
+        if self._places is None:
+            self._places = _places(self.knots, self.scores)
+        lines = self._lines(values, self._intervals(values, self._places), self._places.slopes)
         odd = np.isnan(lines)  # missing, or a difference that no float64 holds
         if odd.any():
             lines[odd] = np.interp(values[odd], self.knots, self.scores)
-        # lines go on beyond the first knot: clipped, they are constant there
-        return lines.clip(low, high, out=lines)
+        return lines
 
     def _intervals(self, values: np.ndarray, places: _Places) -> np.ndarray:
         """Return ``(n,)``: the last knot that is not above each value; 0 below all of them."""
         found = places.first.take(_upper_bits(values, places.center, places.bits))
-        step = 1 << (places.most.bit_length() - 1)
-        # padded, so that no step of the search looks at a place outside
-        beyond = np.append(self.knots, np.full(2 * step, np.inf))
+        step = places.step
         while step:
-            found += (beyond.take(found + (step - 1)) <= values) * np.int16(step)
+            found += (places.beyond.take(found + (step - 1)) <= values) * np.int16(step)
             step >>= 1
         found -= 1
         return np.clip(found, 0, len(self.knots) - 1, out=found)
 
-    def _lines(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            # a slope of 0 behind the last knot
-            slopes = np.append(np.diff(self.scores) / np.diff(self.knots), 0.0)
+    def _lines(self, values: np.ndarray, index: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):
             lines: np.ndarray = values - self.knots.take(index)
             lines *= slopes.take(index)
             lines += self.scores.take(index)
@@ -86,16 +97,20 @@ def _upper_bits(values: np.ndarray, center: float, bits: int) -> np.ndarray:
         return (values - center).astype(np.float32).view(np.uint32) >> np.uint32(32 - bits)
 
 
-def _places(knots: np.ndarray) -> _Places:
+def _places(knots: np.ndarray, scores: np.ndarray) -> _Places:
     """Return the places around 0 or around the middle knot, whichever tells the knots better apart."""
     bits = _BITS[len(knots) > _MANY_KNOTS]
     half = 1 << (bits - 1)
     # in the order of the numbers: negative ones from the largest size down, then the others
     order = np.concatenate([np.arange(2 * half - 1, half - 1, -1), np.arange(half)])
-    made = []
+    found = []
     for center in (0.0, float(knots[len(knots) // 2])):
         counts = np.bincount(_upper_bits(knots, center, bits), minlength=2 * half)
-        first = np.empty(2 * half, dtype=np.int16)
-        first[order] = np.cumsum(counts[order]) - counts[order]
-        made.append(_Places(center=center, bits=bits, first=first, most=int(counts.max())))
-    return min(made, key=lambda places: places.most)
+        found.append((int(counts.max()), center, counts))
+    most, center, counts = min(found, key=lambda each: each[0])
+    first = np.empty(2 * half, dtype=np.int16)
+    first[order] = np.cumsum(counts[order]) - counts[order]
+    beyond = np.append(knots, np.full(2 << (most.bit_length() - 1), np.inf))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        slopes = np.append(np.diff(scores) / np.diff(knots), 0.0)
+    return _Places(center=center, bits=bits, first=first, most=most, beyond=beyond, slopes=slopes)

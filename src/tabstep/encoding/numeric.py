@@ -68,21 +68,12 @@ class NumericColumn:
         quantile: normal score of the rank in train, linear between the knots, never beyond train's extremes.
         robust: z = (x - median) / (IQR / 1.349), then z / sqrt(1 + (z / 3)^2). standard: (x - mean) / std within +-10.
         """
-        if self.scaling == "constant":
-            return np.zeros_like(values)
-        if self.scaling == "quantile":
-            scaled = self._curve.apply(values)
-        else:
-            with np.errstate(over="ignore"):
-                scaled = (values - self.center) / self.scale
-            most = MAX_ROBUST if self.scaling == "robust" else MAX_STANDARD
-            scaled = scaled.clip(-most, most)
-            if self.scaling == "robust":
-                scaled = scaled / np.sqrt(1.0 + (scaled / SOFT_LIMIT) ** 2)
-        return np.where(np.isnan(scaled), 0.0, scaled)
+        scaled: np.ndarray = scale([self], values[np.newaxis])[0]
+        return scaled
 
     @cached_property
-    def _curve(self) -> Curve:
+    def curve(self) -> Curve:
+        """The line through ``knots`` and ``scores``."""
         return Curve(np.array(self.knots), np.array(self.scores))
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,6 +84,29 @@ class NumericColumn:
     def from_dict(cls, data: Mapping[str, Any]) -> NumericColumn:
         """Rebuild what ``to_dict`` returned, also after a round trip through JSON."""
         return cls(**{**data, "knots": tuple(data["knots"]), "scores": tuple(data["scores"])})
+
+
+def scale(columns: Sequence[NumericColumn], values: np.ndarray) -> np.ndarray:
+    """Return ``NumericColumn.apply`` of columns that are all scaled in one way: ``(k, n)`` of ``(k, n)``."""
+    scaling = columns[0].scaling
+    if scaling == "constant":
+        return np.zeros_like(values)
+    if scaling == "quantile":
+        scaled = np.empty_like(values)
+        for row, column in enumerate(columns):
+            scaled[row] = column.curve.unbounded(values[row])
+        low, high = (np.array([[column.scores[end]] for column in columns]) for end in (0, -1))
+    else:
+        center, spread = (np.array([[getattr(column, name)] for column in columns]) for name in ("center", "scale"))
+        with np.errstate(over="ignore"):
+            scaled = (values - center) / spread
+        high = np.array(MAX_ROBUST if scaling == "robust" else MAX_STANDARD)
+        low = -high
+    scaled = scaled.clip(low, high, out=scaled)
+    if scaling == "robust":
+        scaled = scaled / np.sqrt(1.0 + (scaled / SOFT_LIMIT) ** 2)
+    scaled[np.isnan(scaled)] = 0.0
+    return scaled
 
 
 @dataclass(frozen=True, kw_only=True)

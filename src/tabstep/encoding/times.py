@@ -83,11 +83,19 @@ class TimeColumn:
         """Return ``(n, len(codes))`` int32 of ``(n,)`` float64; NaN is MISSING, what train hardly has is UNSEEN."""
         seconds, missing = _clock(values, self.unit, self.zone, self.name)
         result = np.empty((len(values), len(self.codes)), dtype=np.int32)
-        for index, (part, kept) in enumerate(self.codes.items()):
-            table = np.full(SIZES[part], UNSEEN, dtype=np.int32)
-            table[list(kept)] = np.arange(len(kept)) + NUM_SPECIAL
-            result[:, index] = np.where(missing, MISSING, table[_PARTS[part](seconds)])
+        for index, (part, table) in enumerate(self._tables.items()):
+            result[:, index] = table[_PARTS[part](seconds)]
+        result[missing] = MISSING
         return result
+
+    @cached_property
+    def _tables(self) -> dict[Code, np.ndarray]:
+        """The code of each value of each part."""
+        tables: dict[Code, np.ndarray] = {}
+        for part, kept in self.codes.items():
+            tables[part] = np.full(SIZES[part], UNSEEN, dtype=np.int32)
+            tables[part][list(kept)] = np.arange(len(kept)) + NUM_SPECIAL
+        return tables
 
     def inputs(self, values: np.ndarray) -> np.ndarray:
         """Return ``(n, len(input_names))`` float64: sine and cosine of each cycle, then the year; 0 where missing."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -115,10 +114,9 @@ def _predict(request: Request, model: ServedModel) -> Answer:
     probabilities = np.concatenate([predictor.probabilities_of(batch) for batch in batches])
     ids = table.select([id_name] if id_name in table.column_names else [])
     return Answer(
-        table=pa.Table.from_batches([predictor.result(ids, probabilities)]),
+        predictor=predictor,
         probabilities=probabilities,
-        classes=predictor.class_names,
-        task=encoder.task,
+        sent=ids,
         ids=id_values(ids.column(0), str(id_name)) if ids.num_columns else None,
         version=model.version,
         named=named and given is request,

@@ -6,13 +6,13 @@ import codecs
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from csv import Error as CsvError
 from csv import field_size_limit, reader
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import collapse_rfc2231_value
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ CSV: Final = "text/csv"
 JSON: Final = "application/json"
 JSON_LINES: Final = "application/jsonlines"
 PARQUET: Final = "application/x-parquet"
+_MARK: Final = "\ufeff"
 _PREFIXED: Final = "DELTA_BYTE_ARRAY"
 _NAMES: Final = {
     CSV: CSV,
@@ -58,7 +59,8 @@ class Request:
     header: bool | None = None
 
 
-def media_type(header: str | None) -> tuple[str | None, dict[str, str]]:
+@lru_cache(maxsize=64)
+def media_type(header: str | None) -> tuple[str | None, Mapping[str, str]]:
     """Return our name of a media type, None for one that is unknown, and its parameters.
 
     >>> media_type("Text/CSV; header=absent")
@@ -220,7 +222,7 @@ def _parsed(read: Callable[[], T], what: str) -> T:
 
 
 def _json(text: str, limits: Limits) -> list[dict[str, Any]]:
-    data = _load(text, "the body", _Objects(limits))
+    data = _Loader(limits)(text, "the body")
     if isinstance(data, dict) and isinstance(data.get("instances"), list):
         data = data["instances"]
     elif isinstance(data, dict) and isinstance(data.get("columns"), dict):
@@ -232,7 +234,9 @@ def _json(text: str, limits: Limits) -> list[dict[str, Any]]:
             f"the body is {_kind(data)}: send one object, a list of them, "
             'or {"instances": [...]} or {"columns": {...}}'
         )
-    return [_record(item, f"row {number}") for number, item in enumerate(data, start=1)]
+    if set(map(type, data)) == {dict}:
+        return data
+    return [_record(item, "row", number) for number, item in enumerate(data, start=1)]
 
 
 def _rows_of_columns(columns: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
@@ -250,21 +254,35 @@ def _rows_of_columns(columns: dict[str, Any], limits: Limits) -> list[dict[str, 
 
 def _json_lines(text: str, limits: Limits) -> list[dict[str, Any]]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    objects = _Objects(limits)
-    return [_record(_load(line, f"line {number}", objects), f"line {number}") for number, line in lines]
+    load = _Loader(limits)
+    return [_record(load(line, "line", number), "line", number) for number, line in lines]
 
 
-class _Objects:
-    """Makes the objects of JSON and counts them: each row is one, and ``instances`` one more."""
+class _Loader:
+    """Reads JSON and counts its objects: each row is one, and ``instances`` one more."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._count = 0
+        self._decode = json.JSONDecoder(object_pairs_hook=self._object).decode
 
-    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def __call__(self, text: str, what: str, number: int | None = None) -> Any:
+        """Return what a text says; an error names ``what`` with its number."""
+        try:
+            return json.loads(text) if text.startswith(_MARK) else self._decode(text)  # the first refuses a mark
+        except RequestError:
+            raise
+        except RecursionError:
+            raise RequestError(f"{_numbered(what, number)} is nested too deeply: a row is one flat object") from None
+        except ValueError as error:
+            raise RequestError(f"{_numbered(what, number)} is not JSON: {error}") from None
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         self._count += 1
-        self._limits.check("max_request_rows", self._count - 1, "the body has more rows")
-        self._limits.check("max_request_columns", len(pairs), f"a row has {len(pairs):,} columns")
+        if self._count - 1 > self._limits.max_request_rows:
+            self._limits.check("max_request_rows", self._count - 1, "the body has more rows")
+        if len(pairs) > self._limits.max_request_columns:
+            self._limits.check("max_request_columns", len(pairs), f"a row has {len(pairs):,} columns")
         found = dict(pairs)
         if len(found) < len(pairs):
             name, count = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -272,21 +290,14 @@ class _Objects:
         return found
 
 
-def _load(text: str, where: str, objects: _Objects) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=objects)
-    except RequestError:
-        raise
-    except RecursionError:
-        raise RequestError(f"{where} is nested too deeply: a row is one flat object") from None
-    except ValueError as error:
-        raise RequestError(f"{where} is not JSON: {error}") from None
-
-
-def _record(item: Any, where: str) -> dict[str, Any]:
+def _record(item: Any, what: str, number: int) -> dict[str, Any]:
     if not isinstance(item, dict):
-        raise RequestError(f"{where} is {_kind(item)}: a row is an object with a value for each column name")
+        raise RequestError(f"{what} {number} is {_kind(item)}: a row is an object with a value for each column name")
     return item
+
+
+def _numbered(what: str, number: int | None) -> str:
+    return what if number is None else f"{what} {number}"
 
 
 def _kind(value: Any) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from csv import writer
 from dataclasses import dataclass
+from functools import cached_property
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tabstep.schema import Task
+from tabstep.artifact.predictor import Predictor
 from tabstep.serving.request_error import NOT_ACCEPTABLE, RequestError
 from tabstep.serving.requests import CSV, JSON, JSON_LINES, PARQUET, media_type
 
@@ -26,17 +28,22 @@ VERSION: Final = "model_version"
 class Answer:
     """Predictions of one request.
 
-    ``table`` has the form of ``Predictor.predict``; ``probabilities`` ``(n, classes)`` are those in it. ``named``: a
-    CSV begins with a line of names, as the request did.
+    ``probabilities`` ``(n, classes)`` are those of ``predictor``. ``sent`` has the ids as they came, ``ids`` as JSON
+    carries them back, both of them only where ids were sent. ``named``: a CSV begins with a line of names, as the
+    request did.
     """
 
-    table: pa.Table
+    predictor: Predictor
     probabilities: NDArray[np.float32]
-    classes: Sequence[str]
-    task: Task
+    sent: pa.Table
     ids: Sequence[Any] | None
     version: str
     named: bool = True
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The predictions in the form of ``Predictor.predict``."""
+        return pa.Table.from_batches([self.predictor.result(self.sent, self.probabilities)])
 
 
 def chosen_type(accept: str | None) -> str:
@@ -61,9 +68,9 @@ def chosen_type(accept: str | None) -> str:
 def write_answer(answer: Answer, media: str) -> bytes:
     """Return the body. Text ends without a newline: batch transform puts one between two answers itself."""
     if media == JSON:
-        return _dump({VERSION: answer.version, "predictions": list(_records(answer))})
+        return f"{{{_version(answer)}, {_dump('predictions')}: [{', '.join(_records(answer))}]}}".encode()
     if media == JSON_LINES:
-        return b"\n".join(_dump({**record, VERSION: answer.version}) for record in _records(answer))
+        return "\n".join(_records(answer, f", {_version(answer)}")).encode()
     table = answer.table.append_column(VERSION, pa.array([answer.version] * answer.table.num_rows, pa.string()))
     if media == PARQUET:
         out = io.BytesIO()
@@ -86,32 +93,45 @@ def _csv(table: pa.Table, *, header: bool) -> bytes:
     return out.getvalue().removesuffix("\n").encode()
 
 
-def _records(answer: Answer) -> Iterator[dict[str, Any]]:
-    predictions = answer.table.select(answer.table.column_names[-_predicted(answer) :]).to_pylist()
-    for row, (probabilities, prediction) in enumerate(zip(_short(answer.probabilities), predictions, strict=True)):
-        record: dict[str, Any] = {} if answer.ids is None else {"id": answer.ids[row]}
-        values = list(prediction.values())
-        multilabel = answer.task == "multilabel"
-        record["prediction"] = dict(zip(answer.classes, values, strict=True)) if multilabel else values[0]
-        record["probabilities"] = dict(zip(answer.classes, probabilities, strict=True))
-        yield record
+def _records(answer: Answer, end: str = "") -> Iterator[str]:
+    """Yield the object of each row, with ``end`` before its bracket; what all rows share is written once."""
+    names = [_dump(name) for name in answer.predictor.class_names]
+    decided = answer.predictor.decided(answer.probabilities)
+    form: str = ""
+    columns: list[Iterable[str]] = []
+    if answer.ids is not None:
+        texts = {*map(type, answer.ids)} == {str}
+        form, columns = '"id": %s, ', [map(encode_basestring if texts else _dump, answer.ids)]
+    if answer.predictor.encoder.task == "multilabel":
+        form += f'"prediction": {_object(names)}, '
+        columns += decided.T.tolist()
+    else:
+        form += '"prediction": %s, '
+        columns.append(map([_dump(label) for label in answer.predictor.encoder.classes].__getitem__, decided.tolist()))
+    form = f'{{{form}"probabilities": {_object(names)}{end.replace("%", "%%")}}}'
+    columns += _short(answer.probabilities)
+    return map(form.__mod__, zip(*columns, strict=True))
 
 
-def _predicted(answer: Answer) -> int:
-    """Return how many of the last columns hold predictions."""
-    return len(answer.classes) if answer.task == "multilabel" else 1
+def _object(names: Sequence[str]) -> str:
+    """Return the form of an object with these names, which are JSON already, for a value of each."""
+    return "{" + ", ".join(name.replace("%", "%%") + ": %s" for name in names) + "}"
 
 
-def _short(values: NDArray[np.float32]) -> list[list[float | None]]:
-    """Return float32 ``(n, classes)`` with their own shortest digits, not those of the doubles beside them.
+def _short(values: NDArray[np.float32]) -> list[list[str]]:
+    """Return the columns of float32 ``(n, classes)`` with their own shortest digits, not those of the doubles beside.
 
     JSON has no NaN: it becomes null.
     """
-    rows: list[list[float | None]] = values.astype(np.str_).astype(np.float64).tolist()
+    shortest = pa.array(values.T.ravel()).cast(pa.string()).cast(pa.float64()).to_numpy()
+    texts = [[*map(repr, column)] for column in shortest.reshape(values.T.shape).tolist()]
     if np.isfinite(values).all():
-        return rows
-    return [[value if value is not None and math.isfinite(value) else None for value in row] for row in rows]
+        return texts
+    return [[text if math.isfinite(float(text)) else "null" for text in column] for column in texts]
 
 
-def _dump(data: Any) -> bytes:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, default=str).encode()
+def _version(answer: Answer) -> str:
+    return f"{_dump(VERSION)}: {_dump(answer.version)}"
+
+
+_dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str).encode

@@ -22,6 +22,7 @@ PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS: Final = ("s", "ms", "us", "ns")  # coarse to fine
 _MS_PER_DAY: Final = 86_400_000
 _FLOAT64: Final = pa.float64()
+_STRING: Final = pa.string()
 
 
 def is_text(dtype: pa.DataType) -> bool:
@@ -166,6 +167,8 @@ def to_text(array: pa.Array) -> pa.Array:
     >>> to_text(pa.array([3.0, None, 2.5])).to_pylist(), to_text(pa.array([True])).to_pylist()
     (['3', None, '2.5'], ['true'])
     """
+    if array.type == _STRING:
+        return array
     if types.is_dictionary(array.type):
         return to_text(array.dictionary).take(array.indices)
     array = _plain(array)

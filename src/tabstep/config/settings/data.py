@@ -17,7 +17,10 @@ class EncoderSettings:
     max_categories: Annotated[Count, Doc("values that a column keeps; less frequent ones become one rare value")] = (
         10000
     )
-    min_frequency: Annotated[Count, Doc("rows that a value needs, or it is rare")] = 2
+    min_frequency: Annotated[
+        Literal["auto"] | Count,
+        Doc("rows that a value needs, or it is rare; auto: 1, or 2 where most values stand once"),
+    ] = "auto"
     statistics: Annotated[bool, Doc("rates of the target by categories and combinations of them, where they help")] = (
         True
     )
