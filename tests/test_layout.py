@@ -33,6 +33,7 @@ THINGS = {
 
 JOURNEYS = {
     "faults/test_commands": "damaged files and failing storage, through the commands alone",
+    "faults/test_configurations": "overrides that mean nothing, through the command alone",
     "faults/test_damage": "finished runs and caches of which a file is lost or changed",
     "faults/test_kinds": "each type in train beside each at predict, through the predictor and the handler",
     "faults/test_odd_requests": "requests that are not what they say, through the handler alone",
