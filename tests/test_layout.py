@@ -34,12 +34,14 @@ THINGS = {
 
 JOURNEYS = {
     "faults/test_commands": "damaged files and failing storage, through the commands alone",
+    "faults/test_configurations": "overrides that mean nothing, through the command alone",
     "faults/test_damage": "finished runs and caches of which a file is lost or changed",
     "faults/test_kinds": "each type in train beside each at predict, through the predictor and the handler",
     "faults/test_odd_requests": "requests that are not what they say, through the handler alone",
     "faults/test_requests": "hostile requests, through the handler alone",
     "faults/test_s3": "a bucket that fails, through what reads and writes there",
     "faults/test_storage": "storage that fails beneath every system call, through the commands alone",
+    "faults/test_surroundings": "variables of a cluster and clocks that jump, through the commands alone",
     "run/test_own_step": "a step and metrics of one's own, from the configuration to a resumed run",
     "run/test_shown_once": "what a run says, from the command line to its last line",
     "run/test_resume": "runs that are killed anywhere",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tabstep.config.command_line import Command
 from tabstep.config.components import missing_components
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # the first of two looks at what other programs use, see ``thread_waiting``
 _AT_START = usage()
+_TASKS: Final = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
+"""What a launcher that knows nothing of the ranks of a run tells each process that it starts: how many they are."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,14 +73,31 @@ def train(argv: Sequence[str]) -> None:
 
 def _check_surroundings() -> None:
     """Raise ``UserError`` where what the shell gave is of no use: below, each library would fail in its own way."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", *_TASKS):
         text = os.environ.get(name, "0")
         if not (text.isascii() and text.isdecimal()):
-            raise UserError(f"{name}: torchrun sets it to a whole number, got {text!r}: unset it")
+            raise UserError(f"{name}: a launcher of processes sets it to a whole number, got {text!r}: unset it")
+    _check_alone()
     try:
         os.getcwd()
     except FileNotFoundError as error:
         raise UserError("the directory that this command runs in has been removed: change to another one") from error
+
+
+def _check_alone() -> None:
+    """Refuse to be one of several processes that are not told of each other: each would train in the same directory.
+
+    A terminal that ``srun --pty`` has opened is one of its tasks; what is started there is started once.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PTY_PORT" in os.environ:
+        return
+    for name, launcher in _TASKS.items():
+        if (count := int(os.environ.get(name, "1"))) > 1:
+            raise UserError(
+                f"{name}={count}: {launcher} has started {count} processes, and each would train alone: let it start "
+                f"torchrun once on each machine, as docs/devices.md shows, or unset {name} where each is a run of its "
+                "own"
+            )
 
 
 def _conf_dirs(command: Command) -> list[Path]:

@@ -31,5 +31,7 @@ Fraction = Annotated[float, Range(ge=0, lt=1)]
 OpenFraction = Annotated[float, Range(gt=0, lt=1)]
 Ratio = Annotated[float, Range(gt=0, le=1)]
 Count = Annotated[int, Range(ge=1)]
+Depth = Annotated[int, Range(ge=1, le=1000)]
+"""Layers: they are built one by one, so that a slip of zeros would take hours."""
 Index = Annotated[int, Range(ge=0)]
 Switch = bool | Literal["auto"]

@@ -24,7 +24,6 @@ CONF = [config_dir()]
         "data.encoder.scaling=robust",
         "+schema.parse={price: number}",
         "+data.encoder.columns={age: 'own:Length'}",
-        "experiment=null",
         "experiment=[example,imbalanced]",
         "~experiment",
         "hydra.verbose=true",
@@ -52,6 +51,10 @@ def test_sound_override(override: str) -> None:
         ("+trainer.max_epoch=3", "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
         ("++trainer.max_epoch=3", "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
         ("trainr.max_epochs=3", "trainr.max_epochs: no such key (got 3): did you mean 'trainer.max_epochs'?"),
+        ("experiment=null", "experiment: expected the name of an option, got null: ~experiment leaves it out"),
+        ("trainer=null", "trainer: expected the name of an option, got null"),
+        ("schema=2024", "schema: expected the name of an option, got 2024: quote a name, \"schema='2024'\""),
+        ("~optimizer", "~optimizer: optimizer cannot be left out: choose one of its options"),
         ("model={width: 3}", "model: expected the name of an option, got {'width': 3}: set single keys as"),
         (
             "data.encoder={scalin: x}",

@@ -44,6 +44,14 @@ def problems_of(changes: dict[str, Any]) -> tuple[str, ...]:
 
 
 MISTAKES: list[tuple[str, Any, str]] = [
+    # sizes
+    (
+        "data.batch_size",
+        10**30,
+        f"data.batch_size: expected auto or a whole number >= 1, got {10**30}: the largest is {2**63 - 1}",
+    ),
+    ("model.depth", 10**9, "model.depth: expected a whole number >= 1 and <= 1000, got 1000000000"),
+    ("trainer.devices", 1025, "trainer.devices: expected auto or a whole number >= 1 and <= 1024, got 1025"),
     # keys
     ("trainer.max_epoch", 3, "trainer.max_epoch: no such key (got 3): did you mean 'trainer.max_epochs'?"),
     ("trainers", {}, "trainers: no such key (got {}): did you mean 'trainer'?"),
@@ -65,7 +73,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("trainer.max_epochs", 1e3, "trainer.max_epochs: expected a whole number >= 1 or null, got 1000.0: write 1000"),
     ("trainer.num_nodes", None, "trainer.num_nodes: expected a whole number >= 1, got null"),
     ("trainer.max_epochs", "???", "trainer.max_epochs: is missing: set it to a whole number >= 1 or null"),
-    ("trainer.devices", 0, "trainer.devices: expected auto or a whole number >= 1, got 0"),
+    ("trainer.devices", 0, "trainer.devices: expected auto or a whole number >= 1 and <= 1024, got 0"),
     ("trainer.gradient_clip_val", float("nan"), "trainer.gradient_clip_val: expected a number > 0 or null, got nan"),
     ("trainer.gradient_clip_val", float("inf"), "trainer.gradient_clip_val: expected a number > 0 or null, got inf"),
     ("trainer.deterministic", "no", "trainer.deterministic: expected true or false, got 'no'"),

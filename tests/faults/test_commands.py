@@ -44,6 +44,14 @@ def changed(split: str, name: str, values: Callable[[int], Any]) -> Callable[[Pa
     return change
 
 
+def without(split: str, name: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (path,) = (root / "data" / split).glob("*.parquet")
+        pq.write_table(pq.read_table(path).drop_columns(name), path)
+
+    return change
+
+
 def everywhere(name: str, values: Callable[[int], Any]) -> Callable[[Path], None]:
     changes = [changed(split, name, values) for split in ("train", "val", "test")]
     return lambda root: [change(root) for change in changes] and None
@@ -161,6 +169,15 @@ INPUTS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = 
         r"paths\.model_dir: 'data/test/model' lies in data\.test",
     ),
     "an output directory that is a file": (written("taken", b""), ("paths.output_dir=taken",), 2, r".*taken"),
+    **{
+        f"no label in {split} where checks are {checks}": (
+            without(split, "label"),
+            (f"data.checks={checks}",),
+            2,
+            rf"data\.{split}: column 'label': is missing: add it, or leave the split out",
+        )
+        for split, checks in (("val", "off"), ("test", "warn"))
+    },
     "an empty file": (written("data/train/more.parquet", b""), (), 2, r"data\.train: more\.parquet: is an empty file"),
     "a file of text": (written("data/train/more.parquet", b"a,b\n1,2\n3,4\n"), (), 2, r"data\.train: more\.parquet: "),
     "a link that leads nowhere": (

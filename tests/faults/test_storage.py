@@ -76,6 +76,27 @@ def test_prediction(
     check(ended, error, ends)
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "code"),
+    [
+        *((call, error, 75) for call in ("open", "read") for error in READ),
+        *(("open", error, 2) for error in ("EACCES", "EPERM")),
+    ],
+)
+def test_a_file_without_an_ending(
+    call: str, error: str, code: int, failing: Commands, finished: Path, tmp_path: Path, ends: Ends
+) -> None:
+    """Nobody knows whether it is parquet, and its rows may lack: the others are not read without it."""
+    shutil.copytree(finished / "data", tmp_path / "data")
+    shutil.copy(tmp_path / "data/train/train.parquet", tmp_path / "data/train/part-00001")
+    ended = failing.train(tmp_path, *TRAIN, **named(call, "data/train/part-00001", error))
+    assert ended.code == code, ended.err
+    (said,) = ended.said
+    assert said.startswith("data.train: part-00001: cannot be read"), said
+    assert not (tmp_path / "out").exists()
+    ends(str(code))
+
+
 RUN = over(
     (
         *(("read", "data/train/"), ("open", "data/val/"), ("read", "/cache/"), ("open", "/cache/")),

@@ -208,3 +208,9 @@ def test_a_class_by_its_path_takes_its_own_options() -> None:
     assert [key for key, _ in model.named_parameters()] == ["linear.weight"]
     with pytest.raises(UserError, match=r"model\.bais: .*:Linear has no such option; did you mean 'bias'\?"):
         build_model(f"{__name__}:Linear", **facts, bais=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_that_no_memory_holds_are_a_line(name: str) -> None:
+    with pytest.raises(UserError, match=f"^model: {name} of these sizes is larger than any memory: lower model.width$"):
+        build(name, width=2**62)

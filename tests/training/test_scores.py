@@ -11,8 +11,12 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, roc_auc_score
 from torch import Tensor
+from torchmetrics import F1Score, MeanSquaredError, Metric
+from torchmetrics.utilities import dim_zero_cat
 
+from tabstep.errors import UserError
 from tabstep.schema import Task
+from tabstep.training.extra_metrics import ExtraScores
 from tabstep.training.metrics import build_metrics
 from tabstep.training.scores import EpochScores
 
@@ -99,14 +103,58 @@ def test_a_snapshot_keeps_the_weights_of_rows() -> None:
     assert found["auroc"] == pytest.approx(roc_auc_score(y, p, sample_weight=weight), abs=1e-6)
 
 
-def test_snapshots_of_two_ranks_merge_into_one() -> None:
-    logits, y = make("binary", 200, 1)
-    whole, left, right, merged = (new("binary", 1) for _ in range(4))
-    feed(whole, logits, y, [200])
-    feed(left, logits[:120], y[:120], [120])
-    feed(right, logits[120:], y[120:], [80])
+@pytest.mark.parametrize("bins", [None, 64])
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multiclass", 3), ("multilabel", 3)])
+def test_snapshots_of_two_ranks_merge_into_one(
+    task: Task, outputs: int, bins: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what the metrics have counted in bins, and those of other packages, which may keep every row."""
+    monkeypatch.setattr("tabstep.training.scores.FLUSH_ROWS", 50)
+    logits, y = make(task, 260, outputs)
+    whole, left, right, merged = (new(task, outputs, bins=bins) for _ in range(4))
+    for scores in (whole, left, right, merged):
+        metric = MeanSquaredError() if task == "binary" else F1Score(task, num_classes=outputs, num_labels=outputs)
+        extra = {"mse": ExtraScores("mse", metric, task, []), "kept": ExtraScores("kept", Kept(), task, [])}
+        scores.metrics.add_metrics(extra)
+        scores.metrics.persistent(True)
+    feed(whole, logits, y, [60, 60, 80, 60])
+    feed(left, logits[:120], y[:120], [60, 60])
+    feed(right, logits[120:200], y[120:200], [80])
     merged.restore([left.snapshot(), right.snapshot()], torch.device("cpu"))
-    assert merged.compute() == pytest.approx(whole.compute(), abs=1e-6)
+    feed(merged, logits[200:], y[200:], [60])
+    found = merged.compute()
+    assert found == pytest.approx(whole.compute(), abs=1e-6)
+    assert found["kept"] == 260
+
+
+class Kept(Metric):
+    """Counts rows in a list of batches."""
+
+    full_state_update = None
+    batches: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("batches", [], dist_reduce_fx="cat")
+
+    def update(self, probs: Tensor, y: Tensor) -> None:
+        self.batches.append(torch.ones(len(y)))
+
+    def compute(self) -> Tensor:
+        return dim_zero_cat(self.batches).sum()
+
+
+def test_a_metric_that_cannot_be_joined_is_said() -> None:
+    scores = new("binary", 1, bins=64)
+    alone = Kept()
+    alone.add_state("last", torch.zeros(1), dist_reduce_fx=None)
+    scores.metrics.add_metrics({"alone": ExtraScores("alone", alone, "binary", [])})
+    scores.metrics.persistent(True)
+    feed(scores, *make("binary", 20, 1), [20])
+    state = scores.snapshot()
+    scores.restore([state], torch.device("cpu"))
+    with pytest.raises(UserError, match=r"Kept of metrics\.extra cannot join last of 2 ranks: go on with as many"):
+        scores.restore([state, state], torch.device("cpu"))
 
 
 def test_binned_scores_are_near_the_exact_ones_and_bounded() -> None:

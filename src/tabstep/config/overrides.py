@@ -100,10 +100,12 @@ class _Checker:
             yield f"{group}: expected the name of an option, got {shown(chosen)}: set single keys as {group}.key=value"
             return
         for option in chosen if isinstance(chosen, list) else [chosen]:
-            # what an interpolation stands for is known when all is composed
-            if not isinstance(option, str | int | float) or "${" in str(option):
+            if not isinstance(option, str):  # Hydra takes no name that YAML reads as something else
+                yield f"{group}: expected the name of an option, got {shown(option)}{_named(group, option)}"
                 continue
-            name = str(option).removesuffix(".yaml")
+            if "${" in option:  # known when all is composed
+                continue
+            name = option.removesuffix(".yaml")
             if not self.searched and not any(
                 (directory / group / f"{name}.yaml").is_file() for directory in self.conf_dirs
             ):
@@ -176,9 +178,17 @@ def _read(text: str) -> Override:
         raise UserError(f"{text!r}: the value cannot be read: quote it, {quoted}") from error
 
 
+def _named(group: str, option: object) -> str:
+    """Return what to write in the place of an option that is no text."""
+    if option is not None:
+        return f": quote a name, \"{group}='{option}'\""
+    return "" if group in key_types.common_keys() else f": ~{group} leaves it out"
+
+
 def _deletion(key: str, text: str, *, is_group: bool) -> Iterator[str]:
     if key in key_types.common_keys():
-        yield f"{text}: {key} cannot be left out: set it, perhaps to null"
+        remedy = "choose one of its options" if is_group else "set it, perhaps to null"
+        yield f"{text}: {key} cannot be left out: {remedy}"
     elif not is_group and key not in key_types.key_paths():
         yield f"{text}: no such key: {unknown_key(key)}"
 

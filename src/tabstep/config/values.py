@@ -9,6 +9,8 @@ from tabstep.config import key_types
 from tabstep.errors import nearest
 
 LARGEST = sys.float_info.max
+LARGEST_WHOLE = 2**63 - 1
+"""Beyond it no library takes a whole number: torch, NumPy and Arrow have 64 bits."""
 
 
 def one_line(text: str) -> str:
@@ -38,7 +40,7 @@ def fits(member: Any, value: Any) -> bool:
 def _within(member: Any, value: float) -> bool:
     limits = key_types.bounds(member)
     return (
-        abs(value) <= LARGEST  # false for nan and inf too
+        abs(value) <= (LARGEST_WHOLE if fields.bare(member) is int else LARGEST)  # false for nan and inf too
         and (limits.ge is None or value >= limits.ge)
         and (limits.gt is None or value > limits.gt)
         and (limits.le is None or value <= limits.le)
@@ -62,6 +64,8 @@ def remedy(annotation: Any, value: Any) -> str:
 
 
 def _number_hint(bases: list[Any], value: float) -> str:
+    if int in bases and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        return f": the largest is {LARGEST_WHOLE}"
     if str in bases:
         return ": quote it, for YAML reads it as a number"
     if int in bases and isinstance(value, float) and value.is_integer():

@@ -22,7 +22,7 @@ from tabstep.encoding.encoder import Encoder
 from tabstep.encoding.row_weights import check_total, row_weights
 from tabstep.encoding.statistics_fit import FoldSums
 from tabstep.encoding.stored_rows import RowArrays, forget_pages, read_rows, take_rows
-from tabstep.errors import RetryError
+from tabstep.errors import RetryError, UserError
 from tabstep.system.cache import DAMAGE, publish, read_sealed, write_sealed
 from tabstep.system.ordered_map import ordered_map
 from tabstep.tables.column_types import value_type
@@ -206,6 +206,20 @@ class EncodedShards:
         return _open(directory, self._fingerprint, self._shards[0].split, in_memory=True)
 
 
+def _fields(source: ParquetSource, names: Sequence[str]) -> pa.Schema:
+    """Return the types in which columns are kept, without dictionaries.
+
+    The file format cannot replace a dictionary between batches, and parquet files have one a row group.
+
+    Raises:
+        UserError: a column is missing, which ``data.checks=warn`` and ``off`` let pass.
+    """
+    for name in names:
+        if name not in source.arrow_schema.names:
+            raise UserError(f"{source.where}: column {name!r}: is missing: add it, or leave the split out")
+    return pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in names])
+
+
 def _build(
     sources: Sequence[ParquetSource],
     encoder: Encoder,
@@ -219,13 +233,12 @@ def _build(
     schema, source = encoder.schema, sources[0]
     # id and label, which predictions repeat
     kept = schema.columns[: len(schema.columns) - len(schema.features)]
+    fields = _fields(source, kept)
     row, total = 0, 0.0
     with ExitStack() as stack:
         names = ("x_num", "x_cat", "y", *(("weight",) if schema.weight is not None else ()))
         files = {name: stack.enter_context(open(directory / f"{name}.bin", "wb")) for name in names}
         rows = stack.enter_context(open(directory / _ROWS, "wb"))
-        # the file format cannot replace a dictionary between batches, and parquet files have one a row group
-        fields = pa.schema([(name, value_type(source.arrow_schema.field(name).type)) for name in kept])
         writer = stack.enter_context(pa.ipc.new_file(rows, fields))
 
         def encoded(piece: tuple[pa.RecordBatch, int]) -> tuple[dict[str, np.ndarray], pa.RecordBatch]:

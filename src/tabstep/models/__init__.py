@@ -57,7 +57,7 @@ def build_model(
 
     ``flags`` are the columns of ``x_num`` that are 0 or 1, for a model whose constructor has an argument of that name.
 
-    Raises ``UserError`` for an unknown name, or an option that the model does not take.
+    Raises ``UserError`` for an unknown name, an option that the model does not take, or sizes beyond any memory.
 
     >>> options = dict(width=8, depth=1, dropout=0.0, num_bins=0, embedding_dim=4)
     >>> build_model("mlp", num_numeric=2, cardinalities=[5], num_outputs=1, **options).head
@@ -66,4 +66,9 @@ def build_model(
     check_options(name, options)
     model = find_model(name)
     facts = {"flags": list(flags)} if "flags" in inspect.signature(model).parameters else {}
-    return model(num_numeric, list(cardinalities), num_outputs, **facts, **options)
+    try:
+        return model(num_numeric, list(cardinalities), num_outputs, **facts, **options)
+    except (RuntimeError, OverflowError) as error:
+        if isinstance(error, RuntimeError) and "overflow" not in str(error).lower():
+            raise
+        raise UserError(f"model: {name} of these sizes is larger than any memory: lower model.width") from error

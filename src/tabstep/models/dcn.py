@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Doc, Fraction, Index, Switch
+from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Switch
 
 
 class Cross(nn.Module):
@@ -54,13 +54,13 @@ class DCN(nn.Module):
         cardinalities: Sequence[int],
         num_outputs: int,
         *,
-        crosses: Annotated[Count, Doc("cross layers: products of up to one column more")] = 2,
+        crosses: Annotated[Depth, Doc("cross layers: products of up to one column more")] = 2,
         rank: Annotated[Index, Doc("rank of a cross layer's matrix; 0 leaves it whole")] = 64,
         structure: Annotated[
             Literal["parallel", "stacked"], Doc("where the perceptron is: beside the cross layers, or above them")
         ] = "parallel",
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
-        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        depth: Annotated[Depth, Doc("hidden layers")] = 2,
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Doc, Fraction, Index, Positive, Switch
+from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Positive, Switch
 
 
 class Tokenizer(nn.Module):
@@ -149,7 +149,7 @@ class FTTransformer(nn.Module):
         num_outputs: int,
         *,
         width: Annotated[Count, Doc("units of a token")] = 96,
-        depth: Annotated[Count, Doc("blocks")] = 2,
+        depth: Annotated[Depth, Doc("blocks")] = 2,
         heads: Annotated[Count, Doc("heads of attention, which share the units of a token")] = 8,
         feed_forward: Annotated[Positive, Doc("units of a block's feed-forward part, as a multiple of width")] = 1.333,
         attention_dropout: Annotated[Fraction, Doc("dropout of what a token attends to")] = 0.1,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Doc, Fraction, Index, Switch
+from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Switch
 
 
 class MLP(nn.Module):
@@ -31,7 +31,7 @@ class MLP(nn.Module):
         num_outputs: int,
         *,
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
-        depth: Annotated[Count, Doc("hidden layers")] = 2,
+        depth: Annotated[Depth, Doc("hidden layers")] = 2,
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,

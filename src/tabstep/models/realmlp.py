@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import SPECIAL_CODES, CategoricalEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Doc, Fraction, Index, Positive, Switch
+from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Positive, Switch
 
 UNIT = 16.0
 """Published learning rates over those here: .04 is the .0025 that suits layers of 256 inputs in other models."""
@@ -226,7 +226,7 @@ class RealMLP(nn.Module):
         num_outputs: int,
         *,
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
-        depth: Annotated[Count, Doc("hidden layers")] = 3,
+        depth: Annotated[Depth, Doc("hidden layers")] = 3,
         dropout: Fraction = 0.15,
         activation: Annotated[Literal["selu", "mish"], Doc("of the hidden layers, more or less of it a unit")] = "selu",
         frequencies: Annotated[Index, Doc("waves of a number's embedding; 0 feeds plain numbers")] = 16,

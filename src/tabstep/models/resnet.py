@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Doc, Fraction, Index, Positive, Switch
+from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Positive, Switch
 
 
 class ResidualBlock(nn.Module):
@@ -55,7 +55,7 @@ class ResNet(nn.Module):
         num_outputs: int,
         *,
         width: Annotated[Count, Doc("units between the blocks")] = 192,
-        depth: Annotated[Count, Doc("blocks")] = 3,
+        depth: Annotated[Depth, Doc("blocks")] = 3,
         expansion: Annotated[Positive, Doc("hidden units of a block, as a multiple of width")] = 2.0,
         dropout: Fraction = 0.1,
         num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 16,

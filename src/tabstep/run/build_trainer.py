@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning as L
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import Logger
 
 from tabstep.config.settings import LoggerSettings, Settings
@@ -39,7 +42,8 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
             *build_callbacks(settings.callbacks.extra),
             checkpointer,
         ],
-        plugins=[checkpointer.store],  # what Lightning saves and loads by
+        # what Lightning saves and loads by, and which process of how many this is
+        plugins=[checkpointer.store, _environment(ranks)],
         deterministic=trainer.deterministic,
         detect_anomaly=trainer.detect_anomaly,
         enable_progress_bar=False,
@@ -51,6 +55,18 @@ def build_trainer(settings: Settings, machine: Machine, ranks: Ranks, checkpoint
         reload_dataloaders_every_n_epochs=1,
         default_root_dir=output,
     )
+
+
+def _environment(ranks: Ranks) -> ClusterEnvironment:
+    """Return where the ranks come from: torchrun, or nowhere.
+
+    Lightning would take a job of Slurm, LSF or MPI that this one process runs in for several ranks of it.
+    """
+    if ranks.launched:
+        return TorchElasticEnvironment()
+    alone = LightningEnvironment()
+    alone.set_global_rank(0)  # also for loggers, which go by SLURM_PROCID else
+    return alone
 
 
 def keep_history(classifier: Classifier, trainer: L.Trainer, file: Path | None) -> None:

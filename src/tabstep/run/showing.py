@@ -32,6 +32,8 @@ def plain_messages() -> Iterator[None]:
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr, flush=True)
         # Lightning 2.6.6 asks torch 2.13 in a way that torch has deprecated.
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+        # it means to start ranks, which srun does not here
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         yield
 
 

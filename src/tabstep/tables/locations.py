@@ -212,7 +212,7 @@ def _in_directory(
     files = [info.path for info in infos if info.type == fs.FileType.File]
     seen = [file for file in files if not _hidden(file[len(base) :])]
     # the order of files is that of the rows, and a listing's own order differs between file systems
-    paths = sorted(file for file in seen if _belongs(filesystem, file, suffixes))
+    paths = sorted(file for file in seen if _belongs(filesystem, file, suffixes, f"{where}: {file[len(base) + 1 :]}"))
     if not paths:
         raise UserError(f"{where}: no parquet file in {location} ({_what_is_there(files, seen)})")
     return _without_links(Location(filesystem=filesystem, base=base, paths=tuple(paths)), where)
@@ -232,16 +232,23 @@ def _check_files(infos: Sequence[fs.FileInfo], base: str, suffixes: tuple[str, .
                 raise UserError(f"{where}: {shown} is no file, nor a link to one: write it again or remove it")
 
 
-def _belongs(filesystem: fs.FileSystem, path: str, suffixes: tuple[str, ...]) -> bool:
-    """Whether a name says that a file is of the form; parquet, also its first bytes where the name says nothing."""
+def _belongs(filesystem: fs.FileSystem, path: str, suffixes: tuple[str, ...], what: str) -> bool:
+    """Whether a name says that a file is of the form; parquet, also its first bytes where the name says nothing.
+
+    Of a file that cannot be read nobody knows, and its rows may lack: it is refused, in a message that begins with
+    ``what``.
+    """
     name = os.path.basename(path).lower()
     if "." in name or suffixes != PARQUET_SUFFIXES:
         return name.endswith(suffixes)
     try:
         with filesystem.open_input_file(path) as file:
             return bool(file.read(len(_PARQUET)) == _PARQUET)
-    except OSError:
-        return False
+    except OSError as error:
+        if of_the_machine(error):
+            raise _unreadable(f"{what}: cannot be read", error) from error
+        cause = f"{what}: cannot be read, and its name has no ending that would say what it is: {first_line(error)}"
+        raise UserError(f"{cause}: let this user read it, or remove it") from error
 
 
 def _without_links(location: Location, where: str) -> Location:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any, Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
 
+from tabstep.errors import UserError
 from tabstep.models.probabilities import probabilities
 from tabstep.schema import Task
 
@@ -73,8 +76,10 @@ class EpochScores(nn.Module):
         self.metrics = metrics
         self.task = task
         self.binned = binned
-        # a checkpoint in the middle of an epoch keeps their states
-        self.metrics.persistent(True)
+        # a checkpoint in the middle of an epoch keeps their states, and those of the metrics that they are made of
+        for metric in self.metrics.modules():
+            if isinstance(metric, Metric):
+                metric.persistent(True)
         self._clear()
 
     def _clear(self) -> None:
@@ -140,11 +145,15 @@ class EpochScores(nn.Module):
         if len(self._row_weights):
             state["row_weights"] = self._row_weights.joined().cpu()
         if self.binned:
-            state["metrics"] = {key: value.cpu() for key, value in self.metrics.state_dict().items()}
+            state["metrics"] = {key: _moved(value, "cpu") for key, value in self.metrics.state_dict().items()}
         return state
 
     def restore(self, states: list[dict[str, Any]], device: torch.device) -> None:
-        """Take over what ``snapshot`` returned on one rank, or on several whose rows this one goes on with."""
+        """Take over what ``snapshot`` returned on one rank, or on several whose rows this one goes on with.
+
+        Raises:
+            UserError: a metric of another package cannot join what it has counted on several ranks.
+        """
         self._clear()
         for state in states:
             totals = state["totals"].to(device)
@@ -155,4 +164,35 @@ class EpochScores(nn.Module):
             if "row_weights" in state:
                 self._row_weights.add(state["row_weights"].to(device))
         if self.binned and states:
-            self.metrics.load_state_dict(states[0]["metrics"])
+            self.metrics.load_state_dict(self._joined([state["metrics"] for state in states], device))
+
+    def _joined(self, states: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
+        """Return the states of the metrics on several ranks as one, as torchmetrics would gather them at the end.
+
+        Raises:
+            UserError: a metric says of a state that it cannot be joined with those of other ranks.
+        """
+        joined = {key: _moved(value, device) for key, value in states[0].items()}
+        if len(states) == 1:
+            return joined
+        for place, metric in self.metrics.named_modules():
+            # torchmetrics has no other way to ask; its merge_state takes metrics of two ranks, but not every class
+            for name, reduce in metric._reductions.items() if isinstance(metric, Metric) else ():
+                key = f"{place}.{name}"
+                parts = [_moved(state[key], device) for state in states]
+                if isinstance(parts[0], list):
+                    joined[key] = list(chain.from_iterable(parts))
+                elif reduce is None:
+                    raise UserError(
+                        f"resume: {type(metric).__name__} of metrics.extra cannot join {name} of {len(parts)} ranks: "
+                        "go on with as many, or leave the metric out"
+                    )
+                else:
+                    assert callable(reduce)  # a name becomes a function when the state is added
+                    joined[key] = torch.cat(parts) if reduce is dim_zero_cat else reduce(torch.stack(parts))
+        return joined
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    """Return a state of a metric, a tensor or a list of them, on a device."""
+    return [each.to(device) for each in value] if isinstance(value, list) else value.to(device)

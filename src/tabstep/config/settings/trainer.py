@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from tabstep.option_types import Count, Doc, Index, Positive
+from tabstep.option_types import Count, Doc, Index, Positive, Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,9 @@ class TrainerSettings:
     max_epochs: Annotated[Count | None, Doc("most epochs; null trains until nothing improves")] = None
     max_time: Annotated[Positive | None, Doc("hours after which the run saves and stops")] = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Annotated[Literal["auto"] | Count, Doc("processes on this machine; auto is one a GPU")] = 1
+    devices: Annotated[
+        Literal["auto"] | Annotated[int, Range(ge=1, le=1024)], Doc("processes on this machine; auto is one a GPU")
+    ] = 1
     num_nodes: Annotated[Count, Doc("machines")] = 1
     precision: Literal["16-mixed", "bf16-mixed", "32-true"] = "16-mixed"
     accumulate_grad_batches: Annotated[Count, Doc("batches of one optimizer step")] = 1
