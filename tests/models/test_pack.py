@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
-from torch import nn
 
 from tabstep.models.embeddings import ColumnEmbedding
 from tabstep.models.mlp import MLP
-from tabstep.models.pack import Hyperparameters, Pack, RatedLinear, drawn
+from tabstep.models.pack import Hyperparameters, Pack, drawn
 from tabstep.models.probabilities import member_weights
-from tabstep.training.optimizers import build_optimizer, hidden_matrices
+from tabstep.training.optimizers import hidden_matrices
 
 FIRST = Hyperparameters(width=256, depth=2, dropout=0.1, num_bins=32, embedding_dim=16)
 CARDINALITIES = [4, 7]
@@ -30,9 +30,9 @@ def test_what_a_number_draws_stays_for_ever() -> None:
     """A stored model is rebuilt from its options: other members would not fit its weights."""
     found = [dataclasses.astuple(each) for each in drawn(FIRST, 4, draw=1)[1:]]
     assert found == [
-        (128, 3, pytest.approx(1 - 0.9**4), 16, 16, 1.0),
-        (256, 3, 0.0, 16, 32, 1.0),
-        (384, 1, pytest.approx(0.1), 64, 8, 2.0),
+        (128, 3, pytest.approx(1 - 0.9**4), 16, 16),
+        (256, 2, pytest.approx(1 - 0.9**2), 32, 8),
+        (384, 1, pytest.approx(0.1), 64, 32),
     ]
 
 
@@ -46,14 +46,13 @@ def test_a_pack_begins_with_the_members_of_a_smaller_one_and_the_first_is_what_i
     assert drawn(FIRST, 8, draw=1) == eight
 
 
-def test_every_value_is_drawn_and_none_beyond() -> None:
-    many = drawn(FIRST, 400, draw=3)
-    assert {each.width for each in many} == {128, 256, 384}
-    assert {each.depth for each in many} == {1, 2, 3}
-    assert {round(each.dropout, 4) for each in many} == {0.0, 0.1, 0.19, 0.3439}
-    assert {each.num_bins for each in many} == {16, 32, 64}
-    assert {each.embedding_dim for each in many} == {8, 16, 32}
-    assert {each.rate for each in many} == {0.5, 1.0, 2.0}
+def test_every_value_is_drawn_as_often_and_none_beyond() -> None:
+    many = drawn(FIRST, 13, draw=3)[1:]
+    assert Counter(each.width for each in many) == dict.fromkeys([128, 256, 384], 4)
+    assert Counter(each.depth for each in many) == dict.fromkeys([1, 2, 3], 4)
+    assert Counter(round(each.dropout, 4) for each in many) == dict.fromkeys([0.0, 0.1, 0.19, 0.3439], 3)
+    assert Counter(each.num_bins for each in many) == dict.fromkeys([16, 32, 64], 4)
+    assert Counter(each.embedding_dim for each in many) == dict.fromkeys([8, 16, 32], 4)
     least = drawn(Hyperparameters(width=1, depth=1, dropout=0.0, num_bins=0, embedding_dim=1), 50, draw=3)
     assert {(each.num_bins, each.dropout) for each in least} == {(0, 0.0)}
     assert min(min(each.width, each.depth, each.embedding_dim) for each in least) == 1
@@ -80,33 +79,8 @@ def test_each_member_is_a_perceptron_of_its_own() -> None:
         alone.features = model.features.parts[place]  # type: ignore[assignment]
         layers = zip(alone.backbone, model.backbones[place], strict=True)  # type: ignore[arg-type]
         for target, source in [*layers, (alone.head, model.head[place])]:
-            if isinstance(source, RatedLinear):
-                weights = {name: each.rate * tensor for name, tensor in source.state_dict().items()}
-                target.load_state_dict(weights)
+            target.load_state_dict(source.state_dict())
         torch.testing.assert_close(logits[:, place], alone(x_num, x_cat) + model.linear(x_num, x_cat))
-
-
-def test_a_layer_learns_as_often_as_fast_as_it_says() -> None:
-    x = torch.randn(4, 3)
-    for name in ("adamw", "muon"):
-        moved = []
-        for rate in (1.0, 2.0):
-            torch.manual_seed(0)
-            model = nn.Sequential(RatedLinear(3, 5, rate=rate), RatedLinear(5, 1, rate=rate))
-            before = model(x).detach()
-            plain = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1))
-            plain.load_state_dict({key: rate * tensor for key, tensor in model.state_dict().items()})
-            torch.testing.assert_close(before, plain(x))
-            options = {"hidden_lr": 1e-4, "hidden_weight_decay": 0.0, "momentum": 0.9} if name == "muon" else {}
-            optimizer = build_optimizer(
-                name, model, lr=1e-4, weight_decay=0.0, betas=[0.9, 0.999], fused=False, **options
-            )
-            start = {key: rate * tensor.detach().clone() for key, tensor in model.named_parameters()}
-            model(x).sum().backward()
-            optimizer.step()
-            moved.append({key: rate * tensor.detach() - start[key] for key, tensor in model.named_parameters()})
-        for key, step in moved[0].items():
-            torch.testing.assert_close(moved[1][key], 2.0 * step, rtol=2e-2, atol=1e-7)
 
 
 def test_hidden_matrices_of_every_member_are_muons_and_heads_are_not() -> None:

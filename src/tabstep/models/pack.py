@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
@@ -23,19 +22,17 @@ DROPOUTS = (0, 1, 2, 4)
 """How often a member's dropout is applied: ``1 - (1 - dropout) ** times`` of the units are dropped."""
 EMBEDDINGS = (0.5, 1.0, 2.0)
 """What the bins and the sizes of a member's embeddings are multiples of."""
-RATES = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """Those of one member; ``rate`` is its learning rate over that of the run."""
+    """Those of one member."""
 
     width: int
     depth: int
     dropout: float
     num_bins: int
     embedding_dim: int
-    rate: float = 1.0
 
 
 def drawn(first: Hyperparameters, members: int, *, draw: int) -> list[Hyperparameters]:
@@ -46,47 +43,33 @@ def drawn(first: Hyperparameters, members: int, *, draw: int) -> list[Hyperparam
 
     >>> small = Hyperparameters(width=8, depth=1, dropout=0.1, num_bins=4, embedding_dim=4)
     >>> [(each.width, each.depth) for each in drawn(small, 4, draw=1)]
-    [(8, 1), (4, 2), (8, 2), (12, 1)]
+    [(8, 1), (4, 2), (8, 1), (12, 1)]
     """
     chance = random.Random(draw)
-
-    def one_of(values: Sequence[Number]) -> Number:
-        return values[int(chance.random() * len(values))]
-
+    widths, depths, dropouts = _dealt(SIZES, chance), _dealt(DEPTHS, chance), _dealt(DROPOUTS, chance)
+    bins, dims = _dealt(EMBEDDINGS, chance), _dealt(EMBEDDINGS, chance)
     return [first] + [
         Hyperparameters(
-            width=_multiple(first.width, one_of(SIZES)),
-            depth=max(1, first.depth + one_of(DEPTHS)),
-            dropout=1.0 - (1.0 - first.dropout) ** one_of(DROPOUTS),
-            num_bins=_multiple(first.num_bins, one_of(EMBEDDINGS)) if first.num_bins else 0,
-            embedding_dim=_multiple(first.embedding_dim, one_of(EMBEDDINGS)),
-            rate=first.rate * one_of(RATES),
+            width=_multiple(first.width, next(widths)),
+            depth=max(1, first.depth + next(depths)),
+            dropout=1.0 - (1.0 - first.dropout) ** next(dropouts),
+            num_bins=_multiple(first.num_bins, next(bins)) if first.num_bins else 0,
+            embedding_dim=_multiple(first.embedding_dim, next(dims)),
         )
         for _ in range(members - 1)
     ]
 
 
+def _dealt(values: Sequence[Number], chance: random.Random) -> Iterator[Number]:
+    """Yield the values in a random order, again and again: a few members have as many of each as can be."""
+    while True:
+        deck = list(values)
+        while deck:
+            yield deck.pop(int(chance.random() * len(deck)))
+
+
 def _multiple(size: int, factor: float) -> int:
     return max(1, round(size * factor))
-
-
-class RatedLinear(nn.Linear):
-    """A linear layer that learns ``rate`` times as fast: weight and bias are stored as ``1 / rate`` of what they mean.
-
-    Adam and Muon move a parameter by steps that do not depend on the size of its gradient.
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, rate: float) -> None:
-        super().__init__(inputs, outputs)
-        self.rate = rate
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.div_(rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rate == 1.0:
-            return F.linear(x, self.weight, self.bias)
-        return F.linear(x, self.weight * self.rate, self.bias * self.rate)
 
 
 class PackEmbedding(nn.Module):
@@ -122,9 +105,10 @@ class PackEmbedding(nn.Module):
 class Pack(nn.Module):
     """``members`` perceptrons like ``MLP``, each with embeddings and hyperparameters of its own.
 
-    The first has those that are given; the width, depth, dropout, bins, size of embeddings and learning rate of the
-    others are drawn around them. They learn beside one another from the same batches: the loss is the mean of theirs.
-    ``member_weights`` says how often each counts in the mean of the probabilities: once, until it is known from val.
+    The first has those that are given; the width, depth, dropout, bins and size of embeddings of the others are drawn
+    around them. All learn at one rate, for they are exported from one epoch: with half or twice the rate they would be
+    behind or past their best. The loss is the mean of theirs. ``member_weights`` says how often each counts in the mean
+    of the probabilities: once, until it is known from val.
 
     **Shape** ``x_num (B, num_numeric)`` float, ``x_cat (B, len(cardinalities))`` int32 or int64 to logits
     ``(B, members, num_outputs)``.
@@ -167,9 +151,9 @@ class Pack(nn.Module):
         self.linear = LinearModel(num_numeric, cardinalities, num_outputs) if linear else None
         self.num_linear = (members + 1) // 2 if linear == "half" else members
         self.features = PackEmbedding(num_numeric, cardinalities, self.hyperparameters, flags=flags)
-        pairs = list(zip(self.features.sizes, self.hyperparameters, strict=True))
+        pairs = zip(self.features.sizes, self.hyperparameters, strict=True)
         self.backbones = nn.ModuleList(_backbone(inputs, each) for inputs, each in pairs)
-        self.head = nn.ModuleList(RatedLinear(each.width, num_outputs, rate=each.rate) for _, each in pairs)
+        self.head = nn.ModuleList(nn.Linear(each.width, num_outputs) for each in self.hyperparameters)
         self.register_buffer("member_weights", torch.ones(members))
 
     def begin_linear(self, fitted: LinearModel) -> None:
@@ -190,9 +174,5 @@ class Pack(nn.Module):
 def _backbone(inputs: int, each: Hyperparameters) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index in range(each.depth):
-        layers += [
-            RatedLinear(each.width if index else inputs, each.width, rate=each.rate),
-            nn.ReLU(),
-            nn.Dropout(each.dropout),
-        ]
+        layers += [nn.Linear(each.width if index else inputs, each.width), nn.ReLU(), nn.Dropout(each.dropout)]
     return nn.Sequential(*layers)
