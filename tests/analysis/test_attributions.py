@@ -21,6 +21,7 @@ from tabstep.models import build_model
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel
 from tabstep.models.mlp import MLP
+from tabstep.models.probabilities import member_weights
 from tabstep.models.resnet import ResNet
 from tabstep.schema import Schema
 from tabstep.tables.source import open_source
@@ -99,7 +100,9 @@ def test_additive_model_has_shapley_values(
     assert found.columns == SCHEMA.features
 
 
-@pytest.mark.parametrize("kind", ["mlp", "mlp without bins", "resnet", "tabm", "dcn", "ft_transformer", "realmlp"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", "mlp without bins", "resnet", "tabm", "dcn", "ft_transformer", "pack", "realmlp"]
+)
 def test_attributions_add_up_to_the_log_odds(encoder: Encoder, rows: pa.RecordBatch, kind: str) -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {"width": 8, "depth": 1, "dropout": 0.0, "embedding_dim": 4}
@@ -108,6 +111,7 @@ def test_attributions_add_up_to_the_log_odds(encoder: Encoder, rows: pa.RecordBa
     models = {
         "dcn": lambda: build_model("dcn", **small, num_bins=4, rank=3),
         "ft_transformer": lambda: build_model("ft_transformer", **small, heads=2),
+        "pack": lambda: build_model("pack", **small, num_bins=4, members=3),
         "realmlp": lambda: build_model("realmlp", **small, one_hot=3),
         "mlp": lambda: MLP(*facts, **options, num_bins=4),
         "mlp without bins": lambda: MLP(*facts, **options, num_bins=0),
@@ -118,6 +122,8 @@ def test_attributions_add_up_to_the_log_odds(encoder: Encoder, rows: pa.RecordBa
     }
     model = models[kind]()
     drawn(model.linear)
+    if (weights := member_weights(model)) is not None:
+        weights.copy_(torch.tensor([3.0, 0.0, 1.0]))
     member = Member(encoder=encoder, model=model.eval(), temperature=(1.7,))
     found = attribute(member, rows, rows, np.zeros(rows.num_rows, dtype=np.int64), steps=256)
     np.testing.assert_allclose(found.baseline + found.values.sum(axis=1), found.log_odds, atol=3e-3)

@@ -141,6 +141,8 @@ def test_the_program_of_the_docs_has_the_probabilities_of_the_model(
         ("dcn", "multiclass", ("age", "income"), CATEGORICAL),
         ("ft_transformer", "binary", ("age", "flag"), ("city", "shop")),
         ("ft_transformer", "multilabel", (), ("city",)),
+        ("pack", "multiclass", ("age", "flag"), CATEGORICAL),
+        ("pack", "binary", ("age", "income"), ()),
         ("realmlp", "multiclass", ("age", "flag"), CATEGORICAL),
         ("realmlp", "binary", ("age", "income"), ()),
     ],

@@ -19,6 +19,7 @@ from tabstep.artifact.onnx_file import graph_inputs
 from tabstep.artifact.onnx_graph import PredictorGraph
 from tabstep.artifact.predictor import Predictor
 from tabstep.encoding.encoder import Encoder, EncoderOptions
+from tabstep.models.probabilities import member_weights
 from tabstep.models.realmlp import UNIT
 from tabstep.registry import MODELS
 from tabstep.schema import Schema
@@ -68,6 +69,8 @@ def make_member(directory: Path, schema: Schema, name: str = "mlp", table: pa.Ta
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(spread * torch.randn_like(parameter))
+    if (weights := member_weights(model)) is not None:  # as a selection leaves them: some at zero
+        weights.copy_(torch.arange(len(weights)))
     count = encoder.num_outputs if encoder.task == "multilabel" else 1
     return Member(encoder=encoder, model=model, temperature=tuple(1.3 + 0.2 * label for label in range(count)))
 

@@ -4,7 +4,7 @@ import pytest
 
 from tabstep import entry
 from tabstep.config import key_types
-from tabstep.config.help import USUAL, help_text, topic_help
+from tabstep.config.help import USUAL, help_text, meaning, topic_help
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 
@@ -38,6 +38,15 @@ def test_defaults_and_options_of_a_group() -> None:
     assert "\n  optimizer.momentum=0.95 (muon), 0.9 (sgd)\n      of Muon; a number >= 0 and < 1\n" in text
     assert "  data.encoder.scaling=quantile\n      how numeric columns are scaled; " in topic_help("data.encoder", CONF)
     assert topic_help("debug", CONF).splitlines()[-1].startswith("debug=overfit            A model that cannot")
+
+
+def test_a_key_of_several_options_says_what_each_of_them_takes() -> None:
+    about = meaning("model.members", values=True)
+    first, second = about.split("; or: ")
+    assert first.endswith("; a whole number >= 1")
+    assert second.endswith("; auto or a whole number >= 1")
+    assert meaning("model.width", values=True) == "units of a hidden layer; a whole number >= 1"
+    assert "; or: " not in meaning("model.members")
 
 
 def test_help_of_what_there_is_not() -> None:

@@ -65,7 +65,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("optimizer.lr", ..., "optimizer.lr: is missing"),
     ("seed", ..., "seed: is missing"),
     ("data.encoder", ..., "data.encoder: is missing"),
-    ("model.name", ..., "model.name: is missing: set it to one of dcn, ft_transformer, mlp, realmlp, resnet, tabm"),
+    (
+        "model.name",
+        ...,
+        "model.name: is missing: set it to one of dcn, ft_transformer, mlp, pack, realmlp, resnet, tabm",
+    ),
     # values
     ("trainer.max_epochs", "20", "trainer.max_epochs: expected a whole number >= 1 or null, got '20'"),
     ("trainer.max_epochs", 0, "trainer.max_epochs: expected a whole number >= 1 or null, got 0"),
@@ -103,9 +107,9 @@ MISTAKES: list[tuple[str, Any, str]] = [
     (
         "model.name",
         "rsnet",
-        "model.name: expected one of dcn, ft_transformer, mlp, realmlp, resnet, tabm, got 'rsnet': did ",
+        "model.name: expected one of dcn, ft_transformer, mlp, pack, realmlp, resnet, tabm, got 'rsnet': did ",
     ),
-    ("model.name", 3, "model.name: expected one of dcn, ft_transformer, mlp, realmlp, resnet, tabm, got 3"),
+    ("model.name", 3, "model.name: expected one of dcn, ft_transformer, mlp, pack, realmlp, resnet, tabm, got 3"),
     ("scheduler.name", "x", "scheduler.name: expected one of none, cosine, step, one_cycle, plateau, got 'x'"),
     ("objective", "val_auc", "'val_auc': did you mean 'val_auroc'?"),
     ("trainer.precision", 16, "trainer.precision: expected one of 16-mixed, bf16-mixed, 32-true, got 16"),
@@ -208,7 +212,7 @@ class TestPlugin:
 
     def test_is_among_the_choices(self) -> None:
         assert (
-            "one of dcn, ft_transformer, mlp, realmlp, resnet, tabm, mine, got 'mne': did you mean 'mine'?"
+            "one of dcn, ft_transformer, mlp, pack, realmlp, resnet, tabm, mine, got 'mne': did you mean 'mine'?"
             in problems_of({"model.name": "mne"})[0]
         )
 

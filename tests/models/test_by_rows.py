@@ -27,7 +27,8 @@ def test_members_end_where_rows_are_many() -> None:
 
 @pytest.mark.parametrize(("rows", "linear"), [(499, True), (500, "half"), (1_999, "half"), (2_000, False)])
 def test_half_of_the_members_are_linear_between_few_rows_and_many(rows: int, linear: bool | str) -> None:
-    assert fit_to_rows("tabm", {**SIZES, "members": 8, "linear": "auto"}, rows)[1]["linear"] == linear
+    for name in ("pack", "tabm"):
+        assert fit_to_rows(name, {**SIZES, "members": 8, "linear": "auto"}, rows)[1]["linear"] == linear
     assert fit_to_rows("mlp", {**SIZES, "linear": "auto"}, rows)[1]["linear"] is (linear is not False)
 
 

@@ -9,6 +9,7 @@ from tabstep.models.dcn import DCN
 from tabstep.models.ft_transformer import FTTransformer
 from tabstep.models.linear import LinearModel
 from tabstep.models.mlp import MLP
+from tabstep.models.pack import Pack
 from tabstep.models.probabilities import pooled
 from tabstep.models.realmlp import RealMLP
 from tabstep.models.resnet import ResNet
@@ -51,7 +52,7 @@ def test_either_kind_of_columns_may_be_absent(kinds: tuple[int, list[int]]) -> N
     assert model.terms(x_num, x_cat).shape == (4, kinds[0] + len(kinds[1]), 1)
 
 
-@pytest.mark.parametrize("make", [DCN, FTTransformer, MLP, RealMLP, ResNet, TabM])
+@pytest.mark.parametrize("make", [DCN, FTTransformer, MLP, Pack, RealMLP, ResNet, TabM])
 def test_a_network_begins_as_the_linear_model_and_every_part_of_it_learns(make: type[nn.Module]) -> None:
     linear = fitted(3)
     model = make(3, CARDINALITIES, 3, width=16, depth=2)
@@ -66,14 +67,17 @@ def test_a_network_begins_as_the_linear_model_and_every_part_of_it_learns(make: 
     assert still == []
 
 
+@pytest.mark.parametrize("make", [Pack, TabM])
 @pytest.mark.parametrize(("members", "count"), [(1, 1), (4, 2), (5, 3)])
-def test_half_of_the_members_begin_as_the_linear_model_and_the_others_do_not(members: int, count: int) -> None:
+def test_half_of_the_members_begin_as_the_linear_model_and_the_others_do_not(
+    members: int, count: int, make: type[nn.Module]
+) -> None:
     linear, sizes = fitted(2), {"members": members, "width": 16, "depth": 2}
     torch.manual_seed(0)
-    model = TabM(3, CARDINALITIES, 2, linear="half", **sizes).eval()  # type: ignore[arg-type]
+    model = make(3, CARDINALITIES, 2, linear="half", **sizes).eval()
     torch.manual_seed(0)
-    plain = TabM(3, CARDINALITIES, 2, linear=False, **sizes).eval()  # type: ignore[arg-type]
-    model.begin_linear(linear)
+    plain = make(3, CARDINALITIES, 2, linear=False, **sizes).eval()
+    model.begin_linear(linear)  # type: ignore[operator]
     logits, without = model(*rows(9)), plain(*rows(9))
     torch.testing.assert_close(logits[:, :count], linear(*rows(9)).unsqueeze(1).expand(-1, count, -1))
     torch.testing.assert_close(logits[:, count:], without[:, count:])

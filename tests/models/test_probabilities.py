@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from tabstep.models.probabilities import pooled, probabilities
+from tabstep.models.probabilities import member_weights, pooled, probabilities
 from tabstep.schema import Task
 
 
@@ -34,3 +35,33 @@ def test_those_of_members_are_averaged(task: Task, outputs: int) -> None:
 
 def test_half_precision_is_left_first() -> None:
     assert probabilities(torch.zeros(2, 3, dtype=torch.bfloat16), "multiclass").dtype == torch.float32
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multiclass", 4), ("multilabel", 3)])
+def test_members_count_by_their_weights(task: Task, outputs: int) -> None:
+    logits = 4.0 * torch.randn(6, 3, outputs, generator=torch.Generator().manual_seed(2))
+    by_member = by_hand(logits.numpy().astype(np.float64), task)
+    expected = (3.0 * by_member[:, 0] + by_member[:, 2]) / 4.0
+    found = by_hand(pooled(logits, task, torch.tensor([3.0, 0.0, 1.0])).double().numpy(), task)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    torch.testing.assert_close(pooled(logits, task, 2.0 * torch.ones(3)).softmax(1), pooled(logits, task).softmax(1))
+    logits[:, 0] = torch.nan  # what does not count does no harm
+    alone = pooled(logits, task, torch.tensor([0.0, 1.0, 0.0]))
+    np.testing.assert_allclose(by_hand(alone.double().numpy(), task), by_member[:, 1], atol=1e-6)
+
+
+def test_only_a_buffer_of_the_model_itself_weighs_its_members() -> None:
+    class Foreign(nn.Module):
+        def __init__(self, *, buffer: bool) -> None:
+            super().__init__()
+            if buffer:
+                self.register_buffer("member_weights", torch.ones(2))
+            else:
+                self.member_weights = nn.Parameter(torch.ones(2))
+
+    assert member_weights(nn.Linear(2, 1)) is None
+    assert member_weights(Foreign(buffer=False)) is None
+    assert member_weights(nn.Sequential(Foreign(buffer=True))) is None
+    found = member_weights(Foreign(buffer=True))
+    assert found is not None
+    assert found.tolist() == [1.0, 1.0]

@@ -39,7 +39,7 @@ def test_it_is_fitted_once(prepared: Prepared, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("asked", "rows", "expected"), [("auto", 499, True), ("auto", 2_000, False), ("true", 9_999, True)]
 )
-@pytest.mark.parametrize("model", ["dcn", "ft_transformer", "mlp", "realmlp", "resnet", "tabm"])
+@pytest.mark.parametrize("model", ["dcn", "ft_transformer", "mlp", "pack", "realmlp", "resnet", "tabm"])
 def test_few_rows_ask_for_it(prepared: Prepared, model: str, asked: str, rows: int, expected: bool) -> None:
     settings = parse(composed([f"model={model}", f"model.linear={asked}"], [config_dir()]))
     assert build_architecture(settings, prepared.encoder, rows).options["linear"] is expected

@@ -49,6 +49,19 @@ def test_killed_twice_anywhere_a_run_ends_bit_for_bit_like_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_killed_anywhere_a_pack_chooses_the_same_members(tiny_data: Path, tmp_path: Path) -> None:
+    points = ("batch", "saved", "closed", "scored", "export", "exported")
+    cases = kill(
+        tiny_data, tmp_path, *points, "model=pack", "model.members=3", "trainer.max_epochs=2", "data.batch_size=100"
+    )
+    assert {case["point"] for case in cases} == {*points}
+    unequal = [case for case in cases if not case["equal"]]
+    assert not unequal, f"{len(unequal)} of {len(cases)}: {unequal[:5]}"
+    report = json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert report["selection"]["after"] <= report["selection"]["before"]
+
+
+@pytest.mark.slow
 def test_killed_between_the_batches_of_a_window_a_run_from_disk_ends_bit_for_bit_alike(tmp_path: Path) -> None:
     """Three windows of two blocks, two batches a window: it goes on in the middle of one."""
     data = tmp_path / "data"

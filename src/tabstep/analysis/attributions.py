@@ -27,7 +27,7 @@ from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
 from tabstep.models.embeddings import ColumnEmbedding
 from tabstep.models.linear import LinearModel
-from tabstep.models.probabilities import pooled
+from tabstep.models.probabilities import member_weights, pooled
 from tabstep.schema import Task
 
 STEPS: Final = 64
@@ -199,7 +199,7 @@ def _integrate(
 
 def _outputs(member: Member, x_num: Tensor, x_cat: Tensor, target: Tensor) -> Tensor:
     """Return the log-odds of what the member predicts: pooled and calibrated as its probabilities are."""
-    logits = pooled(member.model(x_num, x_cat), member.encoder.task)
+    logits = pooled(member.model(x_num, x_cat), member.encoder.task, member_weights(member.model))
     return log_odds(member.calibrated(logits), member.encoder.task, target)
 
 

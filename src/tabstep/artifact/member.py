@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tabstep.encoding.encoder import Encoder
-from tabstep.models.probabilities import pooled, probabilities
+from tabstep.models.probabilities import member_weights, pooled, probabilities
 from tabstep.tables.record_batch import bounded_rows
 
 CHUNK_ROWS = 16_384
@@ -35,21 +36,31 @@ class Member:
         """Encode one raw batch and return its probabilities ``(n, classes)``; binary has both columns."""
         return self.spread(self.logits(*self.encoder.transform(batch)))
 
-    @torch.inference_mode()
     def logits(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
         """Return logits ``(n, num_outputs)`` float32 of encoded rows, computed in chunks on the model's device.
 
-        They are those of the model: no temperature has been applied. Members of an ensemble are pooled.
+        They are those of the model: no temperature has been applied. Members of an ensemble are pooled, by their
+        weights where it has some.
         """
+        weights = member_weights(self.model)
+        return self._outputs(x_num, x_cat, lambda logits: pooled(logits, self.encoder.task, weights))
+
+    def unpooled(self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32]) -> Tensor:
+        """Return what the model itself returns, as ``logits``: of an ensemble, ``(n, k, num_outputs)``."""
+        return self._outputs(x_num, x_cat, Tensor.float)
+
+    @torch.inference_mode()
+    def _outputs(
+        self, x_num: NDArray[np.float32], x_cat: NDArray[np.int32], finished: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         device = next(self.model.parameters()).device
         size = bounded_rows(CHUNK_ROWS, x_num.shape[1] + x_cat.shape[1])
         parts = [
-            pooled(
+            finished(
                 self.model(
                     torch.from_numpy(x_num[start : start + size]).to(device),
                     torch.from_numpy(x_cat[start : start + size]).to(device),
-                ),
-                self.encoder.task,
+                )
             )
             # once for no rows too: the result has its shape then
             for start in range(0, max(len(x_num), 1), size)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tabstep.artifact.member import Member
 from tabstep.artifact.onnx_encoder import EncoderGraph
 from tabstep.encoding.encoder import Encoder
-from tabstep.models.probabilities import pooled, probabilities
+from tabstep.models.probabilities import member_weights, pooled, probabilities
 
 
 class PredictorGraph(nn.Module):
@@ -54,6 +54,6 @@ class _MemberGraph(nn.Module):
         self.register_buffer("temperature", torch.tensor(member.temperature))
 
     def forward(self, x_num: Tensor, x_cat: Tensor) -> Tensor:
-        logits = pooled(self.model(x_num, x_cat), self.task) / self.temperature
+        logits = pooled(self.model(x_num, x_cat), self.task, member_weights(self.model)) / self.temperature
         probs = probabilities(logits, self.task)
         return torch.stack([1.0 - probs, probs], dim=1) if self.task == "binary" else probs

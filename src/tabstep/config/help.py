@@ -114,13 +114,17 @@ def settable_keys() -> Iterator[str]:
 
 
 def meaning(path: str, *, values: bool = False) -> str:
-    """Return what a key means, with the values it takes where they are asked for or nothing else is said."""
+    """Return what a key means, with the values it takes where they are asked for or nothing else is said.
+
+    Where the options of its group take other values by that name, each of these with its meaning.
+    """
     variants = key_types.key_paths()[path]
-    about = next((text for text in map(key_types.doc, variants) if text), "")
-    taken = key_types.describe(variants[0])
-    if not about:
-        return taken
-    return f"{about}; {taken}" if values else about
+    if not values:
+        return next((text for text in map(key_types.doc, variants) if text), "") or key_types.describe(variants[0])
+    first: dict[str, str] = {}
+    for variant in variants:
+        first.setdefault(key_types.describe(variant), key_types.doc(variant))
+    return "; or: ".join(f"{about}; {taken}" if about else taken for taken, about in first.items())
 
 
 def defaults(path: str) -> list[str]:

@@ -40,7 +40,7 @@ def fits(member: Any, value: Any) -> bool:
 def _within(member: Any, value: float) -> bool:
     limits = key_types.bounds(member)
     return (
-        abs(value) <= (LARGEST_WHOLE if fields.bare(member) is int else LARGEST)  # false for nan and inf too
+        abs(value) <= (LARGEST_WHOLE if key_types.bare(member) is int else LARGEST)  # false for nan and inf too
         and (limits.ge is None or value >= limits.ge)
         and (limits.gt is None or value > limits.gt)
         and (limits.le is None or value <= limits.le)

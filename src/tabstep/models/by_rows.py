@@ -24,7 +24,7 @@ def fit_to_rows(name: str, options: Mapping[str, Any], num_rows: int) -> tuple[s
     fitted = dict(options)
     if fitted.get("linear") == "auto":
         fitted["linear"] = num_rows < LINEAR_ROWS
-        if name == "tabm" and ALL_LINEAR_ROWS <= num_rows < LINEAR_ROWS:
+        if name in ("pack", "tabm") and ALL_LINEAR_ROWS <= num_rows < LINEAR_ROWS:
             fitted["linear"] = "half"
     if fitted.get("members") == "auto":
         members = next((members for members, below in MEMBERS.items() if num_rows < below), None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tabstep.schema import Task
+
+MEMBER_WEIGHTS = "member_weights"
+"""The buffer ``(k,)`` of a model of ``k`` members whose weights are to be chosen on val, once it is trained."""
 
 
 def probabilities(logits: Tensor, task: Task) -> Tensor:
@@ -23,10 +27,11 @@ def probabilities(logits: Tensor, task: Task) -> Tensor:
     return logits.sigmoid().squeeze(1) if task == "binary" else logits.sigmoid()
 
 
-def pooled(logits: Tensor, task: Task) -> Tensor:
+def pooled(logits: Tensor, task: Task, weights: Tensor | None = None) -> Tensor:
     """Return float32 logits ``(B, num_outputs)`` whose probabilities are the mean of the members' probabilities.
 
-    **Shape** ``(B, k, num_outputs)``; ``(B, num_outputs)`` is returned as it is.
+    **Shape** ``(B, k, num_outputs)``; ``(B, num_outputs)`` is returned as it is. ``weights (k,)``, not all of them
+    zero, are those of the members in the mean, of which the sum does not matter; None weighs all alike.
 
     >>> import torch
     >>> pooled(torch.tensor([[[-100.0], [100.0]]]), "binary")
@@ -36,7 +41,20 @@ def pooled(logits: Tensor, task: Task) -> Tensor:
     if logits.ndim == 2:
         return logits
     if task == "multiclass":
-        # the log of the mean, but for log k, which the softmax takes out
-        return logits.log_softmax(dim=2).logsumexp(dim=1)
-    # log of the mean of p, less log of the mean of 1 - p; the number of members drops out
-    return F.logsigmoid(logits).logsumexp(dim=1) - F.logsigmoid(-logits).logsumexp(dim=1)
+        return _log_sum(logits.log_softmax(dim=2), weights)
+    # log of the mean of p, less log of the mean of 1 - p; the sum of the weights drops out
+    return _log_sum(F.logsigmoid(logits), weights) - _log_sum(F.logsigmoid(-logits), weights)
+
+
+def _log_sum(log_probs: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the logarithm of the sum over members ``(B, k, n)``, each times its weight."""
+    if weights is not None:
+        shares = weights.unsqueeze(1)
+        # a member of no weight may be nan
+        log_probs = (log_probs + shares.log()).masked_fill(shares == 0, -torch.inf)
+    return log_probs.logsumexp(dim=1)
+
+
+def member_weights(model: nn.Module) -> Tensor | None:
+    """Return the weights of a model's members in its predictions, ``(k,)``; None where it leaves them alike."""
+    return dict(model.named_buffers(recurse=False)).get(MEMBER_WEIGHTS)

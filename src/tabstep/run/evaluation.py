@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tabstep.artifact.member import CHUNK_ROWS, Member
@@ -73,14 +74,19 @@ def score(
     return scores.compute()
 
 
-def spaced_logits(member: Member, table: EncodedTable, most: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return logits, targets and weights of at most ``most`` rows, evenly spaced, on the CPU."""
+def spaced_logits(
+    forward: Callable[[NDArray[np.float32], NDArray[np.int32]], Tensor], table: EncodedTable, most: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what ``(x_num, x_cat) -> logits`` gives, targets and weights of rows on the CPU.
+
+    They are at most ``most`` rows, evenly spaced.
+    """
     # rounded up: never more than ``most``
     places, size = np.arange(0, table.num_rows, -(-table.num_rows // most)), _part_rows(table)
     logits, ys, weights = [], [], []
     for start in range(0, len(places), size):  # of a table on disk, no more than a part is in memory
         rows = table.take(places[start : start + size])
-        logits.append(member.logits(rows.x_num, rows.x_cat).cpu())
+        logits.append(forward(rows.x_num, rows.x_cat).cpu())
         ys.append(torch.from_numpy(rows.y))
         if rows.weight is not None:
             weights.append(torch.from_numpy(rows.weight))

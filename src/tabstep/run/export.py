@@ -26,6 +26,7 @@ from tabstep.run.build import Assembly
 from tabstep.run.build_scores import build_scores
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score, spaced_logits
+from tabstep.run.members import Selection, choose_members, selection_line, selection_report
 from tabstep.run.prepared import Prepared, Show
 from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
@@ -46,14 +47,15 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     output = Path(settings.paths.output_dir)
     progress, encoder = built.classifier.progress, prepared.encoder
     row, state = best_state(built.classifier, built.checkpointer.store, built.checkpointer.monitor)
-    weights = eval_weights(state["state_dict"])
-    member = calibrated_member(prepared, built, weights, settings.decision)
+    member, selection = trained_member(prepared, built, eval_weights(state["state_dict"]))
+    member = calibrated(member, prepared.tables["val"], settings.decision)
     report = _evaluate(prepared, built, member, output, settings.metrics.extra)
     # those of train are of the training loop: to score train again would cost a pass over it
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history)}
     report |= {"objective": settings.objective, "monitor": built.checkpointer.monitor}
     report |= {"skipped_steps": progress.skipped, "temperature": list(member.temperature)}
+    report |= selection_report(selection)
     if added := [key for key in row if is_extra(key)]:
         report["extra_metrics"] = [key.removeprefix("val_") for key in added]
     if settings.decision is not None:
@@ -70,7 +72,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         report["best_reachable_test_auroc"] = prepared.best_auroc
     save(
         settings.paths.model,
-        weights=weights,
+        weights={name: tensor.cpu() for name, tensor in member.model.state_dict().items()},
         architecture=built.architecture,
         encoder=encoder,
         calibration=Calibration(temperature=member.temperature, thresholds=member.thresholds),
@@ -83,17 +85,21 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     return report
 
 
-def calibrated_member(
-    prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor], decision: str | None
-) -> Member:
-    """Build the model on the device that trained; fit its temperature, and its thresholds where asked for, on val."""
+def trained_member(
+    prepared: Prepared, built: Assembly, weights: Mapping[str, Tensor]
+) -> tuple[Member, Selection | None]:
+    """Build the model on the device that trained; choose on val which of its members count, if it asks for that."""
     model = built.architecture.build()
     model.load_state_dict(weights)
     member = Member(encoder=prepared.encoder, model=model.to(built.trainer.strategy.root_device).eval())
-    val = prepared.tables["val"]
+    return member, choose_members(member, prepared.tables["val"])
+
+
+def calibrated(member: Member, val: EncodedTable, decision: str | None) -> Member:
+    """Fit the temperature of a model, and its thresholds where asked for, on val."""
     # one number is fitted: a part of a large val, evenly spread, says as much
-    logits, y, weight = spaced_logits(member, val, MOST_ROWS)
-    temperature = fit_temperature(logits, y, prepared.encoder.task, weight)
+    logits, y, weight = spaced_logits(member.logits, val, MOST_ROWS)
+    temperature = fit_temperature(logits, y, member.encoder.task, weight)
     member = replace(member, temperature=temperature)
     if decision is None:
         return member
@@ -211,6 +217,8 @@ def _scores_table(report: Mapping[str, Any]) -> Table:
 
 
 def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+    if "selection" in report:
+        yield selection_line(report["selection"])
     yield calibration_line(report)
     yield from remarks(report)
 
