@@ -12,7 +12,7 @@ from tests.conftest import make_table
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
-from tabstep.errors import ProblemsError
+from tabstep.errors import ProblemsError, UserError
 from tabstep.run.prepare import prepare
 from tabstep.run.prepared import Prepared
 from tabstep.run.run import run
@@ -119,6 +119,34 @@ def test_what_values_say_is_fitted_and_told(two_splits: list[str], tmp_path: Pat
     assert "shop: 80 values have codes too: rates of single values leave " in told
     assert "day: read as weekday, month and elapsed time" in told
     assert "rate of y by a and b: leaves " in told
+
+
+def write_stops(path: Path, rows: int, *, val_first: str = "") -> None:
+    seconds = np.random.default_rng(0).integers(1_500_000_000, 1_530_000_000, rows)
+    texts = [f"{np.datetime64(int(value), 's')}Z" for value in seconds]
+    days = [text[:10] for text in texts]
+    columns = {"at": [val_first or texts[0], *texts[1:]], "day": days, "y": (seconds // 3_600 % 2).astype(int)}
+    pq.write_table(pa.table(columns), path)
+
+
+def test_times_of_iso_8601_in_text_are_read_without_being_asked_for(tmp_path: Path) -> None:
+    write_stops(tmp_path / "train.parquet", 600)
+    write_stops(tmp_path / "val.parquet", 200)
+    tables = [f"data.train={tmp_path}/train.parquet", f"data.val={tmp_path}/val.parquet", "schema.label=y"]
+    found, shown = prepared(tables, tmp_path / "cache")
+    assert found.schema.numeric == ("at", "day")
+    assert dict(found.schema.parse) == {"at": "%Y-%m-%dT%H:%M:%SZ", "day": "%Y-%m-%d"}
+    assert "text that is read as dates and times: at, day; '+schema.parse={at: text}' keeps one as it is" in shown
+    assert "hour" in {code for column in found.encoder.times if column.name == "at" for code in column.codes}
+    kept, _ = prepared([*tables, "+schema.parse={at: text, day: text}"], tmp_path / "cache")
+    assert kept.schema.categorical == ("at", "day")
+    assert kept.encoder.times == ()
+    declared, _ = prepared([*tables, "schema.categorical=[at, day]"], tmp_path / "cache")
+    assert declared.schema.categorical == ("at", "day")
+    write_stops(tmp_path / "val.parquet", 200, val_first="about noon")
+    message = r"column 'at': 'about noon' is not of the format '%Y-%m-%dT%H:%M:%SZ': repair it, or change schema.parse"
+    with pytest.raises(UserError, match=message):
+        prepared(tables, tmp_path / "cache")
 
 
 def test_text_that_hardly_repeats_has_few_codes(two_splits: list[str], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_another_text_is_named(form: str, text: str) -> None:
 
 def test_typed_columns_stay_and_unknown_formats_are_refused() -> None:
     assert parsed(pa.array([1.5]), "number", "x").to_pylist() == [1.5]
-    with pytest.raises(UserError, match=r"^'numbr' is no format: choose number, comma, or a pattern"):
+    with pytest.raises(UserError, match=r"^'numbr' is no format: choose number, comma, text, or a pattern"):
         parsed(pa.array(["1"]), "numbr", "x")
 
 

@@ -33,7 +33,8 @@ from tabstep.tables.builtin import write_builtin_table
 from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.describe import written_formats
 from tabstep.tables.folds import assign_folds, train_and_val
-from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
+from tabstep.tables.infer_schema import LABEL_NAMES, Declared, infer_schema, schema_table
+from tabstep.tables.parse_text import is_iso
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
@@ -41,6 +42,7 @@ from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 # to be raised where a check changes: the cache holds findings of earlier versions
 CHECKS_VERSION = 1
 _LINES_SHOWN = 16
+_TIMES_SHOWN = 3
 _WIDTH = 100
 # what needs no quotes on the command line
 _PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -105,7 +107,10 @@ def open_splits(
     if data.folds is not None and "val" in sources:
         show("data.folds: the rows of val are cut into folds with those of train")
         sources["train"] = sources["train"].joined(sources.pop("val"))
-    found, task, told = inferred(sources["train"], schema)
+    forms = text_formats(sources["train"], schema)
+    schema = reading_times(schema, forms)
+    sources = {split: source.reading(schema.parse, exact=False) for split, source in sources.items()}
+    found, task, told = inferred(sources["train"], schema, forms)
     if decision is not None:
         check_decision(decision, task or _task_of(sources["train"], found.label[0]))
     for line in told:
@@ -125,11 +130,41 @@ def _task_of(source: ParquetSource, label: str) -> Task:
     return "binary"
 
 
-def inferred(source: ParquetSource, schema: SchemaSettings) -> tuple[Schema, Task | None, list[Any]]:
-    """Return the schema of a table, its task where that is known, and what to show of it."""
+def text_formats(source: ParquetSource, schema: SchemaSettings) -> dict[str, str]:
+    """Return the format of each text that nobody has said a role or a format of, where its first rows have one."""
+    label = [schema.label] if isinstance(schema.label, str) else schema.label or []
+    stated = {schema.id, *label, schema.weight, *(schema.numeric or []), *schema.drop, *schema.parse}
+    if schema.categorical is not None:  # exact: no other text is a feature
+        return {}
+    free = [name for name in source.arrow_schema.names if name not in stated and name.lower() not in LABEL_NAMES]
+    return written_formats(source, free)
+
+
+def reading_times(schema: SchemaSettings, forms: Mapping[str, str]) -> SchemaSettings:
+    """Return settings by which text is read as the time that it can only be."""
+    return replace(schema, parse={**schema.parse, **{name: form for name, form in forms.items() if is_iso(form)}})
+
+
+def inferred(
+    source: ParquetSource, schema: SchemaSettings, forms: Mapping[str, str]
+) -> tuple[Schema, Task | None, list[Any]]:
+    """Return the schema of a table, its task where that is known, and what to show of it and of ``text_formats``."""
     found, task, rows = infer_schema(source, Declared(**asdict(schema)))
-    by_type = [row.column for row in rows if row.role == "categorical" and row.why.startswith("type ")]
-    return found, task, [schema_table(rows), *_format_hint(written_formats(source, by_type))]
+    times = [name for name in forms if name in schema.parse]
+    others = {name: form for name, form in forms.items() if name not in schema.parse}
+    return found, task, [schema_table(rows), *_times_line(times), *_format_hint(others)]
+
+
+def _times_line(names: Sequence[str]) -> Iterator[str]:
+    r"""Say which texts are read as times, and how to keep one as it is.
+
+    >>> print(*_times_line(["day", "hour"]), sep="\n")
+    text that is read as dates and times: day, hour; '+schema.parse={day: text}' keeps one as it is
+    """
+    if names:
+        some = ", ".join(map(printable, names[:_TIMES_SHOWN])) + ", ..." * (len(names) > _TIMES_SHOWN)
+        kept = names[0] if _PLAIN.fullmatch(names[0]) else "NAME"
+        yield f"text that is read as dates and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
 
 
 def cut_of(data: DataSettings, schema: Schema, seed: int) -> Cut:

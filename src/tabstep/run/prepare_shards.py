@@ -19,7 +19,16 @@ from tabstep.encoding.encoded_table import EncodedShards, encode_table
 from tabstep.encoding.encoder import Encoder
 from tabstep.encoding.encoder_cache import encoder_key
 from tabstep.errors import UserError
-from tabstep.run.prepare import all_labeled, checks_key, encoder_options, inferred, open_tables, show_some
+from tabstep.run.prepare import (
+    all_labeled,
+    checks_key,
+    encoder_options,
+    inferred,
+    open_tables,
+    reading_times,
+    show_some,
+    text_formats,
+)
 from tabstep.run.prepared import Prepared, ShardedTrain, Show
 from tabstep.run.read_progress import ReadProgress
 from tabstep.run.sharded_fit import (
@@ -70,7 +79,11 @@ def prepare_shards(
             memory=cache_dir,
         )
         # from the first shard alone, wherever it is: with any number of ranks the schema is the same
-        found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema))
+        forms = meet.of(table.owners[0], lambda: text_formats(table.shards[0], schema))
+        schema = reading_times(schema, forms)
+        table = table.reading(schema.parse)
+        sources = {split: source.reading(schema.parse, exact=False) for split, source in sources.items()}
+        found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema, forms))
         for line in told:
             show(line)
         if data.drop_unlabeled:

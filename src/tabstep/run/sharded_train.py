@@ -56,6 +56,11 @@ class ShardedTable:
         """The rows of the own shards, in their order."""
         return list(self.own.values())
 
+    def reading(self, parse: Mapping[str, str]) -> ShardedTable:
+        """Return the same table, which reads the text of some columns by a format."""
+        own = {number: shard.reading(parse) for number, shard in self.own.items()}
+        return replace(self, source=self.source.reading(parse), own=own)
+
     def kept(self, meet: Meeting, keep: Callable[[ParquetSource], ParquetSource]) -> ShardedTable:
         """Return the rows that ``keep`` leaves of each shard, numbered through all shards."""
         own = meet.together(lambda: {number: keep(shard) for number, shard in self.own.items()})

@@ -1,8 +1,8 @@
 """Text that holds numbers and dates as people write them: recognised, and read as what it means.
 
-A format is ``number`` (``$1,200.50``, ``12 %``), ``comma`` (``1.332,3 €``, ``12,5 %``) or a pattern of ``strptime``,
-such as ``%d.%m.%Y``. A per cent sign or a currency is left out: what a column means it means in every row.
-Fractions of a second are left out too, and a time with an offset is one of UTC.
+A format is ``number`` (``$1,200.50``, ``12 %``), ``comma`` (``1.332,3 €``, ``12,5 %``), a pattern of ``strptime``,
+such as ``%d.%m.%Y``, or ``text``, which is left as it is. A per cent sign or a currency is left out: what a column
+means it means in every row. Fractions of a second are left out too, and a time with an offset is one of UTC.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _SHAPES: Final[Mapping[str, str]] = {
     "number": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([,'\s\x{00A0}\x{202F}][0-9]{3})+)(\.[0-9]+)?\s?[$€£¥%]?$",
     "comma": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([.'\s\x{00A0}\x{202F}][0-9]{3})+)(,[0-9]+)?\s?[$€£¥%]?$",
 }
+AS_TEXT: Final = "text"
+_ISO: Final = "%Y-%m-%d"
 _FOUR_DIGITS: Final = r"(^|[^0-9])[0-9]{4}($|[^0-9])"
 # in this order: where two fit, the day is before the month
 _DATES: Final = (
@@ -57,10 +59,12 @@ def parsed_type(form: str) -> pa.DataType:
     >>> parsed_type("comma"), parsed_type("%d.%m.%Y"), parsed_type("%d.%m.%Y %H:%M")
     (DataType(double), DataType(date32[day]), TimestampType(timestamp[s]))
     """
+    if form == AS_TEXT:
+        return pa.string()
     if form in _LEFT_OUT:
         return pa.float64()
     if "%" not in form:
-        raise UserError(f"{form!r} is no format: choose number, comma, or a pattern of a date such as %d.%m.%Y")
+        raise UserError(f"{form!r} is no format: choose number, comma, text, or a pattern of a date such as %d.%m.%Y")
     return pa.timestamp("s") if "%H" in form or "%I" in form else pa.date32()
 
 
@@ -79,7 +83,7 @@ def parsed(array: pa.Array, form: str, name: str) -> pa.Array:
     >>> parsed(pa.array(["2025-12-31T23:59:59.25+01:00"]), "%Y-%m-%dT%H:%M:%S%z", "x").to_pylist()
     [datetime.datetime(2025, 12, 31, 22, 59, 59)]
     """
-    if not is_text(value_type(array.type)):
+    if form == AS_TEXT or not is_text(value_type(array.type)):
         return array
     text = _trimmed(to_text(array))
     dtype = parsed_type(form)
@@ -119,6 +123,15 @@ def _moments(text: pa.Array, form: str) -> pa.Array:
     return pc.strptime(text, format=form, unit="s", error_is_null=True)
 
 
+def is_iso(form: str) -> bool:
+    """Tell whether a format is one of ISO 8601, year first, which nothing else can be meant by.
+
+    >>> is_iso("%Y-%m-%dT%H:%M:%SZ"), is_iso("%d/%m/%Y"), is_iso("number")
+    (True, False, False)
+    """
+    return form.startswith(_ISO)
+
+
 def _is_written(text: pa.Array, form: str) -> bool:
     """Tell whether a text has a sign, a mark or a fraction, so that it is a quantity and not a code.
 
@@ -152,7 +165,10 @@ def _refuse(text: pa.Array, valid: pa.Array, form: str, name: str) -> None:
     if _all(pc.fill_null(valid, True)):
         return
     value = text.filter(pc.invert(pc.fill_null(valid, True)))[0].as_py()
-    raise UserError(f"column {name!r}: {value!r} is not of the format {form!r}: repair it, or change schema.parse")
+    raise UserError(
+        f"column {name!r}: {value!r} is not of the format {form!r}: repair it, or change schema.parse, where text "
+        "leaves the column as it is"
+    )
 
 
 def parsed_batch(batch: pa.RecordBatch, parse: Mapping[str, str]) -> pa.RecordBatch:

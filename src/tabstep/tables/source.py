@@ -20,7 +20,7 @@ from tabstep.tables.column_types import is_text, value_type, without_views
 from tabstep.tables.contents import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.tables.locations import Location, find_files, read_error
-from tabstep.tables.parse_text import parsed_type
+from tabstep.tables.parse_text import AS_TEXT, parsed_type
 from tabstep.tables.record_batch import bounded_rows
 
 _BUFFER_BYTES: Final = (2**14, 2**20)  # of one column's reader; all readers together stay below _ALL_BUFFERS
@@ -161,17 +161,17 @@ class ParquetSource:
         contents = self._contents.joined(other._contents, location)
         return ParquetSource(location, footers, contents, split=self.split, parse=self._parse, watch=self._watch)
 
-    def reading(self, parse: Mapping[str, str]) -> ParquetSource:
+    def reading(self, parse: Mapping[str, str], *, exact: bool = True) -> ParquetSource:
         """Return a source that reads the text of some columns by a format, see ``parse_text``.
 
         Raises:
-            UserError: there is no such column, or no such format.
+            UserError: there is no such format, or no such column, unless that need not be (``exact``).
         """
         names = [*self.arrow_schema.names, *self.conflicts]
         for name in parse:
-            if name not in names:
+            if exact and name not in names:
                 raise UserError(f"schema.parse: {self.where} has no column {name!r}: {nearest(name, names)}")
-        return self._changed(parse=parse)
+        return self._changed(parse={name: form for name, form in parse.items() if form != AS_TEXT})
 
     def watched(self, watch: Watch) -> ParquetSource:
         """Return a source whose passes tell ``watch`` of each batch: ``where``, the rows so far, the rows in all."""

@@ -18,8 +18,8 @@ class SchemaSettings:
     numeric: Annotated[list[str] | None, Doc("columns that are read as numbers")] = None
     categorical: Annotated[list[str] | None, Doc("columns that are read as categories")] = None
     drop: Annotated[list[str], Doc("columns that are left out")] = field(default_factory=list)
-    parse: Annotated[dict[str, str], Doc("text that is a number, comma (1.332,3) or a date such as %d.%m.%Y")] = field(
-        default_factory=dict
-    )
+    parse: Annotated[
+        dict[str, str], Doc("text that is a number, comma (1.332,3), a date such as %d.%m.%Y, or stays text")
+    ] = field(default_factory=dict)
     task: Annotated[Literal["auto", "binary", "multiclass", "multilabel"], Doc("what is predicted")] = "auto"
     classes: Annotated[list[str | int] | None, Doc("values of the label; the last of two is the positive class")] = None
