@@ -109,7 +109,6 @@ COVERED = {
     "config/settings/trainer": "config/settings/test_settings",
     "config/unknown_keys": "config/test_parse",
     "config/values": "config/test_parse",
-    "encoding/statistics_choice": "encoding/test_target_statistics",
     "encoding/statistics_fit": "encoding/test_target_statistics",
     "launch/launch": "launch/test_submit",
     "launch/pipeline/registration": "launch/pipeline/test_pipeline",

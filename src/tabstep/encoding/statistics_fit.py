@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from tabstep.encoding.out_of_fold import FOLDS, of_other_folds, row_folds, sums_by_fold
+from tabstep.encoding.out_of_fold import FOLDS, OUTPUTS, of_other_folds, row_folds, sums_by_fold
 from tabstep.encoding.sketch import RowSample
 from tabstep.encoding.statistics_choice import CombinationJudge
 from tabstep.encoding.target_statistics import TargetStatistic, combined, distinct, raw_inputs
@@ -20,6 +20,7 @@ _SAMPLE_BYTES: Final = 128 * 2**20
 _SAMPLE_SEED: Final = 2
 _ALL_ENTRIES: Final = 600_000  # numbers in the JSON of an encoder
 _JUDGED_ROWS: Final = 100_000
+_JUDGED_TARGETS: Final = 200_000  # rows times outputs
 _MAX_INPUTS: Final = 128
 
 
@@ -53,7 +54,7 @@ class CodeSample:
         codes = values[: self._num_columns].T.astype(np.int64)
         targets, folds = values[self._num_columns : -1].T, values[-1].astype(np.int64)
         # of a larger sample, every n-th row is judged: many combinations are tried
-        step = -(-len(codes) // _JUDGED_ROWS)
+        step = -(-len(codes) // min(_JUDGED_ROWS, _JUDGED_TARGETS // max(1, min(OUTPUTS, targets.shape[1]))))
         judge = CombinationJudge(codes[::step], targets[::step], folds[::step], cardinalities, stands_for=step)
         chosen = judge.chosen(_MAX_INPUTS // (targets.shape[1] + 1))
         entries = _ALL_ENTRIES // max(1, len(chosen) * (targets.shape[1] + 2))
