@@ -15,7 +15,7 @@ from tabstep.encoding.target_statistics import combined, distinct
 _JUDGED_COLUMNS: Final = 24
 _JUDGED_TRIPLES: Final = 120
 _SIGNIFICANT: Final = 2.0  # standard errors
-_LEAST_GAIN: Final = 0.0003  # of the squared error that is left
+_LEAST_GAIN: Final = 0.001  # of the squared error that is left: an input more costs time in each step
 _NEW: Final = 1e-3  # of an input's length: below, it repeats the others
 _LARGE: Final = 100  # codes of a column that is worth a rate of its own
 _DENSE: Final = 500  # rows of a combination from which a network learns by itself

@@ -12,8 +12,8 @@ from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.container.container import EXTRA_CONF
 from tabstep.container.hyperparameters import move_long_to_file, pack, without_local_places
 from tabstep.errors import collecting
-from tabstep.launch.request import cost, sdk, validate
-from tabstep.launch.request.check import ANY_ROLE, checked_request
+from tabstep.launch.request import cost, sdk, spec_problems
+from tabstep.launch.request.checked_request import ANY_ROLE, checked_request
 from tabstep.launch.request.cost import Cost
 from tabstep.launch.request.job_spec import JobSpec, Payload, job_spec
 from tabstep.launch.s3 import upload
@@ -78,7 +78,7 @@ def prepare(
     payload = _payload(bundle, plan, hyperparameters)
     spec = job_spec(settings, remote, payload, remote.region or sdk.configured_region() or "", now or today)
     ceiling = cost.ceiling(spec, prices)
-    wrong += validate.problems(spec, remote, settings.trainer)
+    wrong += spec_problems.problems(spec, remote, settings.trainer)
     wrong += column_problems(plan.locations, settings)
     wrong += cost.over_budget(spec, ceiling, {"launch.max_usd": remote.max_usd})
     return Job(
@@ -87,7 +87,7 @@ def prepare(
         bundle=bundle,
         plan=plan,
         ceiling=ceiling,
-        warnings=tuple(validate.warnings(spec, remote, settings.trainer, today.date())),
+        warnings=tuple(spec_problems.warnings(spec, remote, settings.trainer, today.date())),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.launch.jobs import remote_of, settings_of, spec_of
 
 from tabstep.errors import UserError
-from tabstep.launch.request import validate
+from tabstep.launch.request import spec_problems
 from tabstep.launch.request.aws_facts import table
 from tabstep.launch.request.images import end_of_patch, image_uri, regions, serving_uri
 
@@ -100,7 +100,7 @@ def test_regions_that_the_sdk_lacks() -> None:
         region="eusc-de-east-1", image_uri="123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu/mine:1",
         role="arn:aws-eusc:iam::123456789012:role/job", instance_type="ml.m5.xlarge",
     )  # fmt: skip
-    assert validate.problems(spec_of(settings), remote_of(settings), settings.trainer) == []
+    assert spec_problems.problems(spec_of(settings), remote_of(settings), settings.trainer) == []
 
 
 @pytest.mark.parametrize("region", ["cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"])

@@ -12,8 +12,8 @@ from tabstep.config.overrides import check_overrides
 from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError
-from tabstep.launch.request import cost, render, validate
-from tabstep.launch.request.check import checked_request, checked_tuner_request
+from tabstep.launch.request import cost, render, spec_problems
+from tabstep.launch.request.checked_request import checked_request, checked_tuner_request
 
 PLAN = "arn:aws:sagemaker:eu-west-1:123456789012:training-plan/plan-with-a-name"
 GROUPS = [
@@ -96,7 +96,7 @@ def test_a_wrong_field_is_named_as_it_was_given(request_: dict[str, Any], line: 
 )
 def test_a_field_with_a_key_is_set_by_its_key(request_: dict[str, Any], key: str) -> None:
     settings = settings_of(request=request_)
-    found = validate.problems(spec_of(settings), remote_of(settings), settings.trainer)
+    found = spec_problems.problems(spec_of(settings), remote_of(settings), settings.trainer)
     assert any(line.startswith("launch.request.") and line.endswith(f": set {key}") for line in found), found
 
 

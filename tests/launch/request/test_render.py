@@ -13,7 +13,7 @@ pytest.importorskip("sagemaker")
 
 from dataclasses import replace
 
-from tabstep.launch.request import render, sdk, service_model, validate
+from tabstep.launch.request import render, sdk, service_model, spec_problems
 
 GOLDEN = Path(__file__).with_name("golden")
 VPC = {
@@ -64,7 +64,7 @@ def test_request_is_the_golden_one(name: str) -> None:
     settings = settings_of(*overrides, **launch)
     spec = spec_of(settings)
     request = render.request(spec)
-    assert validate.problems(spec, remote_of(settings), settings.trainer) == []
+    assert spec_problems.problems(spec, remote_of(settings), settings.trainer) == []
     assert service_model.violations(request) == []
     same_as_golden(name, request)
 

@@ -21,8 +21,8 @@ from tabstep.errors import nearest, raise_problems
 from tabstep.launch.job import prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
 from tabstep.launch.pipeline.variables import is_variable, joined
-from tabstep.launch.request import sdk, validate
-from tabstep.launch.request.check import ANY_ROLE, checked_request
+from tabstep.launch.request import sdk, spec_problems
+from tabstep.launch.request.checked_request import ANY_ROLE, checked_request
 from tabstep.launch.request.images import region_of
 from tabstep.launch.request.job_spec import JobSpec, Payload, generated_root, job_spec, split_uri
 from tabstep.launch.request.tuner_spec import TunerSpec
@@ -143,7 +143,9 @@ def check_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> None:
     channels: dict[str, str] = {name: uri for name in SPLITS if (uri := known.get(f"channels.{name}")) is not None}
     payload = Payload(bundle_digest="0" * 64, hyperparameters={}, channels=channels)
     spec = job_spec(settings, settings.remote, payload, region, NO_TIME)
-    checked_request(spec, [*validate.problems(spec, settings.remote, settings.trainer), *_slash_problems(known, late)])
+    checked_request(
+        spec, [*spec_problems.problems(spec, settings.remote, settings.trainer), *_slash_problems(known, late)]
+    )
 
 
 def prepare_step(overrides: Sequence[str], launch: Mapping[str, Any]) -> Step:

@@ -17,7 +17,7 @@ from tabstep.config.resolve import composition_problem
 from tabstep.config.settings import Settings
 from tabstep.errors import collecting, raise_problems
 from tabstep.launch.pipeline.step import NO_TIME, Step, apart, digest, prepare_step, step_settings
-from tabstep.launch.request.check import checked_tuner_request
+from tabstep.launch.request.checked_request import checked_tuner_request
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.sweep.best import SKIPPED_KEYS, differing
 from tabstep.sweep.distributions import ends

@@ -94,7 +94,7 @@ def job_spec(
 ) -> JobSpec:
     """Complete the settings of a job with generated names and paths; nothing is looked up.
 
-    What is missing or unknown stays empty: ``tabstep.launch.request.validate`` names it, together with all else.
+    What is missing or unknown stays empty: ``tabstep.launch.request.spec_problems`` names it, together with all else.
 
     Args:
         launch: what the settings say of it, or what takes its place in a rehearsal.

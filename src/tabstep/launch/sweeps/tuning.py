@@ -14,7 +14,7 @@ from tabstep.launch.dispatch import tell
 from tabstep.launch.follow.tuner import follow_tuner, hints
 from tabstep.launch.job import Job, prepare
 from tabstep.launch.request import sdk
-from tabstep.launch.request.check import checked_tuner_request
+from tabstep.launch.request.checked_request import checked_tuner_request
 from tabstep.launch.request.cost import Cost, over_budget
 from tabstep.launch.request.tuner_spec import TunerSpec, ignored, longest, tuner_name, tuner_spec
 from tabstep.launch.s3.aws_errors import refusals

@@ -12,7 +12,7 @@ from tests.launch.jobs import settings_of, spec_of
 
 from tabstep.errors import ProblemsError
 from tabstep.launch.request import render
-from tabstep.launch.request.check import checked_request
+from tabstep.launch.request.checked_request import checked_request
 
 
 def test_a_sound_job_is_rendered_as_it_is() -> None:

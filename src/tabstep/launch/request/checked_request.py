@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tabstep.errors import UserError, raise_problems
-from tabstep.launch.request import render, service_model, validate
+from tabstep.launch.request import render, service_model, spec_problems
 from tabstep.launch.request.job_spec import JobSpec
 from tabstep.launch.request.overlay import named
 
@@ -54,7 +54,7 @@ def checked_tuner_request(spec: TunerSpec, problems: Sequence[str] = ()) -> dict
 
 def _renderable(spec: JobSpec) -> JobSpec:
     """Replace what keeps the SDK from making a request at all, so that its other faults are found too."""
-    role = spec.role if validate.is_role(spec.role) else ANY_ROLE
+    role = spec.role if spec_problems.is_role(spec.role) else ANY_ROLE
     versions = spec.framework_version is not None and spec.py_version is not None
     image = spec.image_uri or (None if versions else "any")
     whole = spec if spec.subnets and spec.security_group_ids else replace(spec, subnets=(), security_group_ids=())

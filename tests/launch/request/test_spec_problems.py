@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tests.launch.jobs import NOW, PAYLOAD, remote_of, settings_of, spec_of
 
-from tabstep.launch.request import validate
+from tabstep.launch.request import spec_problems
 
 TODAY = NOW.date()
 Launch = dict[str, Any]
@@ -20,12 +20,12 @@ ARN = "arn:aws:codeartifact:eu-west-1:123456789012:repository"
 
 def problems(*overrides: str, **launch: Any) -> list[str]:
     settings = settings_of(*overrides, **launch)
-    return validate.problems(spec_of(settings), remote_of(settings), settings.trainer)
+    return spec_problems.problems(spec_of(settings), remote_of(settings), settings.trainer)
 
 
 def warnings(*overrides: str, today: datetime.date = TODAY, **launch: Any) -> list[str]:
     settings = settings_of(*overrides, **launch)
-    return validate.warnings(spec_of(settings), remote_of(settings), settings.trainer, today)
+    return spec_problems.warnings(spec_of(settings), remote_of(settings), settings.trainer, today)
 
 
 def test_the_default_job_is_sound() -> None:
@@ -113,7 +113,7 @@ def test_all_faults_at_once() -> None:
 def test_a_secret_among_the_hyperparameters() -> None:
     settings = settings_of()
     spec = spec_of(settings, replace(PAYLOAD, hyperparameters={"data.token": "ghp_" + "a1" * 18}))
-    [found] = validate.problems(spec, remote_of(settings), settings.trainer)
+    [found] = spec_problems.problems(spec, remote_of(settings), settings.trainer)
     assert found.startswith("hyperparameter data.token: looks like a secret")
     assert "ghp_" not in found
 
@@ -198,5 +198,5 @@ def test_the_default_image_ages() -> None:
 def test_an_input_path_that_nothing_uses() -> None:
     settings = settings_of(input_path="s3://b-1/i", instance_type="ml.m5.xlarge")
     spec = spec_of(settings, replace(PAYLOAD, local=(), channels={"train": "s3://b-2/t/"}))
-    [found] = validate.warnings(spec, remote_of(settings), settings.trainer, TODAY)
+    [found] = spec_problems.warnings(spec, remote_of(settings), settings.trainer, TODAY)
     assert found.startswith("launch.input_path: has no effect")

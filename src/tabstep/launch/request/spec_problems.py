@@ -27,7 +27,7 @@ _DEFAULT_VOLUME = 30
 
 
 def problems(spec: JobSpec, launch: RemoteSettings, trainer: TrainerSettings) -> list[str]:
-    """Return one line for each fault of a job; what the service's model limits is not here but in ``limits``."""
+    """Return one line for each fault of a job; what the service's model limits is in ``service_model``."""
     lines = overlay_problems(spec.request)
     for check in (_identity, place_problems, _times, _network, _source, _secrets):
         lines += check(spec)
