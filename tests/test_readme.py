@@ -40,6 +40,7 @@ REASONS = {
     ".ci/run runs it": 1,
     "needs AWS": 12,  # of which tests/launch and tests/serving send the requests to servers of their own
     "needs GPUs": 1,
+    "needs Slurm": 1,
     "needs a cluster": 2,
     "needs a container engine": 1,  # tests/test_dockerfile.py reads the file
     "needs a package index": 1,

@@ -258,7 +258,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
         Any: lambda: st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists),
         bool: st.booleans,
         type(None): st.none,
-        int: lambda: st.integers(low, high if high is not None else 2**63 - 1),
+        int: lambda: st.integers(-(2**63) if low is None else low, 2**63 - 1 if high is None else high),
         float: lambda: st.floats(
             low, high, exclude_min=limits.gt is not None, exclude_max=limits.lt is not None, allow_nan=False,
             allow_infinity=False,
