@@ -190,6 +190,25 @@ def test_analysis_is_made_anew_from_the_tables(runs: Runs, tmp_path: Path, monke
     assert "has no analysis of its columns" in page.read_text()
 
 
+def test_times_in_text_are_read_again_as_the_run_has_read_them(data: Path, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        table = pq.read_table(data / split)
+        days = np.datetime64("2026-11-27") - np.arange(len(table)) % 300
+        (tmp_path / "dated" / split).mkdir(parents=True)
+        dated = table.append_column("since", pa.array(np.datetime_as_string(days)))
+        pq.write_table(dated, tmp_path / "dated" / split / "rows.parquet", write_page_checksum=True)
+    directory = train(tmp_path / "run", tmp_path / "dated", LABELS["binary"])
+    stored = json.loads((directory / "analysis.json").read_text())
+    assert "since" in {column["column"] for column in stored["explanation"]["importance"]}
+    (directory / "analysis.json").unlink()
+    lines: list[str] = []
+    run_report.report_again(directory, Limits(rows=1_000, seconds=600.0), lines.append)
+    again = json.loads((directory / "analysis.json").read_text())
+    assert lines == []
+    for part in ("slices", "worst_rows", "explanation"):
+        assert again[part] == stored[part], part
+
+
 def test_commands_and_settings_show_no_secret(runs: Runs, tmp_path: Path) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(runs("binary"), directory)

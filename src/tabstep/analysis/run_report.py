@@ -110,18 +110,21 @@ def stored_sources(run: StoredRun) -> dict[str, ParquetSource]:
     locations = locate_splits(data["path"], data["train"], data["val"], data["test"])
     if not locations:
         raise UserError("it was made with the built-in table")
+    schema = _encoder(_model(run)).schema
+    # what the run has found to be times in text is in the model's schema alone
+    parse = dict(schema.parse)
     sources: dict[str, ParquetSource] = {
-        split: open_source(place, split=split, partitioning=data["partitioning"]) for split, place in locations.items()
+        split: open_source(place, split=split, partitioning=data["partitioning"]).reading(parse, exact=False)
+        for split, place in locations.items()
     }
     # from here on as the run itself has cut them, in the same order
     folds, fold = data.get("folds"), data.get("fold")
     if folds is not None and "val" in sources:
         sources["train"] = sources["train"].joined(sources.pop("val"))
-    label = _encoder(_model(run)).schema.label
     by = data.get("split", {})
-    cut = Cut(label=label, group=by.get("group"), time=by.get("time"), seed=seed)
+    cut = Cut(label=schema.label, group=by.get("group"), time=by.get("time"), seed=seed)
     if data.get("drop_unlabeled"):
-        sources = {split: labeled(source, label) for split, source in sources.items()}
+        sources = {split: labeled(source, schema.label) for split, source in sources.items()}
     if folds is not None and fold is not None:
         numbers = assign_folds(sources["train"], cut, folds)
         sources["train"], sources["val"] = train_and_val(sources["train"], numbers, fold, cut)
