@@ -77,14 +77,15 @@ def run(settings: Settings, config: dict[str, Any], shown: set[str] | None = Non
 def _machine_for(settings: Settings, prepared: Prepared, ranks: Ranks) -> Machine:
     """Fit the precision to the machine by what was measured first: under load it would be something else each time.
 
-    So ranks do not differ, nor does a run that goes on from what it would have been.
+    So ranks do not differ, nor does a run that goes on from what it would have been. It is chosen by the rows of all
+    ranks together, so that their number decides as little as it can.
     """
 
     def gain() -> float:
         own = cached_json(settings.paths.checkpoints, BF16, bf16_gain) if ranks.rank == 0 else 0.0
         return float(agree_on(ranks, BF16, str(own)))
 
-    trainer, rows = settings.trainer, rows_of_step(settings, prepared) // ranks.world_size
+    trainer, rows = settings.trainer, rows_of_step(settings, prepared)
     return resolve_machine(trainer.accelerator, trainer.devices, trainer.precision, rows=rows, gain=gain)
 
 

@@ -23,7 +23,7 @@ def batch_size_of(settings: Settings, prepared: Prepared) -> int:
 
 
 def rows_of_step(settings: Settings, prepared: Prepared) -> int:
-    """Return the rows of the matrix products of a training step."""
+    """Return the rows of the matrix products of a training step, of all ranks together."""
     architecture = build_architecture(settings, prepared.encoder, prepared.whole_rows)
     return rows_of_products(architecture.name, architecture.options, batch_size_of(settings, prepared))
 
