@@ -58,6 +58,8 @@ COVERED = {
     "config/data_rules": "config/test_parse",
     "encoding/encoder_cache": "encoding/test_encoder",
     "run/prepared": "run/test_prepare",
+    "run/text_formats": "run/test_prepare",
+    "system/surroundings": "faults/test_surroundings",
     "tables/typed_table": "tables/test_source",
     "component_source": "test_registry",
     "api/run": "api/test_train",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tabstep.config.command_line import Command
 from tabstep.config.components import missing_components
@@ -27,6 +27,7 @@ from tabstep.registry import PluginSettings
 from tabstep.run_files import HYDRA
 from tabstep.system.exits import exit_code, write_failure
 from tabstep.system.locks import check_free, discard_unused
+from tabstep.system.surroundings import check_surroundings
 from tabstep.system.thread_waiting import set_omp_wait_policy, usage
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 # the first of two looks at what other programs use, see ``thread_waiting``
 _AT_START = usage()
-_TASKS: Final = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpirun"}
-"""What a launcher that knows nothing of the ranks of a run tells each process that it starts: how many they are."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +56,7 @@ def train(argv: Sequence[str]) -> None:
         RetryError: the same command may succeed later.
     """
     command = Command.split(argv)
-    _check_surroundings()
+    check_surroundings()
     conf_dirs = _conf_dirs(command)
     if "--help" in command.flags:
         from tabstep.config.help import help_text, topic_help
@@ -69,35 +68,6 @@ def train(argv: Sequence[str]) -> None:
     if not command.flags.keys() & {"--shell-completion", "--hydra-help", "--version"}:
         there = check_command(command, conf_dirs)
     _compose_and_run(command.argv + _sweep_directory(command), there, multirun=command.multirun)
-
-
-def _check_surroundings() -> None:
-    """Raise ``UserError`` where what the shell gave is of no use: below, each library would fail in its own way."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", *_TASKS):
-        text = os.environ.get(name, "0")
-        if not (text.isascii() and text.isdecimal()):
-            raise UserError(f"{name}: a launcher of processes sets it to a whole number, got {text!r}: unset it")
-    _check_alone()
-    try:
-        os.getcwd()
-    except FileNotFoundError as error:
-        raise UserError("the directory that this command runs in has been removed: change to another one") from error
-
-
-def _check_alone() -> None:
-    """Refuse to be one of several processes that are not told of each other: each would train in the same directory.
-
-    A terminal that ``srun --pty`` has opened is one of its tasks; what is started there is started once.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PTY_PORT" in os.environ:
-        return
-    for name, launcher in _TASKS.items():
-        if (count := int(os.environ.get(name, "1"))) > 1:
-            raise UserError(
-                f"{name}={count}: {launcher} has started {count} processes, and each would train alone: let it start "
-                f"torchrun once on each machine, as docs/devices.md shows, or unset {name} where each is a run of its "
-                "own"
-            )
 
 
 def _conf_dirs(command: Command) -> list[Path]:

@@ -53,6 +53,9 @@ def test_each_split_is_scored_with_what_was_fitted_on_train() -> None:
         ("val_auroc", {"val_auroc": None}, {"val_auroc": 1.0}, False),
         ("val_auroc", {"val_auroc": 0.9, "val_log_loss": 0.5}, {"val_auroc": 0.9, "val_log_loss": 0.4}, True),
         ("val_auroc", {"val_auroc": 0.9, "val_log_loss": 0.4}, {"val_auroc": 0.9, "val_log_loss": 0.5}, False),
+        ("val_auroc", {"val_auroc": 0.9, "test_auroc": 0.7}, {"val_auroc": 0.8, "test_auroc": 0.8}, True),
+        ("val_auroc", {"val_auroc": 0.9, "test_log_loss": 0.7}, {"val_auroc": 0.8, "test_log_loss": 0.6}, True),
+        ("val_auroc", {"val_auroc": 0.9, "test_auroc": 0.8}, {"val_auroc": 0.8, "test_auroc": 0.7}, False),
     ],
 )
 def test_a_model_below_logistic_regression_is_warned_of(

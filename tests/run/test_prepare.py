@@ -125,7 +125,9 @@ def write_stops(path: Path, rows: int, *, val_first: str = "") -> None:
     seconds = np.random.default_rng(0).integers(1_500_000_000, 1_530_000_000, rows)
     texts = [f"{np.datetime64(int(value), 's')}Z" for value in seconds]
     days = [text[:10] for text in texts]
-    columns = {"at": [val_first or texts[0], *texts[1:]], "day": days, "y": (seconds // 3_600 % 2).astype(int)}
+    cohorts = [f"2017-{1 + row % 12:02}-01" for row in range(rows)]
+    columns = {"at": [val_first or texts[0], *texts[1:]], "day": days, "cohort": cohorts}
+    columns["y"] = (seconds // 3_600 % 2).astype(int)
     pq.write_table(pa.table(columns), path)
 
 
@@ -135,11 +137,13 @@ def test_times_of_iso_8601_in_text_are_read_without_being_asked_for(tmp_path: Pa
     tables = [f"data.train={tmp_path}/train.parquet", f"data.val={tmp_path}/val.parquet", "schema.label=y"]
     found, shown = prepared(tables, tmp_path / "cache")
     assert found.schema.numeric == ("at", "day")
+    assert found.schema.categorical == ("cohort",)
+    assert "text that looks like numbers or dates is taken for categories: cohort (%Y-%m-%d)" in shown
     assert dict(found.schema.parse) == {"at": "%Y-%m-%dT%H:%M:%SZ", "day": "%Y-%m-%d"}
     assert "text that is read as dates and times: at, day; '+schema.parse={at: text}' keeps one as it is" in shown
     assert "hour" in {code for column in found.encoder.times if column.name == "at" for code in column.codes}
     kept, _ = prepared([*tables, "+schema.parse={at: text, day: text}"], tmp_path / "cache")
-    assert kept.schema.categorical == ("at", "day")
+    assert kept.schema.categorical == ("at", "day", "cohort")
     assert kept.encoder.times == ()
     declared, _ = prepared([*tables, "schema.categorical=[at, day]"], tmp_path / "cache")
     assert declared.schema.categorical == ("at", "day")

@@ -34,6 +34,7 @@ from tabstep.run.prepare import prepare
 from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.prepared import Prepared
 from tabstep.run.run import run
+from tabstep.run.text_formats import TextFormats
 from tabstep.system.ranks import Ranks
 from tabstep.tables.contents import Contents
 from tabstep.tables.source import ParquetSource
@@ -237,7 +238,8 @@ def test_a_warm_cache_reads_no_row_of_train(data: Path, tmp_path: Path, monkeypa
     before = prepared_on(2, [data / "whole"], tmp_path, monkeypatch, *arguments)
     monkeypatch.setattr(ParquetSource, "_file_batches", lambda *_: pytest.fail("it is encoded already"))
     # what the first rows say of the schema is not kept
-    monkeypatch.setattr(module, "text_formats", lambda *_: {"day": "%Y-%m-%d"})
+    formats = TextFormats(times={"day": "%Y-%m-%d"}, others={})
+    monkeypatch.setattr(module, "text_formats", lambda *_: formats)
     monkeypatch.setattr(module, "inferred", lambda *_: (before[0].schema, None, []))
     again = prepared_on(2, [data / "whole"], tmp_path, monkeypatch, *arguments)
     assert [one.tables["train"].fingerprint for one in again] == [one.tables["train"].fingerprint for one in before]

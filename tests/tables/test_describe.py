@@ -50,5 +50,9 @@ def test_formats_of_the_first_rows(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "a.parquet")
     source = open_source(str(tmp_path), split="a")
-    assert written_formats(source, table.column_names) == {"price": "number", "day": "%d.%m.%Y"}
+    found = written_formats(source, table.column_names)
+    assert {name: written.form for name, written in found.items()} == {"price": "number", "day": "%d.%m.%Y"}
+    for name, written in found.items():
+        texts = [text for text in table[name].to_pylist() if text is not None]
+        assert (written.texts, written.distinct) == (len(texts), len({*texts}))
     assert written_formats(source, []) == {}

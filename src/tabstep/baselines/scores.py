@@ -14,7 +14,6 @@ from tabstep.models.linear import LinearModel
 from tabstep.schema import Split, Task
 
 MAJORITY, LINEAR = "majority", "logistic_regression"
-LOG_LOSS = "val_log_loss"
 LEVEL = 5e-4
 """A difference that four digits do not show is none."""
 Score = Callable[[Callable[[Tensor, Tensor], Tensor], EncodedTable], Mapping[str, float]]
@@ -53,12 +52,13 @@ def baseline_scores(
 def below_linear(
     report: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], objective: str
 ) -> str | None:
-    """Return a warning where a run's model is worse on val than logistic regression, else None.
+    """Return a warning where a run's model is worse on val or test than logistic regression, else None.
 
     By its objective or by the log-loss: a model may rank as well and still state worse probabilities.
     """
     linear = baselines.get(LINEAR, {})
-    for key in dict.fromkeys([objective, LOG_LOSS]):
+    metric = objective.partition("_")[2]
+    for key in dict.fromkeys(f"{split}_{name}" for split in ("val", "test") for name in (metric, "log_loss")):
         ours, theirs = report.get(key), linear.get(key)
         if ours is not None and theirs is not None and _gain(key, ours, theirs) < -LEVEL:
             return (

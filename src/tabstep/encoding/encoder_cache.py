@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions
 from tabstep.encoding.encoder import FORMAT, Encoder
@@ -41,6 +41,10 @@ def fit_cached(
     return Encoder.from_json(cached_text(cache_dir, encoder_key(facts), fit))
 
 
+# to be raised where the same facts give another encoder: the cache holds those of earlier versions
+_FITTING: Final = 2
+
+
 def encoder_key(facts: Sequence[Any]) -> str:
     """Return the name under which an encoder is kept that was fitted with what ``facts`` tell."""
-    return "encoder-" + hashlib.sha256(json.dumps([FORMAT, *facts]).encode()).hexdigest()[:16]
+    return "encoder-" + hashlib.sha256(json.dumps([FORMAT, _FITTING, *facts]).encode()).hexdigest()[:16]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
@@ -26,15 +25,13 @@ from tabstep.run.foreign_reader import read_by
 from tabstep.run.in_memory import held_in_memory
 from tabstep.run.prepared import Prepared, Show
 from tabstep.run.read_progress import ReadProgress
+from tabstep.run.text_formats import TextFormats, format_lines, reading_times, text_formats
 from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_json
-from tabstep.system.sanitize import printable
 from tabstep.tables.builtin import write_builtin_table
 from tabstep.tables.column_types import ValueKind, value_kind
-from tabstep.tables.describe import written_formats
 from tabstep.tables.folds import assign_folds, train_and_val
-from tabstep.tables.infer_schema import LABEL_NAMES, Declared, infer_schema, schema_table
-from tabstep.tables.parse_text import is_iso
+from tabstep.tables.infer_schema import Declared, infer_schema, schema_table
 from tabstep.tables.readers import as_parquet
 from tabstep.tables.source import ParquetSource, open_source, where_of
 from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
@@ -42,10 +39,6 @@ from tabstep.tables.splits import Cut, hold_out, labeled, locate_splits
 # to be raised where a check changes: the cache holds findings of earlier versions
 CHECKS_VERSION = 1
 _LINES_SHOWN = 16
-_TIMES_SHOWN = 3
-_WIDTH = 100
-# what needs no quotes on the command line
-_PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 def prepare(
@@ -130,41 +123,12 @@ def _task_of(source: ParquetSource, label: str) -> Task:
     return "binary"
 
 
-def text_formats(source: ParquetSource, schema: SchemaSettings) -> dict[str, str]:
-    """Return the format of each text that nobody has said a role or a format of, where its first rows have one."""
-    label = [schema.label] if isinstance(schema.label, str) else schema.label or []
-    stated = {schema.id, *label, schema.weight, *(schema.numeric or []), *schema.drop, *schema.parse}
-    if schema.categorical is not None:  # exact: no other text is a feature
-        return {}
-    free = [name for name in source.arrow_schema.names if name not in stated and name.lower() not in LABEL_NAMES]
-    return written_formats(source, free)
-
-
-def reading_times(schema: SchemaSettings, forms: Mapping[str, str]) -> SchemaSettings:
-    """Return settings by which text is read as the time that it can only be."""
-    return replace(schema, parse={**schema.parse, **{name: form for name, form in forms.items() if is_iso(form)}})
-
-
 def inferred(
-    source: ParquetSource, schema: SchemaSettings, forms: Mapping[str, str]
+    source: ParquetSource, schema: SchemaSettings, forms: TextFormats
 ) -> tuple[Schema, Task | None, list[Any]]:
-    """Return the schema of a table, its task where that is known, and what to show of it and of ``text_formats``."""
+    """Return the schema of a table, its task where that is known, and what to show of it and of its text."""
     found, task, rows = infer_schema(source, Declared(**asdict(schema)))
-    times = [name for name in forms if name in schema.parse]
-    others = {name: form for name, form in forms.items() if name not in schema.parse}
-    return found, task, [schema_table(rows), *_times_line(times), *_format_hint(others)]
-
-
-def _times_line(names: Sequence[str]) -> Iterator[str]:
-    r"""Say which texts are read as times, and how to keep one as it is.
-
-    >>> print(*_times_line(["day", "hour"]), sep="\n")
-    text that is read as dates and times: day, hour; '+schema.parse={day: text}' keeps one as it is
-    """
-    if names:
-        some = ", ".join(map(printable, names[:_TIMES_SHOWN])) + ", ..." * (len(names) > _TIMES_SHOWN)
-        kept = names[0] if _PLAIN.fullmatch(names[0]) else "NAME"
-        yield f"text that is read as dates and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
+    return found, task, [schema_table(rows), *format_lines(forms)]
 
 
 def cut_of(data: DataSettings, schema: Schema, seed: int) -> Cut:
@@ -222,24 +186,6 @@ def all_labeled(sources: Mapping[Split, ParquetSource], label: Sequence[str], sh
         if dropped := source.num_rows - kept[split].num_rows:
             show(f"data.drop_unlabeled: {dropped:,} rows of {split} have no label and are left out")
     return kept
-
-
-def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
-    r"""Say which texts are numbers or dates that nobody asked to be read as such, and how to ask.
-
-    >>> print(*_format_hint({"price": "number", "day": "%d.%m.%Y"}), sep="\n")
-    text that looks like numbers or dates is taken for categories: price (number), day (%d.%m.%Y)
-    to read them as such: '+schema.parse={price: number, day: "%d.%m.%Y"}'
-    """
-    if not forms:
-        return
-    some = ", ".join(f"{printable(name)} ({form})" for name, form in list(forms.items())[:_LINES_SHOWN])
-    pairs = (f"{name}: {form}" if _PLAIN.fullmatch(form) else f'{name}: "{form}"' for name, form in forms.items())
-    remedy = f"to read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
-    if len(remedy) > _WIDTH or not all(map(_PLAIN.fullmatch, forms)):  # a command in two lines cannot be copied
-        remedy = "`tabstep schema` writes a schema that reads them as such"
-    yield f"text that looks like numbers or dates is taken for categories: {some}"
-    yield remedy
 
 
 def show_some(lines: Sequence[str], show: Show) -> None:

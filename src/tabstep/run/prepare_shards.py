@@ -25,9 +25,7 @@ from tabstep.run.prepare import (
     encoder_options,
     inferred,
     open_tables,
-    reading_times,
     show_some,
-    text_formats,
 )
 from tabstep.run.prepared import Prepared, ShardedTrain, Show
 from tabstep.run.read_progress import ReadProgress
@@ -41,7 +39,8 @@ from tabstep.run.sharded_fit import (
     profiled,
 )
 from tabstep.run.sharded_train import ShardedTable, open_sharded
-from tabstep.schema import Schema, Split
+from tabstep.run.text_formats import reading_times, text_formats
+from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_text, kept_text
 from tabstep.system.rank_exchange import Meeting, meeting
 from tabstep.system.ranks import Ranks
@@ -78,14 +77,7 @@ def prepare_shards(
             spread=data.sharded and ranks.num_nodes > 1,
             memory=cache_dir,
         )
-        # from the first shard alone, wherever it is: with any number of ranks the schema is the same
-        forms = meet.of(table.owners[0], lambda: text_formats(table.shards[0], schema))
-        schema = reading_times(schema, forms)
-        table = table.reading(schema.parse)
-        sources = {split: source.reading(schema.parse, exact=False) for split, source in sources.items()}
-        found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema, forms))
-        for line in told:
-            show(line)
+        sources, table, found, task = _inferred(sources, table, schema, meet, show)
         if data.drop_unlabeled:
             sources, table = _labeled(sources, table, found, meet, show)
         # after the rows without a label are gone: the fingerprint is of those that are kept
@@ -135,6 +127,22 @@ def _opened(
     _check_locations(data)
     sources, schema, _ = open_tables(data, schema, cache_dir, show)
     return sources, schema
+
+
+def _inferred(
+    sources: Mapping[Split, ParquetSource], table: ShardedTable, schema: SchemaSettings, meet: Meeting, show: Show
+) -> tuple[dict[Split, ParquetSource], ShardedTable, Schema, Task | None]:
+    """Infer the schema and the task, and return the tables as the schema reads them.
+
+    From the first shard alone, wherever it is: with any number of ranks the schema is the same.
+    """
+    forms = meet.of(table.owners[0], lambda: text_formats(table.shards[0], schema))
+    schema = reading_times(schema, forms)
+    table = table.reading(schema.parse)
+    found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema, forms))
+    for line in told:
+        show(line)
+    return {split: source.reading(schema.parse, exact=False) for split, source in sources.items()}, table, found, task
 
 
 def _check_locations(data: DataSettings) -> None:

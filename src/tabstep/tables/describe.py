@@ -58,14 +58,28 @@ def describe(source: TypedTable, columns: Sequence[str]) -> Mapping[str, ColumnF
     return {name: part.facts(text=texts[name]) for name, part in seen.items()}
 
 
-def written_formats(source: TypedTable, columns: Sequence[str], rows: int = 1_000) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class WrittenFormat:
+    """The format that all texts of a column have, how many of them there are and how many differ."""
+
+    form: str
+    texts: int
+    distinct: int
+
+
+def written_formats(source: TypedTable, columns: Sequence[str], rows: int = 1_000) -> dict[str, WrittenFormat]:
     """Return the format of each column whose texts all have one, as far as the first ``rows`` rows tell."""
     columns = [name for name in columns if is_text(value_type(source.arrow_schema.field(name).type))]
     first = next(iter(source.batches(columns, rows)), None) if columns else None
     if first is None:
         return {}
-    forms = {name: proposed_format(to_text(first.column(name))) for name in columns}
-    return {name: form for name, form in forms.items() if form is not None}
+    texts = {name: to_text(first.column(name)).drop_null() for name in columns}
+    forms = {name: proposed_format(text) for name, text in texts.items()}
+    return {
+        name: WrittenFormat(form=form, texts=len(texts[name]), distinct=len(texts[name].unique()))
+        for name, form in forms.items()
+        if form is not None
+    }
 
 
 class _Seen:

@@ -23,7 +23,7 @@ from tabstep.tables.typed_table import TypedTable
 Role = Literal["id", "label", "weight", "numeric", "categorical", "left out"]
 
 LABEL_NAMES: Final = ("label", "target", "y", "class")
-_ID_NAME: Final = re.compile(r"id|row_?id|uuid|guid|index|.*_id|__index_level_0__", re.IGNORECASE)
+ID_NAME: Final = re.compile(r"id|row_?id|uuid|guid|index|.*_id|__index_level_0__", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ID_SAMPLE: Final = 65_536
 _ROWS_SHOWN: Final = 60
@@ -185,7 +185,7 @@ def _infer_id(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) 
     named = [
         name
         for name, dtype in types.items()
-        if name not in roles and _ID_NAME.fullmatch(name) and (is_text(dtype) or pa.types.is_integer(dtype))
+        if name not in roles and ID_NAME.fullmatch(name) and (is_text(dtype) or pa.types.is_integer(dtype))
     ]
     if not named:
         return None

@@ -1,0 +1,98 @@
+"""Text that is a number or a time: which of it a run reads as such, and what it says of the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tabstep.config.settings import SchemaSettings
+from tabstep.system.sanitize import printable
+from tabstep.tables.describe import written_formats
+from tabstep.tables.infer_schema import ID_NAME, LABEL_NAMES
+from tabstep.tables.parse_text import is_iso
+from tabstep.tables.source import ParquetSource
+
+_FEW: Final = 32
+"""Times of which fewer differ, in four rows each and more, name groups."""
+_SHOWN: Final = 16
+_TIMES_SHOWN: Final = 3
+_WIDTH: Final = 100
+_PLAIN: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+"""What needs no quotes on the command line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFormats:
+    """Formats by column: ``times`` are read as such, of ``others`` a person is told."""
+
+    times: Mapping[str, str]
+    others: Mapping[str, str]
+
+
+def text_formats(source: ParquetSource, schema: SchemaSettings) -> TextFormats:
+    """Return the format of each text that nobody has said a role or a format of, where its first rows have one.
+
+    Times are those of ISO 8601, which nothing else can be meant by; but a few that come again and again name groups,
+    such as cohorts, and are as good a category.
+    """
+    label = [schema.label] if isinstance(schema.label, str) else schema.label or []
+    stated = {schema.id, *label, schema.weight, *(schema.numeric or []), *schema.drop, *schema.parse}
+    if schema.categorical is not None:  # exact: no other text is a feature
+        return TextFormats(times={}, others={})
+    # what a name makes a label or an id, where none is stated, is no feature
+    free = [
+        name
+        for name in source.arrow_schema.names
+        if name not in stated
+        and (label or name.lower() not in LABEL_NAMES)
+        and (schema.id is not None or not ID_NAME.fullmatch(name))
+    ]
+    found = written_formats(source, free)
+    times = {name for name, each in found.items() if is_iso(each.form) and each.distinct >= min(_FEW, each.texts / 4)}
+    return TextFormats(
+        times={name: each.form for name, each in found.items() if name in times},
+        others={name: each.form for name, each in found.items() if name not in times},
+    )
+
+
+def reading_times(schema: SchemaSettings, forms: TextFormats) -> SchemaSettings:
+    """Return settings by which text is read as the time that it can only be."""
+    return replace(schema, parse={**schema.parse, **forms.times})
+
+
+def format_lines(forms: TextFormats) -> Iterator[str]:
+    """Say which text is read as times, and how to have the rest read."""
+    yield from _times_line([*forms.times])
+    yield from _format_hint(forms.others)
+
+
+def _times_line(names: Sequence[str]) -> Iterator[str]:
+    r"""Say which texts are read as times, and how to keep one as it is.
+
+    >>> print(*_times_line(["day", "hour"]), sep="\n")
+    text that is read as dates and times: day, hour; '+schema.parse={day: text}' keeps one as it is
+    """
+    if names:
+        some = ", ".join(map(printable, names[:_TIMES_SHOWN])) + ", ..." * (len(names) > _TIMES_SHOWN)
+        kept = names[0] if _PLAIN.fullmatch(names[0]) else "NAME"
+        yield f"text that is read as dates and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
+
+
+def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
+    r"""Say which texts are numbers or dates that nobody asked to be read as such, and how to ask.
+
+    >>> print(*_format_hint({"price": "number", "day": "%d.%m.%Y"}), sep="\n")
+    text that looks like numbers or dates is taken for categories: price (number), day (%d.%m.%Y)
+    to read them as such: '+schema.parse={price: number, day: "%d.%m.%Y"}'
+    """
+    if not forms:
+        return
+    some = ", ".join(f"{printable(name)} ({form})" for name, form in list(forms.items())[:_SHOWN])
+    pairs = (f"{name}: {form}" if _PLAIN.fullmatch(form) else f'{name}: "{form}"' for name, form in forms.items())
+    remedy = f"to read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
+    if len(remedy) > _WIDTH or not all(map(_PLAIN.fullmatch, forms)):  # a command in two lines cannot be copied
+        remedy = "`tabstep schema` writes a schema that reads them as such"
+    yield f"text that looks like numbers or dates is taken for categories: {some}"
+    yield remedy
