@@ -216,3 +216,16 @@ def test_a_class_by_its_path_takes_its_own_options() -> None:
 def test_sizes_that_no_memory_holds_are_a_line(name: str) -> None:
     with pytest.raises(UserError, match=f"^model: {name} of these sizes is larger than any memory: lower model.width$"):
         build(name, width=2**62)
+
+
+class Wide(nn.Module):
+    """Its hidden layer is wider than its option says, beyond what 64 bits hold."""
+
+    def __init__(self, num_numeric: int, cardinalities: list[int], num_outputs: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(num_numeric, 3 * width)
+
+
+def test_a_size_beyond_64_bits_is_the_same_line() -> None:
+    with pytest.raises(UserError, match=r"Wide of these sizes is larger than any memory: lower model\.width$"):
+        build_model(f"{__name__}:Wide", num_numeric=4, cardinalities=[], num_outputs=2, width=2**62)

@@ -68,7 +68,7 @@ def build_model(
     facts = {"flags": list(flags)} if "flags" in inspect.signature(model).parameters else {}
     try:
         return model(num_numeric, list(cardinalities), num_outputs, **facts, **options)
-    except (RuntimeError, OverflowError) as error:
-        if isinstance(error, RuntimeError) and "overflow" not in str(error).lower():
+    except (RuntimeError, TypeError, OverflowError) as error:  # torch names a size beyond 64 bits a wrong type
+        if not isinstance(error, OverflowError) and "overflow" not in str(error).lower():
             raise
         raise UserError(f"model: {name} of these sizes is larger than any memory: lower model.width") from error
