@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tabstep.analysis.explain import explain as explain
     from tabstep.api.estimator import TabstepClassifier as TabstepClassifier
-    from tabstep.api.run import Run as Run
+    from tabstep.api.finished_run import Run as Run
     from tabstep.api.train import train as train
     from tabstep.artifact.load import load as load
     from tabstep.config.settings import Settings as Settings
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 # Importing torch takes seconds: a name is imported when it is first asked for.
 _HOMES = {
-    "Run": "tabstep.api.run",
+    "Run": "tabstep.api.finished_run",
     "Schema": "tabstep.schema",
     "Settings": "tabstep.config.settings",
     "TabstepClassifier": "tabstep.api.estimator",

@@ -268,7 +268,7 @@ def _launch(settings: Settings, config: dict[str, Any]) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     from tabstep.launch.dispatch import launch
-    from tabstep.launch.own_launcher import launch_by
+    from tabstep.launch.foreign_launcher import launch_by
 
     hydra = HydraConfig.get()
     if isinstance(settings.launch, PluginSettings):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from tabstep.container.archives import extract
 from tabstep.emulator.local_s3 import deposit, file_of
+from tabstep.launch.archives import extract
 
 REQUEST = {"TrainingJobName": "job-1", "OutputDataConfig": {"S3OutputPath": "s3://b/out/"}}
 

@@ -283,7 +283,7 @@ LOST = ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ENODEV", "ENOSPC", "EDQUOT", 
 OUR_OWN = ("EACCES", "EROFS", "EPERM")
 SOME = ("ESTALE", "EACCES")  # one of each class; all of them meet a prediction, which is cheaper than a run
 PREDICT = ("os:replace", "os:fsync", "tabstep.artifact.prediction_files:write_batches")
-FIT = ("tabstep.artifact.save:save", "tabstep.run.finished:mark_finished", "tabstep.system.cache:_replace")
+FIT = ("tabstep.artifact.save:save", "tabstep.run.done_file:mark_finished", "tabstep.system.cache:_replace")
 
 
 @pytest.mark.parametrize("name", LOST + OUR_OWN)
@@ -337,7 +337,7 @@ POINTS = [
     ("tabstep.run.prepare:encode_table", 2),
     ("tabstep.artifact.save:save", 1),
     ("tabstep.run.run:write_json", 1),
-    ("tabstep.run.finished:mark_finished", 1),
+    ("tabstep.run.done_file:mark_finished", 1),
     ("os:replace", 1),
     ("os:replace", 5),
     ("os:fsync", 9),

@@ -24,8 +24,8 @@ from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.errors import RetryError, UserError
-from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, dispatch, job
-from tabstep.launch.follow.job import follow
+from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, dispatch, prepare_job
+from tabstep.launch.follow.follow_job import follow
 from tabstep.launch.follow.job_log import GROUP
 from tabstep.launch.request import render, sdk
 from tabstep.launch.s3 import transfer
@@ -112,7 +112,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, aws: str) -> set[Need]:
         return real(self, operation, params)
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", recorded)
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: BUNDLE)
     return made
 
 
@@ -306,7 +306,7 @@ def test_a_job_can_start_no_other_and_take_no_key() -> None:
 
 @pytest.mark.slow
 def test_the_pipelines_role_runs_the_documented_steps(monkeypatch: pytest.MonkeyPatch, aws: str) -> None:
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: BUNDLE)
     session = sdk.session(sdk.boto_session(REGION), BUCKET, pipeline=True)
     config = PytorchTrainingConfig(**PATHS, hyperparameters=["schema.label=y"])
     builder = PyTorchTrainingStepBuilder(config, ROLE, session, upload=False)

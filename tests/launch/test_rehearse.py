@@ -21,7 +21,7 @@ from tests.launch.jobs import BUNDLE, remote_of, settings_of, spec_of
 from tabstep import load
 from tabstep.errors import UserError
 from tabstep.launch import rehearse
-from tabstep.launch.job import Job
+from tabstep.launch.prepare_job import Job
 from tabstep.launch.request.cost import ceiling
 from tabstep.launch.s3 import upload
 from tabstep.log_lines import parse_line

@@ -18,7 +18,7 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
-from tabstep.launch import dispatch, job
+from tabstep.launch import dispatch, prepare_job
 from tabstep.launch.request import sdk
 from tabstep.launch.source.bundle import Bundle, build_bundle
 
@@ -38,7 +38,7 @@ def bundle() -> Bundle:
 @pytest.fixture
 def overrides(aws: str, tiny_data: Path, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     # One bundle for all: an edit of the checkout while the tests run would make another.
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: bundle)
     return [
         "launch=sagemaker",
         f"launch.role={ROLE}",

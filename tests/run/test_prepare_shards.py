@@ -36,7 +36,7 @@ from tabstep.run.prepared import Prepared
 from tabstep.run.run import run
 from tabstep.run.text_formats import TextFormats
 from tabstep.system.ranks import Ranks
-from tabstep.tables.contents import Contents
+from tabstep.tables.file_digests import Contents
 from tabstep.tables.source import ParquetSource
 from tabstep.training.shard_batches import ShardOrder
 

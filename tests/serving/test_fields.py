@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tabstep.serving.feature_table import to_table
 from tabstep.serving.fields import Field
 from tabstep.serving.request_error import RequestError
-from tabstep.serving.requests import read_request
+from tabstep.serving.request_rows import read_request
 from tabstep.tables.column_types import ValueKind, fits, to_float64
 
 TEXT = Field(name='a "name", hard', kind="text", dtype=pa.string(), exact=True)

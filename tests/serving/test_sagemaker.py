@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import tabstep
-from tabstep.container.archives import extract
+from tabstep.launch.archives import extract
 
 pytest.importorskip("sagemaker")
 pytest.importorskip("moto")

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from tabstep.tables import builtin
 from tabstep.tables.builtin import ID, LABEL, generate, write_builtin_table
-from tabstep.tables.column_types import meaning, to_float64
+from tabstep.tables.column_types import kind_of, to_float64
 
 CATEGORICAL = ["plan", "region", "device", "campaign", "store"]
 
@@ -53,7 +53,7 @@ def test_it_is_hard_in_the_ways_real_tables_are(root: Path) -> None:
         assert 0.02 < pc.mean(unseen).as_py() < 0.06
     balance = train["balance"].to_numpy()
     assert np.abs(balance).max() > 50 * np.median(np.abs(balance))
-    kinds = {meaning(field.type) for field in train.schema if field.name not in (ID, LABEL)}
+    kinds = {kind_of(field.type) for field in train.schema if field.name not in (ID, LABEL)}
     assert kinds == {"numeric", "categorical"}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabstep.errors import UserError
-from tabstep.tables.column_types import fits, meaning, to_float64, to_text, unify, value_kind, value_type
+from tabstep.tables.column_types import fits, kind_of, to_float64, to_text, unify, value_kind, value_type
 
 NAN = float("nan")
 DAY = dt.date(2020, 1, 1)
@@ -50,7 +50,7 @@ TEXTS = [
 def test_every_type_has_its_stated_meaning(
     array: pa.Array, kind: str, numbers: list[float], texts: list[str | None]
 ) -> None:
-    assert meaning(array.type) == kind
+    assert kind_of(array.type) == kind
     np.testing.assert_array_equal(to_float64(array), numbers)
     assert to_float64(array).dtype == np.float64
     assert to_text(array).to_pylist() == texts
@@ -59,7 +59,7 @@ def test_every_type_has_its_stated_meaning(
 
 @pytest.mark.parametrize("array", TEXTS, ids=lambda array: str(array.type))
 def test_strings_are_categories_however_they_are_laid_out(array: pa.Array) -> None:
-    assert meaning(array.type) == "categorical"
+    assert kind_of(array.type) == "categorical"
     assert to_text(array).to_pylist() == ["a", None, ""]
     with pytest.raises(UserError, match="a number is due"):
         to_float64(array)
@@ -80,7 +80,7 @@ def test_strings_are_categories_however_they_are_laid_out(array: pa.Array) -> No
 )
 def test_other_types_are_refused_with_a_remedy(dtype: pa.DataType, cause: str) -> None:
     with pytest.raises(UserError, match=cause) as caught:
-        meaning(dtype)
+        kind_of(dtype)
     assert "schema.drop" in str(caught.value)
 
 

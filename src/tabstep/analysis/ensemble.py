@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from tabstep.analysis.selection import select
+from tabstep.analysis.ensemble_selection import select
 from tabstep.analysis.stored_predictions import METRICS, Candidate, Split, check_fit
 from tabstep.analysis.stored_runs import find_runs, read_run, short_names
 from tabstep.artifact.load import load

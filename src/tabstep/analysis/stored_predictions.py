@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from tabstep.analysis.selection import Probabilities
+from tabstep.analysis.ensemble_selection import Probabilities
 from tabstep.analysis.stored_runs import StoredRun
 from tabstep.artifact.predictor import weighted_mean
 from tabstep.encoding.encoder import Encoder

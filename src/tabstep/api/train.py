@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabstep.api.run import Run
+from tabstep.api.finished_run import Run
 from tabstep.config.grammar import Plain, written
 from tabstep.config.local_tables import missing_tables
 from tabstep.config.parse import parse

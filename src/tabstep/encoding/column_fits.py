@@ -9,9 +9,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tabstep.encoding.categorical import CategoricalFit, CategoricalPart
+from tabstep.encoding.foreign_columns import OwnOptions
 from tabstep.encoding.labels import Label, LabelFit, LabelPart
 from tabstep.encoding.numeric import NumericFit, NumericPart, Scaling
-from tabstep.encoding.own_columns import OwnOptions
 from tabstep.encoding.times import TimeFit
 from tabstep.errors import UserError
 from tabstep.schema import Schema, Task

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from tabstep.encoding.categorical import CategoricalColumn
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions
+from tabstep.encoding.foreign_columns import OwnColumn, fit_own, values_of
 from tabstep.encoding.labels import Label, class_codes, flags
 from tabstep.encoding.numeric import NumericColumn
 from tabstep.encoding.numeric_columns import NumericColumns
-from tabstep.encoding.own_columns import OwnColumn, fit_own, values_of
 from tabstep.encoding.repeated_values import SpikeColumn
 from tabstep.encoding.statistics_fit import CodeSample, FoldSums
 from tabstep.encoding.target_statistics import MAX_OUTPUTS, TargetStatistic

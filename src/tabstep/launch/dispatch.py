@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tabstep.config.settings import RaySettings, Settings
 from tabstep.errors import UserError
-from tabstep.launch.follow.job import follow
-from tabstep.launch.follow.tuner import follow_tuner
+from tabstep.launch.follow.follow_job import follow
+from tabstep.launch.follow.follow_tuner import follow_tuner
 from tabstep.launch.follow.watch import attach
-from tabstep.launch.job import prepare
+from tabstep.launch.prepare_job import prepare
 from tabstep.launch.ray.fit import run_on_ray
 from tabstep.launch.rehearse import rehearse
 from tabstep.launch.request import sdk

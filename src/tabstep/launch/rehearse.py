@@ -14,12 +14,12 @@ from typing import Final
 from rich.console import Console
 
 from tabstep.config.settings import Settings
-from tabstep.container.archives import objective, place_model, place_results
 from tabstep.emulator.local_s3 import Files
 from tabstep.emulator.outcome import Outcome
 from tabstep.emulator.service import INTERRUPTED, run_request
 from tabstep.errors import UserError
-from tabstep.launch.job import Job
+from tabstep.launch.archives import objective, place_model, place_results
+from tabstep.launch.prepare_job import Job
 from tabstep.launch.request.instances import gpus
 from tabstep.launch.request.overlay import instances
 from tabstep.launch.s3.download import fetch_channels

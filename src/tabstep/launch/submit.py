@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tabstep.config.settings import Settings
-from tabstep.launch.follow.job import follow, hints
-from tabstep.launch.job import Job
+from tabstep.launch.follow.follow_job import follow, hints
+from tabstep.launch.prepare_job import Job
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.s3.aws_errors import refusals

@@ -22,8 +22,8 @@ from tabstep.config.settings import PathSettings, Settings
 from tabstep.errors import UserError
 from tabstep.run.build import check_components
 from tabstep.run.directories import check_places, locked, set_aside
+from tabstep.run.done_file import finished_report, mark_finished
 from tabstep.run.export import Report
-from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.fold_report import joined_report, show_folds
 from tabstep.run.fold_results import Fold, Joined
 from tabstep.run.fold_weights import fold_weights

@@ -27,7 +27,7 @@ from tabstep.config.settings import DataSettings
 from tabstep.errors import RetryError, UserError
 from tabstep.system.cache import publish
 from tabstep.system.ranks import Ranks, open_store
-from tabstep.tables.contents import Contents
+from tabstep.tables.file_digests import Contents
 from tabstep.tables.locations import Location, entries, find_files, first_line, is_directory, is_remote
 from tabstep.tables.splits import locate_splits
 

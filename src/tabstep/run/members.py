@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tabstep.analysis.selection import Probabilities, select
+from tabstep.analysis.ensemble_selection import Probabilities, select
 from tabstep.analysis.weighted_scores import indicators, row_losses
 from tabstep.artifact.member import Member
 from tabstep.artifact.predictor import weighted_mean

@@ -17,8 +17,8 @@ from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
 from tabstep.encoding.encoded_table import EncodedTable, encode_table, row_bytes
 from tabstep.encoding.encoder import Encoder
 from tabstep.encoding.encoder_cache import fit_cached
+from tabstep.encoding.foreign_columns import check_own, own_options
 from tabstep.encoding.labels import Label
-from tabstep.encoding.own_columns import check_own, own_options
 from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
 from tabstep.run.foreign_reader import read_by

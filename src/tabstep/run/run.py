@@ -23,8 +23,8 @@ from tabstep.config.settings import Settings, TrainerSettings
 from tabstep.decision_goal import check_decision
 from tabstep.run.build import Assembly, assemble, check_components
 from tabstep.run.directories import check_places, locked, set_aside
+from tabstep.run.done_file import finished_report, mark_finished
 from tabstep.run.export import Report, export, show_report
-from tabstep.run.finished import finished_report, mark_finished
 from tabstep.run.folds import run_folds
 from tabstep.run.gather_files import gather_shards
 from tabstep.run.prepare import prepare

@@ -13,7 +13,7 @@ from pyarrow import types
 
 from tabstep.serving.fields import Field, apart, arrays_of, from_text
 from tabstep.serving.request_error import RequestError, missing_column, shown
-from tabstep.serving.requests import Request
+from tabstep.serving.request_rows import Request
 from tabstep.tables.column_types import value_kind, value_type
 
 _IDS: Final = frozenset({str, int, float, bool})

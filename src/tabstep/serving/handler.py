@@ -2,7 +2,7 @@
 
 A request holds raw rows as CSV, JSON, JSON lines or parquet; the answer has a label, the probability of each class and
 the version of the model for each of them, in any of these forms. What cannot be read is answered with 4xx and the
-reason. ``requests`` and ``responses`` of this package say which forms there are.
+reason. ``request_rows`` and ``responses`` of this package say which forms there are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tabstep.serving.feature_table import id_values, to_table, with_names
 from tabstep.serving.fields import Field, model_fields
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import MALFORMED, RequestError
-from tabstep.serving.requests import Request, read_request
+from tabstep.serving.request_rows import Request, read_request
 from tabstep.serving.responses import Answer, chosen_type, write_answer
 
 try:  # the container's toolkit turns its own exception into the status; elsewhere ours carries the same facts

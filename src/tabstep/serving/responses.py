@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tabstep.artifact.predictor import Predictor
 from tabstep.serving.request_error import NOT_ACCEPTABLE, RequestError
-from tabstep.serving.requests import CSV, JSON, JSON_LINES, PARQUET, media_type
+from tabstep.serving.request_rows import CSV, JSON, JSON_LINES, PARQUET, media_type
 
 VERSION: Final = "model_version"
 

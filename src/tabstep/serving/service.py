@@ -20,7 +20,7 @@ from tabstep.serving.fields import Field
 from tabstep.serving.handler import RefusedError, ServedModel, model_fn
 from tabstep.serving.limits import Limits
 from tabstep.serving.request_error import RequestError
-from tabstep.serving.requests import CSV, JSON, JSON_LINES, PARQUET
+from tabstep.serving.request_rows import CSV, JSON, JSON_LINES, PARQUET
 from tabstep.serving.transform import transform_fn
 
 _ERRORS: Final = {

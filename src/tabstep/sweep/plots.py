@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from tabstep.errors import UserError
 from tabstep.page.pictures import INK, MUTED, PAPER, SERIES, can_draw, styled
-from tabstep.sweep.axes import Axis, axis_of, shorten
 from tabstep.sweep.distributions import Dimension
 from tabstep.sweep.leaderboard import best_trial, standings
 from tabstep.sweep.ledger import Ledger, Trial
+from tabstep.sweep.plot_axes import Axis, axis_of, shorten
 from tabstep.sweep.seeds import varied
 from tabstep.system.sanitize import printable
 

@@ -100,7 +100,7 @@ def fits(kind: ValueKind, dtype: pa.DataType) -> bool:
     return "nothing" in (kind, found := value_kind(dtype)) or kind == found
 
 
-def meaning(dtype: pa.DataType) -> Kind:
+def kind_of(dtype: pa.DataType) -> Kind:
     """Return how a column of this type is used when its role is not declared.
 
     Integers, floats and decimals are numeric, and so are dates (days since 1970), timestamps (seconds since 1970 UTC),
@@ -109,7 +109,7 @@ def meaning(dtype: pa.DataType) -> Kind:
     Raises:
         UserError: the type is nested, binary or null.
 
-    >>> meaning(pa.float16()), meaning(pa.date32()), meaning(pa.bool_())
+    >>> kind_of(pa.float16()), kind_of(pa.date32()), kind_of(pa.bool_())
     ('numeric', 'numeric', 'categorical')
     """
     values = value_type(dtype)

@@ -16,7 +16,7 @@ from tabstep.config.grammar import quoted
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.schema import Schema, Task
 from tabstep.system.sanitize import printable
-from tabstep.tables.column_types import is_text, meaning, value_type
+from tabstep.tables.column_types import is_text, kind_of, value_type
 from tabstep.tables.describe import ColumnFacts
 from tabstep.tables.typed_table import TypedTable
 
@@ -152,7 +152,7 @@ def _type_problem(key: str, name: str, dtype: pa.DataType) -> list[str]:
     if key == "drop":
         return []
     try:
-        kind = meaning(dtype)
+        kind = kind_of(dtype)
     except UserError as error:
         return [f"schema.{key}: column {name!r}: {error}"]
     # a time is numeric, and no weight
@@ -214,7 +214,7 @@ def _rest(stated: Declared, types: dict[str, pa.DataType], roles: _Roles) -> _Ro
             rest[name] = ("left out", "every value is null")
         else:
             try:
-                kind = meaning(dtype)
+                kind = kind_of(dtype)
             except UserError as error:
                 refused[name] = str(error)
                 continue

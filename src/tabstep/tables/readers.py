@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from tabstep.system.cache import publish
 from tabstep.tables.column_types import ValueKind
-from tabstep.tables.contents import Contents
 from tabstep.tables.csv import CsvTable
+from tabstep.tables.file_digests import Contents
 from tabstep.tables.lakes import LakeTable, lake_of
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, is_csv
 from tabstep.tables.row_groups import RowGroupWriter

@@ -13,7 +13,7 @@ from tabstep.errors import UserError
 from tabstep.schema import Schema, Task
 from tabstep.system.atomic_write import write_durably
 from tabstep.system.exits import writing
-from tabstep.tables.column_types import meaning
+from tabstep.tables.column_types import kind_of
 from tabstep.tables.describe import ColumnFacts, describe
 from tabstep.tables.infer_schema import Declared, Row, infer_schema
 from tabstep.tables.readers import open_rows
@@ -52,7 +52,7 @@ def write_schema_file(
 def _has_text(table: TypedTable, column: str) -> bool:
     """Tell whether the values of a column have a text; nested and binary ones have none."""
     try:
-        meaning(table.arrow_schema.field(column).type)
+        kind_of(table.arrow_schema.field(column).type)
     except UserError:
         return False
     return True

@@ -16,7 +16,7 @@ from typing import Literal
 import pyarrow.parquet as pq
 
 from tabstep.errors import UserError
-from tabstep.tables.contents import Contents, Span
+from tabstep.tables.file_digests import Contents, Span
 from tabstep.tables.footers import Footer
 from tabstep.tables.locations import Location
 from tabstep.tables.source import Fields, ParquetSource, TablePart

@@ -17,7 +17,7 @@ from tabstep.schema import SPLITS
 from tabstep.system.exits import of_the_storage
 from tabstep.tables.arrow_stream import check_text, conformed, has_small_codes, joined, masked
 from tabstep.tables.column_types import is_text, value_type, without_views
-from tabstep.tables.contents import Contents
+from tabstep.tables.file_digests import Contents
 from tabstep.tables.footers import Footer, partition_of, read_footers, unified_schema
 from tabstep.tables.locations import Location, find_files, read_error
 from tabstep.tables.parse_text import AS_TEXT, parsed_type

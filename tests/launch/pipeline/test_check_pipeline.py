@@ -10,7 +10,7 @@ pytest.importorskip("sagemaker")
 from tests.launch.jobs import BUNDLE, ROLE
 
 from tabstep.errors import ProblemsError
-from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, check_pipeline, job
+from tabstep.launch import PytorchTrainingConfig, PyTorchTrainingStepBuilder, check_pipeline, prepare_job
 from tabstep.launch.request import sdk
 
 LIMIT = 1024 * 1024  # of a definition: "Quotas for Amazon SageMaker Pipelines"
@@ -18,7 +18,7 @@ LIMIT = 1024 * 1024  # of a definition: "Quotas for Amazon SageMaker Pipelines"
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: BUNDLE)
     return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 

@@ -19,7 +19,7 @@ from tabstep.config.parse import parse
 from tabstep.container.hyperparameters import unpack
 from tabstep.entry import config_dir
 from tabstep.errors import ProblemsError, UserError
-from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, job
+from tabstep.launch import ModelHyperparameters, PytorchTrainingConfig, PyTorchTrainingStepBuilder, prepare_job
 from tabstep.launch.request import sdk
 
 sdk.sagemaker()
@@ -49,7 +49,7 @@ PATHS: dict[str, Any] = {
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A session that never asks anyone; bundles do not depend on the checkout."""
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: BUNDLE)
     return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 

@@ -14,7 +14,7 @@ from tabstep.config.parse import parse
 from tabstep.container.hyperparameters import unpack
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
-from tabstep.launch import job
+from tabstep.launch import prepare_job
 from tabstep.launch.request import sdk
 
 sdk.sagemaker()
@@ -28,7 +28,7 @@ LR = "optimizer.lr=tag(log, interval(1e-4,1e-2))"
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: BUNDLE)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: BUNDLE)
     return sdk.session(sdk.offline_session("eu-west-1"), "my-bucket", pipeline=True)
 
 

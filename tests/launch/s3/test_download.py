@@ -7,8 +7,8 @@ import pytest
 from tests.launch.conftest import BUCKET
 from tests.launch.jobs import archive
 
-from tabstep.container.archives import objective
 from tabstep.errors import UserError
+from tabstep.launch.archives import objective
 from tabstep.launch.s3.download import download, fetch_channels
 
 ARTIFACT = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"

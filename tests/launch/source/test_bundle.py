@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tabstep.container.archives import extract
 from tabstep.errors import UserError
+from tabstep.launch.archives import extract
 from tabstep.launch.source import bundle
 from tabstep.launch.source.bundle import Bundle, build_bundle, extra_conf
 

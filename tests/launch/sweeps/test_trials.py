@@ -20,7 +20,7 @@ from tests.launch.jobs import archive
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
 from tabstep.errors import UserError
-from tabstep.launch import job
+from tabstep.launch import prepare_job
 from tabstep.launch.s3.aws_errors import CredentialsError
 from tabstep.launch.source.bundle import Bundle, build_bundle
 from tabstep.launch.sweeps import trials
@@ -97,7 +97,7 @@ def service(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path:
         return runner
 
     monkeypatch.setattr(trials, "job_runner", made)
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr("tabstep.sweep.html_report.can_draw", lambda: False)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)

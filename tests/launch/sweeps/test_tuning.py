@@ -17,8 +17,8 @@ from tests.launch.sweeps.test_trials import _logging_as_it_was
 
 from tabstep import entry
 from tabstep.container.hyperparameters import unpack
-from tabstep.launch import dispatch, job
-from tabstep.launch.follow import tuner as follow_tuner
+from tabstep.launch import dispatch, prepare_job
+from tabstep.launch.follow import follow_tuner
 from tabstep.launch.request import sdk
 from tabstep.launch.source.bundle import Bundle, build_bundle
 from tabstep.launch.sweeps import tuning
@@ -130,7 +130,7 @@ def tuner(aws: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(sdk, "boto_session", recorded)
     for module, name in ((tuning, "follow_tuner"), (dispatch, "follow_tuner")):
         monkeypatch.setattr(module, name, partial(follow_tuner.follow_tuner, sleep=found.tick))
-    monkeypatch.setattr(job, "build_bundle", lambda *_, **__: bundle)
+    monkeypatch.setattr(prepare_job, "build_bundle", lambda *_, **__: bundle)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir(tmp_path)
     with _logging_as_it_was():

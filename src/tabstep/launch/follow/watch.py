@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tabstep.config.settings import PathSettings, Settings
-from tabstep.container.archives import objective
 from tabstep.errors import RetryError, StoppedError, UserError
+from tabstep.launch.archives import objective
 from tabstep.launch.request import sdk
 from tabstep.launch.s3.aws_errors import CredentialsError
 from tabstep.launch.s3.download import download

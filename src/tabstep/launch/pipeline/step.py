@@ -18,9 +18,9 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.container.statistics import FILE
 from tabstep.errors import nearest, raise_problems
-from tabstep.launch.job import prepare
 from tabstep.launch.pipeline.model_hyperparameters import ModelHyperparameters
 from tabstep.launch.pipeline.variables import is_variable, joined
+from tabstep.launch.prepare_job import prepare
 from tabstep.launch.request import sdk, spec_problems
 from tabstep.launch.request.checked_request import ANY_ROLE, checked_request
 from tabstep.launch.request.images import region_of

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tabstep.container.archives import place_model, place_results
 from tabstep.container.container import CODE
 from tabstep.errors import UserError
+from tabstep.launch.archives import place_model, place_results
 from tabstep.launch.request import sdk
 from tabstep.launch.request.job_spec import split_uri
 from tabstep.launch.s3.aws_errors import refusals

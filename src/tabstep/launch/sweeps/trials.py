@@ -13,8 +13,8 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import RetryError, UserError, collecting, raise_problems
 from tabstep.launch.follow.watch import ENDED, THEIR_FAULT
-from tabstep.launch.job import Job as Prepared
-from tabstep.launch.job import prepare
+from tabstep.launch.prepare_job import Job as Prepared
+from tabstep.launch.prepare_job import prepare
 from tabstep.launch.request import cost, sdk
 from tabstep.launch.request.job_spec import NO_CHECKPOINTS
 from tabstep.launch.s3.aws_errors import CredentialsError, code, refusals

@@ -11,8 +11,8 @@ from typing import Any
 from tabstep.config.settings import RemoteSettings, Settings
 from tabstep.errors import UserError, collecting, raise_problems
 from tabstep.launch.dispatch import tell
-from tabstep.launch.follow.tuner import follow_tuner, hints
-from tabstep.launch.job import Job, prepare
+from tabstep.launch.follow.follow_tuner import follow_tuner, hints
+from tabstep.launch.prepare_job import Job, prepare
 from tabstep.launch.request import sdk
 from tabstep.launch.request.checked_request import checked_tuner_request
 from tabstep.launch.request.cost import Cost, over_budget

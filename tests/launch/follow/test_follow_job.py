@@ -23,7 +23,7 @@ from tabstep.config.parse import parse
 from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.errors import RetryError, StoppedError, UserError
-from tabstep.launch.follow.job import follow
+from tabstep.launch.follow.follow_job import follow
 from tabstep.launch.follow.job_log import JobLog
 from tabstep.launch.follow.watch import attach
 from tabstep.log_lines import epoch_line

@@ -22,7 +22,7 @@ from tabstep.config.conf_directory import config_dir
 from tabstep.config.parse import parse, to_dict
 from tabstep.encoding.column_fits import EncoderOptions
 from tabstep.encoding.encoder import Encoder
-from tabstep.encoding.own_columns import own_options
+from tabstep.encoding.foreign_columns import own_options
 from tabstep.errors import ProblemsError, UserError
 from tabstep.launch.source.requirements import loose_modules
 from tabstep.registry import PluginSettings

@@ -10,7 +10,7 @@ import pytest
 
 from tabstep import entry
 from tabstep.errors import UserError
-from tabstep.launch.own_launcher import launch_by
+from tabstep.launch.foreign_launcher import launch_by
 from tabstep.registry import PluginSettings
 
 SOURCE = """

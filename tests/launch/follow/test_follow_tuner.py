@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from tests.launch.jobs import settings_of
 
 from tabstep.errors import RetryError, UserError
-from tabstep.launch.follow.tuner import follow_tuner
+from tabstep.launch.follow.follow_tuner import follow_tuner
 
 BEST = {
     "TrainingJobName": "t-001",

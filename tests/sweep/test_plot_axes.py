@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabstep.sweep.axes import Axis, axis_of, shorten
 from tabstep.sweep.ledger import Trial
+from tabstep.sweep.plot_axes import Axis, axis_of, shorten
 from tabstep.sweep.space import Numbers, Values
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tabstep.analysis.selection import select
+from tabstep.analysis.ensemble_selection import select
 from tabstep.tables.ranking import auroc
 
 Parts = list[NDArray[np.float32]]

@@ -18,8 +18,8 @@ from tabstep.encoding.encoder import EncoderOptions
 from tabstep.encoding.encoder_cache import fit_cached
 from tabstep.errors import RetryError, UserError
 from tabstep.schema import Schema
-from tabstep.tables import contents
-from tabstep.tables.contents import Contents
+from tabstep.tables import file_digests
+from tabstep.tables.file_digests import Contents
 from tabstep.tables.source import ParquetSource, open_source
 
 
@@ -52,7 +52,7 @@ def copied_with_times(content: bytes, target: Path) -> None:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every file count as one that was written long ago."""
-    monkeypatch.setattr(contents, "_SETTLED_NS", 0)
+    monkeypatch.setattr(file_digests, "_SETTLED_NS", 0)
 
 
 @pytest.mark.usefixtures("settled")

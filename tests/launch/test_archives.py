@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.launch.jobs import archive
 
-from tabstep.container.archives import extract, objective, place_results
+from tabstep.launch.archives import extract, objective, place_results
 
 
 @pytest.mark.parametrize("names", [("algo-1", "algo-2"), ("127.0.0.1", "127.0.0.2"), ("algo-2", "algo-10")])
