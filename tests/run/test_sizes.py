@@ -10,7 +10,7 @@ from tabstep.entry import config_dir
 from tabstep.models import tabm
 from tabstep.run.prepare import prepare
 from tabstep.run.prepared import limited
-from tabstep.run.sizes import batch_size_of, build_architecture, rows_of_step, sizes_by_rows
+from tabstep.run.sizes import batch_size_of, build_architecture, patience_of, rows_of_step, sizes_by_rows
 from tabstep.training import datamodule
 
 
@@ -45,3 +45,34 @@ def test_each_member_has_its_own_rows_in_the_products_of_a_step(
     settings = parse(composed([*overrides, *(["model.members=3"] if model == "tabm" else [])], [config_dir()]))
     prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
     assert rows_of_step(settings, prepared) == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "epochs"),
+    [
+        (26_000, [], 10),
+        (60_000, [], 9),
+        (100_000, [], 6),
+        (1_000_000, [], 3),
+        (1_000_000, ["trainer.accumulate_grad_batches=8"], 9),
+        (1_000_000, ["data.batch_size=16384"], 10),
+        (1_000_000, ["callbacks.early_stopping.patience=7"], 7),
+        (1_000_000, ["callbacks.early_stopping.patience=null", "trainer.max_epochs=2"], None),
+    ],
+)
+def test_a_run_waits_for_progress_by_steps(
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    overrides: list[str],
+    epochs: int | None,
+) -> None:
+    settings = parse(composed([f"data.path={tiny_data}", "schema.label=label", *overrides], [config_dir()]))
+    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    monkeypatch.setattr(type(prepared), "whole_rows", rows)
+    assert patience_of(settings, prepared) == epochs
+    said = [line for line in sizes_by_rows(settings, prepared) if "patience" in line]
+    automatic = not any("patience" in override for override in overrides) and epochs != 10
+    line = f"callbacks.early_stopping.patience=auto: {epochs} epochs, for {rows:,} rows of train"
+    assert said == ([line] if automatic else [])

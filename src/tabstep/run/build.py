@@ -20,7 +20,7 @@ from tabstep.run.build_scores import build_scores, check_monitors
 from tabstep.run.build_trainer import build_trainer, keep_history
 from tabstep.run.linear_start import linear_start
 from tabstep.run.prepared import Prepared
-from tabstep.run.sizes import batch_size_of, build_architecture, model_options, named_options, window_of
+from tabstep.run.sizes import batch_size_of, build_architecture, model_options, named_options, patience_of, window_of
 from tabstep.run_files import HISTORY
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
@@ -212,7 +212,7 @@ def build_checkpointer(settings: Settings, prepared: Prepared, directory: Path) 
             max_epochs=settings.trainer.max_epochs,
             max_hours=settings.trainer.max_time,
             monitor=stopping.monitor,
-            patience=stopping.patience,
+            patience=patience_of(settings, prepared),
             patience_steps=stopping.patience_steps,
             min_delta=stopping.min_delta,
         ),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from tabstep.artifact.load import Architecture
 from tabstep.config.settings import Settings
@@ -15,11 +16,29 @@ from tabstep.registry import MODELS, ComponentSettings, PluginSettings
 from tabstep.run.prepared import Prepared
 from tabstep.training.datamodule import auto_batch_size, auto_window
 
+_LEAST_PATIENCE: Final = 3
+_MOST_PATIENCE: Final = 10
+_STEPS_WITHOUT_PROGRESS: Final = 1000
+
 
 def batch_size_of(settings: Settings, prepared: Prepared) -> int:
     """Return the rows of a training batch: those that are set, or those that fit the table."""
     size = settings.data.batch_size
     return auto_batch_size(prepared.whole_rows) if size == "auto" else size
+
+
+def patience_of(settings: Settings, prepared: Prepared) -> int | None:
+    """Return the epochs without progress after which a run ends: those that are set, or those that fit the table.
+
+    A network that has not improved in a thousand steps seldom does; but scores of single epochs move by chance, so that
+    three of them are waited for at least.
+    """
+    patience = settings.callbacks.early_stopping.patience
+    if patience != "auto":
+        return patience
+    batches = math.ceil(prepared.whole_rows / batch_size_of(settings, prepared))
+    steps = math.ceil(batches / settings.trainer.accumulate_grad_batches)
+    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, math.ceil(_STEPS_WITHOUT_PROGRESS / steps)))
 
 
 def rows_of_step(settings: Settings, prepared: Prepared) -> int:
@@ -37,6 +56,9 @@ def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
         yield f"model.members=auto: {what}, for {rows:,} rows of train"
     if settings.data.batch_size == "auto":
         yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
+    patience = patience_of(settings, prepared)
+    if settings.callbacks.early_stopping.patience == "auto" and patience != _MOST_PATIENCE:
+        yield f"callbacks.early_stopping.patience=auto: {patience} epochs, for {rows:,} rows of train"
 
 
 def window_of(settings: Settings, prepared: Prepared) -> int:

@@ -15,7 +15,10 @@ class EarlyStoppingSettings:
     """Ends the training when the monitor no longer improves."""
 
     monitor: Monitor | str = "val_calibrated_log_loss"
-    patience: Annotated[Count | None, Doc("epochs without progress; null never stops early")] = 10
+    patience: Annotated[
+        Literal["auto"] | Count | None,
+        Doc("epochs without progress; auto: 10, fewer where an epoch is many steps; null never stops early"),
+    ] = "auto"
     patience_steps: Annotated[Index, Doc("optimizer steps that those epochs must have taken, or there are more")] = 300
     min_delta: Annotated[NonNegative, Doc("smallest change that is progress")] = 0.0
 
