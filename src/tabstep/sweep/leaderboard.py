@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tabstep.sweep.ledger import Ledger, Trial
 from tabstep.system.atomic_write import write_durably
+from tabstep.system.sanitize import csv_cell
 
 CSV, PARQUET = "leaderboard.csv", "leaderboard.parquet"
 HEAD: Final = ("rank", "trial", "state")
@@ -123,12 +124,8 @@ def to_csv(found: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(found[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in found)
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in found)
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def to_parquet(found: Sequence[Row]) -> bytes:

@@ -106,7 +106,7 @@ def _replace(directory: Path, build: Callable[[Path], None]) -> None:
     try:
         build(fresh)
         # on the disk before it has its name, so that what a crash leaves under a name is whole
-        for path in (*fresh.iterdir(), fresh):
+        for path in (*fresh.rglob("*"), fresh):
             _sync(path)
         if directory.exists():
             # out of the way, for a rename takes the place of an empty directory at most

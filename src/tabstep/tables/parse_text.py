@@ -166,8 +166,8 @@ def _refuse(text: pa.Array, valid: pa.Array, form: str, name: str) -> None:
         return
     value = text.filter(pc.invert(pc.fill_null(valid, True)))[0].as_py()
     raise UserError(
-        f"column {name!r}: {value!r} is not of the format {form!r}: repair it, or change schema.parse, where text "
-        "leaves the column as it is"
+        f"column {name!r}: {value!r} is not of the format {form!r}: repair it, or train with another schema.parse, "
+        "where text leaves the column as it is"
     )
 
 

@@ -86,10 +86,12 @@ class CheckpointStore(CheckpointIO):
 
     def files(self, kind: str) -> list[Path]:
         """List the files of ``kind``, newest first."""
+        return [self.path(kind, step) for step in self.steps(kind)]
+
+    def steps(self, kind: str) -> list[int]:
+        """List the optimizer steps that have a file of ``kind``, newest first."""
         found = (_NAME.fullmatch(path.name) for path in self.directory.glob(f"{kind}-*.ckpt"))
-        # by number: as text, a step of nine digits stands before one of eight
-        names = sorted((match for match in found if match), key=lambda match: -int(match[2]))
-        return [self.directory / match[0] for match in names]
+        return sorted((int(match[2]) for match in found if match), reverse=True)
 
     def newest(self, check: Callable[[Path, dict[str, Any]], None] | None = None) -> tuple[Path, dict[str, Any]] | None:
         """Return the newest intact file ``last`` with its state; a damaged one is passed over with a warning.

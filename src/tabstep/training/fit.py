@@ -157,7 +157,7 @@ def best_state(classifier: Classifier, store: CheckpointStore, monitor: str) -> 
                 warnings.warn(f"{problem}: epoch {row['epoch']:.0f} is exported instead", stacklevel=2)
             return dict(row), state
         # nothing was saved at this epoch or later: going on from what was will run it again
-        if all(path < store.path("last", int(row["step"])) for path in store.files("last")):
+        if all(step < int(row["step"]) for step in store.steps("last")):
             raise RetryError(f"{cause}: the disk was full: free some space, then the same command goes on")
         problem = problem or f"{cause}, which has epoch {row['epoch']:.0f}, the best"
         rows.remove(row)
