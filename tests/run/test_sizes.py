@@ -10,7 +10,14 @@ from tabstep.entry import config_dir
 from tabstep.models import tabm
 from tabstep.run.prepare import prepare
 from tabstep.run.prepared import limited
-from tabstep.run.sizes import batch_size_of, build_architecture, patience_of, rows_of_step, sizes_by_rows
+from tabstep.run.sizes import (
+    batch_size_of,
+    build_architecture,
+    optimizer_options,
+    patience_of,
+    rows_of_step,
+    sizes_by_rows,
+)
 from tabstep.training import datamodule
 
 
@@ -33,6 +40,7 @@ def test_a_run_on_the_first_rows_is_one_of_the_whole_tables_network(
     assert [*sizes_by_rows(settings, cut)] == [
         f"model.members=auto: one perceptron, as model=mlp, for {rows} rows of train",
         f"data.batch_size=auto: 64 rows a step, for {rows} rows of train",
+        f"optimizer.hidden_weight_decay=auto: 0.0001, for {rows} rows of train",
     ]
 
 
@@ -76,3 +84,29 @@ def test_a_run_waits_for_progress_by_steps(
     automatic = not any("patience" in override for override in overrides) and epochs != 10
     line = f"callbacks.early_stopping.patience=auto: {epochs} epochs, for {rows:,} rows of train"
     assert said == ([line] if automatic else [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "decay"),
+    [
+        (9_999, [], 1e-4),
+        (10_000, [], 0.3),
+        (10_000, ["optimizer.hidden_weight_decay=0.01"], 0.01),
+        (10_000, ["optimizer=adamw"], None),
+        (10_000, ["optimizer=adamw", "optimizer.name=torch.optim:NAdam"], None),
+    ],
+)
+def test_hidden_matrices_decay_where_rows_are_many(
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    overrides: list[str],
+    decay: float | None,
+) -> None:
+    settings = parse(composed([f"data.path={tiny_data}", "schema.label=label", *overrides], [config_dir()]))
+    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    monkeypatch.setattr(type(prepared), "whole_rows", rows)
+    assert optimizer_options(settings, prepared).get("hidden_weight_decay") == decay
+    said = [line for line in sizes_by_rows(settings, prepared) if "decay" in line]
+    assert said == ([] if overrides else [f"optimizer.hidden_weight_decay=auto: {decay}, for {rows:,} rows of train"])

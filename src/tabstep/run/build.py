@@ -20,7 +20,15 @@ from tabstep.run.build_scores import build_scores, check_monitors
 from tabstep.run.build_trainer import build_trainer, keep_history
 from tabstep.run.linear_start import linear_start
 from tabstep.run.prepared import Prepared
-from tabstep.run.sizes import batch_size_of, build_architecture, model_options, named_options, patience_of, window_of
+from tabstep.run.sizes import (
+    batch_size_of,
+    build_architecture,
+    model_options,
+    named_options,
+    optimizer_options,
+    patience_of,
+    window_of,
+)
 from tabstep.run_files import HISTORY
 from tabstep.system.devices import Machine
 from tabstep.system.ranks import Ranks
@@ -155,7 +163,7 @@ def build_classifier(
 ) -> Classifier:
     """Build the LightningModule; ``steps_per_epoch`` counts optimizer steps."""
     encoder, max_epochs = prepared.encoder, settings.trainer.max_epochs
-    optimizer, scheduler = named_options(settings.optimizer), named_options(settings.scheduler)
+    optimizer, scheduler = optimizer_options(settings, prepared), named_options(settings.scheduler)
     # anew, right before the weights are drawn: whatever drew numbers before changes none of them
     torch.manual_seed(settings.seed)
     model = architecture.build()

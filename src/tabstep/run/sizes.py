@@ -1,4 +1,4 @@
-"""Sizes that hang on the table: of the network, of a batch and of a shuffle window."""
+"""What ``auto`` means for a table: sizes of the network, a batch and a shuffle window, weight decay, patience."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tabstep.models.by_rows import fit_to_rows, rows_of_products
 from tabstep.registry import MODELS, ComponentSettings, PluginSettings
 from tabstep.run.prepared import Prepared
 from tabstep.training.datamodule import auto_batch_size, auto_window
+from tabstep.training.optimizers import auto_hidden_weight_decay
 
 _LEAST_PATIENCE: Final = 3
 _MOST_PATIENCE: Final = 10
@@ -41,6 +42,14 @@ def patience_of(settings: Settings, prepared: Prepared) -> int | None:
     return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, math.ceil(_STEPS_WITHOUT_PROGRESS / steps)))
 
 
+def optimizer_options(settings: Settings, prepared: Prepared) -> dict[str, Any]:
+    """Return the name of the optimizer and its options: no ``auto`` is left."""
+    options = named_options(settings.optimizer)
+    if options.get("hidden_weight_decay") == "auto":
+        options["hidden_weight_decay"] = auto_hidden_weight_decay(prepared.whole_rows)
+    return options
+
+
 def rows_of_step(settings: Settings, prepared: Prepared) -> int:
     """Return the rows of the matrix products of a training step, of all ranks together."""
     architecture = build_architecture(settings, prepared.encoder, prepared.whole_rows)
@@ -56,6 +65,9 @@ def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
         yield f"model.members=auto: {what}, for {rows:,} rows of train"
     if settings.data.batch_size == "auto":
         yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
+    decay = optimizer_options(settings, prepared).get("hidden_weight_decay")
+    if decay is not None and named_options(settings.optimizer)["hidden_weight_decay"] == "auto":
+        yield f"optimizer.hidden_weight_decay=auto: {decay:g}, for {rows:,} rows of train"
     patience = patience_of(settings, prepared)
     if settings.callbacks.early_stopping.patience == "auto" and patience != _MOST_PATIENCE:
         yield f"callbacks.early_stopping.patience=auto: {patience} epochs, for {rows:,} rows of train"

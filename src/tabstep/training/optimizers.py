@@ -19,6 +19,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Muon's quintic: they take every singular value to about 1 in five steps, none of them exactly."""
 BLOCK_ROWS = 64
 """Rows of a hidden matrix that are orthogonalized together: a quarter of the cost of 256, and no worse."""
+DECAY_ROWS = 10_000
+"""Rows of train from which on a strong decay keeps networks from learning rows by heart; fewer are learned worse."""
 
 
 class Muon(Optimizer):
@@ -206,6 +208,17 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
             (others if parameter.ndim < 2 or name.endswith("bias") else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def auto_hidden_weight_decay(num_rows: int) -> float:
+    """Return the weight decay of Muon's part for so many rows of train.
+
+    Muon's steps all have one length, which at the decay ``d`` holds the matrix at about ``1 / d`` times that of one.
+
+    >>> auto_hidden_weight_decay(4_000), auto_hidden_weight_decay(1_000_000)
+    (0.0001, 0.3)
+    """
+    return 0.3 if num_rows >= DECAY_ROWS else 1e-4
 
 
 def build_optimizer(name: str, module: nn.Module, *, fused: bool | None = None, **options: Any) -> Optimizer:

@@ -16,7 +16,9 @@ class MuonSettings:
     lr: Annotated[Positive, Doc("highest learning rate of AdamW's part")] = 0.001
     hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")] = 0.005
     weight_decay: NonNegative = 0.0001
-    hidden_weight_decay: Annotated[NonNegative, Doc("weight decay of Muon's part")] = 0.0001
+    hidden_weight_decay: Annotated[
+        Literal["auto"] | NonNegative, Doc("weight decay of Muon's part; auto: 0.0001, or 0.3 where rows are many")
+    ] = "auto"
     betas: list[Fraction] = field(default_factory=lambda: [0.9, 0.999])
     momentum: Annotated[Fraction, Doc("of Muon")] = 0.95
 
