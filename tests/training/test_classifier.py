@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -155,7 +155,8 @@ def bare_loop(
             loss = (losses * weight[batch.y]).sum() / weight[batch.y].sum()
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            # in the order of the optimizer, on which the last bit of the norm depends
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 0.5)
             optimizer.step()
             schedule.step()
             total += float((losses.detach() * weight[batch.y]).sum())
@@ -251,6 +252,28 @@ def test_plateau_follows_the_monitored_loss_once_an_epoch(tmp_path: Path) -> Non
     fit(module, tmp_path)
     worse = seen[1] >= seen[0] * (1 - 1e-4)
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == (0.005 if worse else 0.01)
+
+
+@pytest.mark.parametrize(("every", "left"), [(7, 0.0), (1_000, 1e-36 * 0.9**7)])
+def test_the_momentum_of_a_unit_that_is_off_does_not_slow_down_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, left: float
+) -> None:
+    monkeypatch.setattr("tabstep.training.classifier._STEPS_TO_DROP", every)
+    model = new_model()
+    layer = cast(nn.Linear, cast(nn.Sequential, model.backbone)[0])
+    with torch.no_grad():
+        layer.weight[0], layer.bias[0] = 0.0, -10.0
+    module = classifier(model)
+
+    def shrink(row: dict[str, float]) -> None:
+        if row["epoch"] == 1:
+            module.trainer.optimizers[0].state[layer.bias]["exp_avg"][0] = 1e-36
+
+    module.epoch_listeners.append(shrink)
+    fit(module, tmp_path)
+    assert module.progress.step == 14
+    momentum = module.trainer.optimizers[0].state[layer.bias]["exp_avg"][0]
+    assert float(momentum) == pytest.approx(left, rel=1e-3, abs=0.0)
 
 
 def test_steps_that_the_grad_scaler_leaves_out_are_counted_and_harm_nothing(tmp_path: Path) -> None:

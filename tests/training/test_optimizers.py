@@ -13,6 +13,7 @@ from tabstep.training.optimizers import (
     NEWTON_SCHULZ,
     Muon,
     build_optimizer,
+    drop_smallest,
     hidden_matrices,
     orthogonalize,
     parameter_groups,
@@ -177,3 +178,23 @@ def test_a_restored_muon_goes_on_to_the_last_bit(fused: bool) -> None:
     train(second, after, steps=3)
     for expected, found in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_state_too_small_to_matter_becomes_zero(name: str) -> None:
+    module = network()
+    optimizer = build_optimizer(name, module, **OPTIONS[name])
+    train(module, optimizer)
+    before = {key: value.clone() for key, value in tensors_of(optimizer).items()}
+    assert before
+    for value in tensors_of(optimizer).values():
+        value.view(-1)[0] = 1e-39
+    drop_smallest(optimizer)
+    for key, value in tensors_of(optimizer).items():
+        assert value.view(-1)[0] == 0.0
+        assert torch.equal(value.view(-1)[1:], before[key].view(-1)[1:])
+
+
+def tensors_of(optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], torch.Tensor]:
+    states = enumerate(optimizer.state.values())
+    return {(index, key): value for index, state in states for key, value in state.items() if value.ndim}

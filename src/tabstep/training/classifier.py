@@ -21,9 +21,12 @@ from tabstep.training.datamodule import Batch, TrainLoader
 from tabstep.training.ema import WeightAverage
 from tabstep.training.epoch_order import batch_seed
 from tabstep.training.losses import Loss
+from tabstep.training.optimizers import drop_smallest
 from tabstep.training.progress import Progress, Row, StepOptions, Target
 from tabstep.training.scores import EpochScores
 
+_STEPS_TO_DROP = 64
+"""Optimizer steps between two looks at the smallest numbers of its state: ``.9 ** 64`` leaves them above 1e-38."""
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
@@ -213,6 +216,8 @@ class Classifier(L.LightningModule):
         taken = self._taken
         super().optimizer_step(*args, **kwargs)
         self.progress.step += 1
+        if self.progress.step % _STEPS_TO_DROP == 0:
+            drop_smallest(self.trainer.optimizers[0])
         if self._taken == taken:  # the GradScaler found an infinity and left the step out
             self.progress.skipped += 1
             return

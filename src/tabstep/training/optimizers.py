@@ -19,6 +19,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Muon's quintic: they take every singular value to about 1 in five steps, none of them exactly."""
 BLOCK_ROWS = 64
 """Rows of a hidden matrix that are orthogonalized together: a quarter of the cost of 256, and no worse."""
+SMALLEST = 1e-24
+"""Below this a number of an optimizer's state is taken for zero: Adam adds 1e-8 to the root of a square."""
 DECAY_ROWS = 10_000
 """Rows of train from which on a strong decay keeps networks from learning rows by heart; fewer are learned worse."""
 
@@ -179,6 +181,19 @@ def update_scale(shape: torch.Size, block_rows: int) -> float:
     # squared norms: an orthogonal matrix has one for each singular value
     whole, blocks = min(rows, columns), min(block_rows, columns) * rows / block_rows
     return float(max(1.0, rows / columns) ** 0.5 * (whole / blocks) ** 0.5)
+
+
+@torch.no_grad()
+def drop_smallest(optimizer: Optimizer) -> None:
+    """Set what an optimizer's state holds below ``SMALLEST`` to zero, on the CPU.
+
+    A unit that is off for all rows has gradients of zero, so that its momentum shrinks by a factor a step, to numbers
+    below 1e-38, with which processors calculate a hundred times slower: a step took seven times as long after 3,000.
+    """
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor) and value.device.type == "cpu" and value.is_floating_point():
+                value.masked_fill_(value.abs() < SMALLEST, 0.0)
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
