@@ -91,6 +91,9 @@ def test_a_run_waits_for_progress_by_steps(
     [
         (9_999, [], 1e-4),
         (10_000, [], 0.3),
+        (1_000_000, [], pytest.approx(50 / 977)),
+        (1_000_000, ["optimizer.hidden_lr=0.01"], pytest.approx(25 / 977)),
+        (1_000_000, ["trainer.accumulate_grad_batches=2"], pytest.approx(50 / 489)),
         (10_000, ["optimizer.hidden_weight_decay=0.01"], 0.01),
         (10_000, ["optimizer=adamw"], None),
         (10_000, ["optimizer=adamw", "optimizer.name=torch.optim:NAdam"], None),
@@ -109,4 +112,7 @@ def test_hidden_matrices_decay_where_rows_are_many(
     monkeypatch.setattr(type(prepared), "whole_rows", rows)
     assert optimizer_options(settings, prepared).get("hidden_weight_decay") == decay
     said = [line for line in sizes_by_rows(settings, prepared) if "decay" in line]
-    assert said == ([] if overrides else [f"optimizer.hidden_weight_decay=auto: {decay}, for {rows:,} rows of train"])
+    found = {9_999: "0.0001", 10_000: "0.3", 1_000_000: "0.051"}[rows]
+    line = f"optimizer.hidden_weight_decay=auto: {found}, for {rows:,} rows of train"
+    assert overrides or said == [line]
+    assert len(said) == (decay is not None and "decay" not in "".join(overrides))

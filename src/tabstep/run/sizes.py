@@ -37,16 +37,23 @@ def patience_of(settings: Settings, prepared: Prepared) -> int | None:
     patience = settings.callbacks.early_stopping.patience
     if patience != "auto":
         return patience
+    epochs = math.ceil(_STEPS_WITHOUT_PROGRESS / _steps_per_epoch(settings, prepared))
+    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, epochs))
+
+
+def _steps_per_epoch(settings: Settings, prepared: Prepared) -> int:
+    """Return the optimizer steps of an epoch of all rows, whatever limits leave out."""
     batches = math.ceil(prepared.whole_rows / batch_size_of(settings, prepared))
-    steps = math.ceil(batches / settings.trainer.accumulate_grad_batches)
-    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, math.ceil(_STEPS_WITHOUT_PROGRESS / steps)))
+    return math.ceil(batches / settings.trainer.accumulate_grad_batches)
 
 
 def optimizer_options(settings: Settings, prepared: Prepared) -> dict[str, Any]:
     """Return the name of the optimizer and its options: no ``auto`` is left."""
     options = named_options(settings.optimizer)
     if options.get("hidden_weight_decay") == "auto":
-        options["hidden_weight_decay"] = auto_hidden_weight_decay(prepared.whole_rows)
+        steps = _steps_per_epoch(settings, prepared)
+        decay = auto_hidden_weight_decay(prepared.whole_rows, steps, options["hidden_lr"])
+        options["hidden_weight_decay"] = decay
     return options
 
 
@@ -67,7 +74,7 @@ def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
         yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
     decay = optimizer_options(settings, prepared).get("hidden_weight_decay")
     if decay is not None and named_options(settings.optimizer)["hidden_weight_decay"] == "auto":
-        yield f"optimizer.hidden_weight_decay=auto: {decay:g}, for {rows:,} rows of train"
+        yield f"optimizer.hidden_weight_decay=auto: {decay:.2g}, for {rows:,} rows of train"
     patience = patience_of(settings, prepared)
     if settings.callbacks.early_stopping.patience == "auto" and patience != _MOST_PATIENCE:
         yield f"callbacks.early_stopping.patience=auto: {patience} epochs, for {rows:,} rows of train"

@@ -225,15 +225,16 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
-def auto_hidden_weight_decay(num_rows: int) -> float:
-    """Return the weight decay of Muon's part for so many rows of train.
+def auto_hidden_weight_decay(num_rows: int, steps_per_epoch: int, hidden_lr: float) -> float:
+    """Return the weight decay of Muon's part for so many rows of train, cut into so many steps.
 
-    Muon's steps all have one length, which at the decay ``d`` holds the matrix at about ``1 / d`` times that of one.
+    Weights that decay are an average of the last ``1 / (lr * decay)`` steps, whose right length is one in epochs (Wang
+    and Aitchison 2024, arXiv:2405.13698): here four of them, and a decay of 0.3 at most.
 
-    >>> auto_hidden_weight_decay(4_000), auto_hidden_weight_decay(1_000_000)
-    (0.0001, 0.3)
+    >>> [round(auto_hidden_weight_decay(*table, 0.005), 4) for table in ((4_000, 63), (30_000, 118), (10**6, 977))]
+    [0.0001, 0.3, 0.0512]
     """
-    return 0.3 if num_rows >= DECAY_ROWS else 1e-4
+    return min(0.3, 1 / (hidden_lr * 4 * steps_per_epoch)) if num_rows >= DECAY_ROWS else 1e-4
 
 
 def build_optimizer(name: str, module: nn.Module, *, fused: bool | None = None, **options: Any) -> Optimizer:

@@ -17,7 +17,8 @@ class MuonSettings:
     hidden_lr: Annotated[Positive, Doc("highest learning rate of Muon's part")] = 0.005
     weight_decay: NonNegative = 0.0001
     hidden_weight_decay: Annotated[
-        Literal["auto"] | NonNegative, Doc("weight decay of Muon's part; auto: 0.0001, or 0.3 where rows are many")
+        Literal["auto"] | NonNegative,
+        Doc("weight decay of Muon's part; auto: 0.0001, or up to 0.3 where rows are many"),
     ] = "auto"
     betas: list[Fraction] = field(default_factory=lambda: [0.9, 0.999])
     momentum: Annotated[Fraction, Doc("of Muon")] = 0.95
