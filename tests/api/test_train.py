@@ -120,6 +120,27 @@ def test_mistakes_come_at_once_and_leave_nothing(tmp_path: Path, tiny_table: pa.
     assert not (tmp_path / "logs").exists()
 
 
+def test_names_in_a_mapping_need_no_sign(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    price = rng.uniform(100, 3_000, 200)
+    frame = pd.DataFrame({"Monthly Bill": [f"${value:,.2f}" for value in price], "y": price > 1_500})
+    run = tabstep.train(
+        frame, label="y", overrides={**FAST, "schema.parse": {"Monthly Bill": "number"}}, directory="run", quiet=True
+    )
+    assert run.model is not None
+    assert dict(run.model.encoder.schema.parse) == {"Monthly Bill": "number"}
+    assert run.model.encoder.schema.numeric == ("Monthly Bill",)
+    assert run.model.predict_proba(frame.iloc[:0]).shape == (0, 2)
+    assert list(run.model.predict(frame.iloc[:0]).columns) == ["y", "prob_False", "prob_True", "prediction"]
+
+
+def test_a_frame_without_rows_is_named(tiny_table: pa.Table) -> None:
+    with pytest.raises(UserError, match=r"^train: holds no rows: give it at least one$"):
+        tabstep.train(tiny_table.slice(0, 0), label="label")
+    with pytest.raises(UserError, match=r"^val: holds no rows: give it at least one$"):
+        tabstep.train(tiny_table, val=tiny_table.slice(0, 0), label="label")
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("seed: 1\n")

@@ -76,7 +76,8 @@ def test_a_date_is_not_predicted_from_a_timestamp(saved: Path, tiny_table: pa.Ta
     column = tiny_table.column_names.index("joined")
     instants = tiny_table.set_column(column, "joined", tiny_table["joined"].cast(pa.timestamp("ms")))
     pq.write_table(instants, tmp_path / "instants.parquet")
-    expected = r"^column 'joined' has type timestamp\[ms\], a date is due as in train: convert it$"
+    expected = r"^column 'joined' has type timestamp\[ms\], a date is due as in train: convert it, in pandas by "
+    expected += r"pd\.to_datetime\(column\)\.dt\.date$"
     for table in (instants, tmp_path / "instants.parquet"):
         with pytest.raises(UserError, match=expected):
             model.predict(table)

@@ -113,6 +113,16 @@ CASES: dict[str, tuple[Callable[[dict[str, Table]], Any], tuple[str, str, str], 
         ("labels", "train", "error"),
         "label 'y': every row is 'no': at least two classes are needed",
     ),
+    "a class with a space": (
+        set_column("train", "y", lambda t: [*t["y"][:7], "yes ", *t["y"][8:]]),
+        ("labels", "train", "error"),
+        "label 'y': 'yes ' (1 of the rows, first in row 7) differs from 'yes' by spaces only, and would be a class",
+    ),
+    "a class with a capital": (
+        set_column("train", "y", lambda t: [*t["y"][:7], "Yes", "YES", *t["y"][9:]]),
+        ("labels", "train", "warning"),
+        "label 'y': 'Yes' (1 of the rows, first in row 7) differs from 'yes' by upper and lower case only",
+    ),
     "unknown class": (
         set_column("val", "y", some("maybe")),
         ("labels", "val", "error"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -147,7 +148,10 @@ def test_a_column_of_another_kind_is_refused_by_the_encoder_as_by_the_checks(
             again.transform(batch)
             continue
         assert [finding.severity for finding in differ] == ["error"]
-        with pytest.raises(UserError, match=rf"^column 'x' has type .*, a {fitted} is due as in train: convert it$"):
+        instants = ", in pandas by pd.to_datetime(column)"
+        how = {"date": f"{instants}.dt.date", "timestamp": instants}
+        remedy = re.escape(f"convert it{how.get(fitted, '')}")
+        with pytest.raises(UserError, match=rf"^column 'x' has type .*, a {fitted} is due as in train: {remedy}$"):
             again.transform(batch)
 
 

@@ -65,3 +65,14 @@ def test_only_a_buffer_of_the_model_itself_weighs_its_members() -> None:
     found = member_weights(Foreign(buffer=True))
     assert found is not None
     assert found.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("binary", 1), ("multiclass", 3), ("multilabel", 2)])
+def test_equal_logits_have_equal_probabilities_wherever_they_stand(task: Task, outputs: int) -> None:
+    """A baseline that says the same of every row has an AUROC of .5, whatever a processor does at a vector's end."""
+    for value in np.linspace(-5, 5, 300):
+        logits = torch.zeros(611, outputs)
+        logits[:, 0] = float(value)
+        found = probabilities(logits, task)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, found[:1].expand_as(found))

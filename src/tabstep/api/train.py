@@ -93,12 +93,14 @@ def override_texts(overrides: Overrides) -> list[str]:
 
     >>> override_texts({"model": "resnet", "optimizer.lr": 3e-4, "schema.drop": ["a", "b"]})
     ["model='resnet'", 'optimizer.lr=0.0003', "schema.drop=['a','b']"]
-    >>> override_texts({"+schema.parse": {"day": "%d.%m.%Y"}})
-    ["+schema.parse={day:'%d.%m.%Y'}"]
+    >>> override_texts({"schema.parse": {"day": "%d.%m.%Y"}})
+    ["++schema.parse={day:'%d.%m.%Y'}"]
     """
-    if isinstance(overrides, Mapping):
-        return [f"{key}={_written(value)}" for key, value in overrides.items()]
-    return list(overrides)
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    # the names in a mapping are new ones, which the command line wants to be told
+    signs = {key: "++" for key, value in overrides.items() if isinstance(value, Mapping) and key[:1] not in "+~"}
+    return [f"{signs.get(key, '')}{key}={_written(value)}" for key, value in overrides.items()]
 
 
 def _written(value: Any) -> str:
@@ -115,7 +117,10 @@ def _locations(tables: Mapping[str, Any], cache_dir: Path) -> dict[str, str | No
         if data is None:
             continue
         if not is_location(data):
-            found[split] = str(keep_table(to_table(data, where=split), cache_dir))
+            rows = to_table(data, where=split)
+            if not rows.num_rows:
+                raise UserError(f"{split}: holds no rows: give it at least one")
+            found[split] = str(keep_table(rows, cache_dir))
         elif split == "train" and holds_splits(os.fspath(data)):
             found |= {"path": os.fspath(data), "train": None}
         else:

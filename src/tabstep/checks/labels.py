@@ -36,7 +36,11 @@ def label_sets(profiles: Mapping[str, Profile]) -> Iterator[Finding]:
 def _missing(label: Label, rows: int) -> Iterator[_Problem]:
     if label.missing:
         first = label.first_row[None]
-        yield "error", f"{label.missing:,} of {rows:,} are missing, first in row {first}: remove those rows"
+        yield (
+            "error",
+            f"{label.missing:,} of {rows:,} are missing, first in row {first}: remove those rows, or set "
+            "data.drop_unlabeled=true",
+        )
 
 
 def _own(label: Label, several: bool) -> Iterator[_Problem]:
@@ -48,6 +52,25 @@ def _own(label: Label, several: bool) -> Iterator[_Problem]:
     elif len(label.counts) == 1:
         severity: Severity = "warning" if several else "error"
         yield severity, f"every row is {next(iter(label.counts))!r}: at least two classes are needed"
+    else:
+        yield from _alike(label)
+
+
+def _alike(label: Label) -> Iterator[_Problem]:
+    """Yield classes that are one to a reader: an error where only spaces tell them apart, else a warning."""
+    seen: dict[str, str] = {}
+    for text in sorted(label.counts, key=lambda text: -label.counts[text]):
+        other = seen.setdefault(" ".join(text.split()).casefold(), text)
+        if other == text:
+            continue
+        spaces = text.split() == other.split()
+        severity: Severity = "error" if spaces else "warning"
+        yield (
+            severity,
+            f"{text!r} ({label.counts[text]:,} of the rows, first in row {label.first_row.get(text, 0)}) differs from "
+            f"{other!r} by {'spaces' if spaces else 'upper and lower case'} only, and would be a class of its own: "
+            "write both alike",
+        )
 
 
 def _against_train(label: Label, train: Label) -> Iterator[_Problem]:

@@ -17,14 +17,19 @@ def probabilities(logits: Tensor, task: Task) -> Tensor:
 
     **Shape** binary ``(B,)`` of the positive class, multiclass ``(B, C)``, multilabel ``(B, L)``.
 
+    Equal logits have equal probabilities wherever they stand, so that ties stay ties: they are rounded from float64. In
+    float32 a processor takes another way for the last few values than for whole vectors of them, with another last bit.
+
     >>> import torch
     >>> probabilities(torch.tensor([[0.0]]), "binary")
     tensor([0.5000])
     """
     logits = pooled(logits, task)
+    if logits.device.type != "mps":  # Apple's GPU has no float64
+        logits = logits.double()
     if task == "multiclass":
-        return logits.softmax(dim=1)
-    return logits.sigmoid().squeeze(1) if task == "binary" else logits.sigmoid()
+        return logits.softmax(dim=1).float()
+    return logits.sigmoid().float().squeeze(1) if task == "binary" else logits.sigmoid().float()
 
 
 def pooled(logits: Tensor, task: Task, weights: Tensor | None = None) -> Tensor:

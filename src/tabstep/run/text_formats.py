@@ -21,6 +21,8 @@ _TIMES_SHOWN: Final = 3
 _WIDTH: Final = 100
 _PLAIN: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 """What needs no quotes on the command line."""
+_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*( [A-Za-z0-9_]+)*")
+"""Names of columns that a mapping on the command line takes as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,23 +78,23 @@ def _times_line(names: Sequence[str]) -> Iterator[str]:
     """
     if names:
         some = ", ".join(map(printable, names[:_TIMES_SHOWN])) + ", ..." * (len(names) > _TIMES_SHOWN)
-        kept = names[0] if _PLAIN.fullmatch(names[0]) else "NAME"
+        kept = names[0] if _NAME.fullmatch(names[0]) else "NAME"
         yield f"text that is read as dates and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
 
 
 def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
     r"""Say which texts are numbers or dates that nobody asked to be read as such, and how to ask.
 
-    >>> print(*_format_hint({"price": "number", "day": "%d.%m.%Y"}), sep="\n")
-    text that looks like numbers or dates is taken for categories: price (number), day (%d.%m.%Y)
-    to read them as such: '+schema.parse={price: number, day: "%d.%m.%Y"}'
+    >>> print(*_format_hint({"Monthly Bill": "number", "day": "%d.%m.%Y"}), sep="\n")
+    text that looks like numbers or dates is taken for categories: Monthly Bill (number), day (%d.%m.%Y)
+    to read them as such: '+schema.parse={Monthly Bill: number, day: "%d.%m.%Y"}'
     """
     if not forms:
         return
     some = ", ".join(f"{printable(name)} ({form})" for name, form in list(forms.items())[:_SHOWN])
     pairs = (f"{name}: {form}" if _PLAIN.fullmatch(form) else f'{name}: "{form}"' for name, form in forms.items())
     remedy = f"to read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
-    if len(remedy) > _WIDTH or not all(map(_PLAIN.fullmatch, forms)):  # a command in two lines cannot be copied
+    if len(remedy) > _WIDTH or not all(map(_NAME.fullmatch, forms)):  # a command in two lines cannot be copied
         remedy = "`tabstep schema` writes a schema that reads them as such"
     yield f"text that looks like numbers or dates is taken for categories: {some}"
     yield remedy

@@ -148,7 +148,7 @@ def _digits(text: pa.Array) -> bool:
 
 
 def _all(flags: pa.Array) -> bool:
-    return bool(pc.all(flags).as_py())
+    return bool(pc.all(flags, min_count=0).as_py())  # of no rows too
 
 
 def _plain(text: pa.Array, form: str) -> pa.Array:

@@ -13,6 +13,10 @@ from tabstep.tables.column_types import ValueKind, fits, to_float64, to_text
 
 # 32 MiB of float64
 _CELLS: Final = 2**22
+_CONVERSIONS: Final[dict[str, str]] = {
+    "date": ", in pandas by pd.to_datetime(column).dt.date",
+    "timestamp": ", in pandas by pd.to_datetime(column)",
+}
 T = TypeVar("T")
 
 
@@ -72,7 +76,8 @@ def texts(batch: pa.RecordBatch, name: str, kind: ValueKind = "nothing") -> pa.A
 
 def _check_kind(column: pa.Array, name: str, kind: ValueKind) -> None:
     if not fits(kind, column.type):
-        raise UserError(f"column {name!r} has type {column.type}, a {kind} is due as in train: convert it")
+        how = _CONVERSIONS.get(kind, "")
+        raise UserError(f"column {name!r} has type {column.type}, a {kind} is due as in train: convert it{how}")
 
 
 def _convert(column: pa.Array, name: str, convert: Callable[[pa.Array], T]) -> T:
