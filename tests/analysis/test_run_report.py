@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -128,6 +129,13 @@ def test_page_says_what_the_run_left(runs: Runs, task: str) -> None:
     assert not (directory / "report.html").read_text().count("<script>alert")
     assert "Nothing." in page.text or "of the data checks" in page.text
     assert json.loads((directory / "analysis.json").read_text())["problems"] == []
+
+
+@pytest.mark.parametrize("task", list(LABELS))
+def test_calibration_error_is_that_of_the_report(runs: Runs, task: str) -> None:
+    report = json.loads((runs(task) / "report.json").read_text())
+    shown = re.findall(r"\(ECE ([^)]*)\)", Page(runs(task) / "report.html").text)
+    assert [float(value) for value in shown] == pytest.approx([report["test_raw_ece"], report["test_ece"]], abs=6e-5)
 
 
 def test_confusion_and_thresholds_are_those_of_the_predictions(runs: Runs) -> None:
