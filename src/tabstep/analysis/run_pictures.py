@@ -124,9 +124,12 @@ def dependence(found: Dependence, classes: Sequence[str], shown: Sequence[int]) 
     else:
         panel.set_xlim(-0.5, len(found.values) - 0.5)
         _name_places(panel, _value_names(found), turned=turned)
-    panel.set(xlabel=short(found.column, 40), ylabel="mean probability")
+    # of one series its name stands at the axis: the dot of a legend would look like one more value
+    of = f" of {short(classes[shown[0]], 16)}" if len(shown) == 1 else ""
+    panel.set(xlabel=short(found.column, 40), ylabel=f"mean probability{of}")
     panel.margins(y=0.15)
-    panel.legend()
+    if len(shown) > 1:
+        panel.legend()
     return figure
 
 
