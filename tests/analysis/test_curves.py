@@ -39,7 +39,6 @@ def test_reliability_is_scikit_learns(binary: tuple[np.ndarray, np.ndarray]) -> 
     np.testing.assert_allclose(found.share, share)
     np.testing.assert_allclose(found.predicted, predicted)
     assert found.rows.sum() == len(binary[0])
-    assert found.error == pytest.approx((np.abs(share - predicted) * found.rows).sum() / len(binary[0]))
 
 
 def test_confusion_is_scikit_learns() -> None:

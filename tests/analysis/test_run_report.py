@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -19,7 +20,8 @@ from sklearn.metrics import confusion_matrix
 
 import tabstep
 from tabstep import cli
-from tabstep.analysis import run_page, run_report
+from tabstep.analysis import run_page, run_pictures, run_report
+from tabstep.analysis.dependence import Dependence
 from tabstep.analysis.run_analysis import Limits, analyse
 from tabstep.analysis.sections import column_tables, facts
 from tabstep.config.compose import composed
@@ -27,6 +29,7 @@ from tabstep.config.parse import parse, to_dict
 from tabstep.encoding.encoder import Encoder
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
+from tabstep.page.pictures import styled
 from tabstep.run.run import run
 from tabstep.tables.source import open_source
 
@@ -43,12 +46,15 @@ class Page(HTMLParser):
         self.text = ""
         self.tags: list[str] = []
         self.data: list[str] = []
+        self.inputs: dict[str, dict[str, str | None]] = {}
         self._heading, self._tag = "", ""
         self.feed(file.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.data += [str(value) for name, value in attrs if name == "data-decisions"]
+        if tag == "input":
+            self.inputs[str(dict(attrs)["data-part"])] = dict(attrs)
         if tag == "h2":
             self._heading = ""
         if tag == "table":
@@ -130,6 +136,13 @@ def test_page_says_what_the_run_left(runs: Runs, task: str) -> None:
     assert json.loads((directory / "analysis.json").read_text())["problems"] == []
 
 
+@pytest.mark.parametrize("task", list(LABELS))
+def test_calibration_error_is_that_of_the_report(runs: Runs, task: str) -> None:
+    report = json.loads((runs(task) / "report.json").read_text())
+    shown = re.findall(r"\(ECE ([^)]*)\)", Page(runs(task) / "report.html").text)
+    assert [float(value) for value in shown] == pytest.approx([report["test_raw_ece"], report["test_ece"]], abs=6e-5)
+
+
 def test_confusion_and_thresholds_are_those_of_the_predictions(runs: Runs) -> None:
     directory = runs("binary")
     page = Page(directory / "report.html")
@@ -140,7 +153,7 @@ def test_confusion_and_thresholds_are_those_of_the_predictions(runs: Runs) -> No
     val = pq.read_table(directory / "predictions" / "val.parquet")
     truth, probs = np.array(val["label"].to_pylist()) == "yes", val["prob_yes"].to_numpy()
     (decisions,) = json.loads(page.data[0])
-    for place, threshold in enumerate(decisions["thresholds"]):
+    for place, threshold in list(enumerate(decisions["thresholds"]))[::25]:
         tn, fp, fn, tp = confusion_matrix(truth, probs > threshold, labels=[False, True]).ravel()
         assert [decisions[part][place] for part in ("tn", "fp", "fn", "tp")] == [tn, fp, fn, tp]
 
@@ -155,7 +168,35 @@ def test_threshold_of_the_run_is_the_one_of_its_page(data: Path, tmp_path: Path)
     assert [[int(cell.split()[0]) for cell in row[1:]] for row in page.tables["Confusion"][0][1:]] == counts.tolist()
     rows = {row[0]: row for row in page.tables["Thresholds"][0]}
     assert list(rows) == ["threshold on", "val", "val at 0.5", "test", "test at 0.5"]
+    assert rows["threshold on"][5] == "cost per row"
     assert float(rows["test"][5].split()[0]) == pytest.approx(decision["test"]["cost"], abs=1e-4)
+    (outcomes,) = json.loads(page.data[0])
+    place, last = (int(str(page.inputs["threshold"][name])) for name in ("value", "max"))
+    assert outcomes["thresholds"][place] == decision["thresholds"][0]
+    assert outcomes["start"] == place
+    assert last == len(outcomes["thresholds"]) - 1 >= 1_000
+    assert (page.inputs["cost-fp"]["value"], page.inputs["cost-fn"]["value"]) == ("1", "9")
+    fp, fn, tp, tn = (outcomes[part][place] for part in ("fp", "fn", "tp", "tn"))
+    assert (fp + 9 * fn) / (tp + fp + fn + tn) == pytest.approx(decision["val"]["cost"])
+    assert 2 * tp / (2 * tp + fp + fn) == pytest.approx(decision["val"]["f1"])
+
+
+def test_slider_of_each_label_starts_at_its_own_threshold(data: Path, tmp_path: Path) -> None:
+    directory = train(tmp_path / "run", data, LABELS["multilabel"], "decision=f1", "baselines=null")
+    outcomes = json.loads(Page(directory / "report.html").data[0])
+    decision = json.loads((directory / "report.json").read_text())["decision"]
+    assert [each["thresholds"][each["start"]] for each in outcomes] == decision["thresholds"]
+
+
+@pytest.mark.parametrize("values", [("a", "b", None), (1.0, 2.0, 3.0)])
+def test_one_series_has_its_name_at_the_axis_and_no_legend(values: tuple[Any, ...]) -> None:
+    found = Dependence(column="city", values=values, means=((0.1, 0.9), (0.3, 0.7), (0.4, 0.6)))
+    with styled():
+        (one,) = run_pictures.dependence(found, ["no", "yes"], [1]).axes
+        (two,) = run_pictures.dependence(found, ["no", "yes"], [0, 1]).axes
+    assert (one.get_legend(), one.get_ylabel()) == (None, "mean probability of yes")
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["no", "yes"]
+    assert two.get_ylabel() == "mean probability"
 
 
 def test_made_again_the_page_is_the_same(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

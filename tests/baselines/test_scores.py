@@ -68,5 +68,15 @@ def test_a_model_below_logistic_regression_is_warned_of(
         assert max(map(len, warning.splitlines())) <= 100
 
 
+def test_a_difference_within_a_standard_error_is_none() -> None:
+    linear, objective = {LINEAR: {"val_auroc": 0.9218, "val_log_loss": 0.4}}, "val_auroc"
+    ours = {"val_auroc": 0.9186, "val_log_loss": 0.45}
+    errors = {"val_auroc": 0.06, "val_log_loss": 0.08}
+    assert below_linear(ours, linear, objective, errors) is None
+    assert "val_auroc 0.9186" in str(below_linear(ours, linear, objective))
+    assert "val_auroc 0.7000" in str(below_linear({**ours, "val_auroc": 0.7}, linear, objective, errors))
+    assert "val_log_loss 0.4900" in str(below_linear({**ours, "val_log_loss": 0.49}, linear, objective, errors))
+
+
 def test_without_baselines_nothing_is_said(tmp_path: Path) -> None:
     assert below_linear({"val_auroc": 0.5}, {}, "val_auroc") is None

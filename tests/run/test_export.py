@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -18,7 +19,7 @@ from tabstep.config.parse import parse
 from tabstep.entry import config_dir
 from tabstep.errors import UserError
 from tabstep.run.run import run
-from tabstep.run_files import MANIFEST, MODEL, ONNX, REPORT
+from tabstep.run_files import HISTORY, MANIFEST, MODEL, ONNX, REPORT
 
 
 def report_of(tiny_data: Path, output: Path, *overrides: str) -> dict[str, Any]:
@@ -40,6 +41,11 @@ def test_baselines_stand_beside_the_model(tiny_data: Path, tmp_path: Path, capsy
     said = capsys.readouterr().out
     assert "test, logistic" in said
     assert "warning: worse than logistic regression on the same columns: val_auroc" in said
+    assert 0.0 < first["standard_errors"]["val_auroc"] < linear["val_auroc"] - first["val_auroc"]
+    with (tmp_path / "first" / HISTORY).open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["val_calibrated_log_loss"]) == pytest.approx(first["monitor_value"])
+    assert f"best epoch 1 of 1, by val_calibrated_log_loss {first['monitor_value']:.4f}" in said
 
     again = report_of(tiny_data, tmp_path / "again", "seed=7")
     assert again["baselines"] == first["baselines"]

@@ -74,15 +74,14 @@ def thinned(x: Floats, y: Floats, points: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
-    """Bins of equal width that hold a row: mean probability, share of positives and rows ``(b,)``, and their gap.
+    """Bins of equal width that hold a row: mean probability, share of positives and rows ``(b,)``.
 
-    ``error`` is the expected calibration error: the mean of ``|share - predicted|`` over the rows.
+    The calibration error is no part of it: it depends on the bins, and is that of ``training.calibration`` everywhere.
     """
 
     predicted: Floats
     share: Floats
     rows: Ints
-    error: float
 
 
 def reliability(probs: NDArray[np.floating], truth: NDArray[np.bool_], bins: int = 10) -> Reliability:
@@ -94,8 +93,7 @@ def reliability(probs: NDArray[np.floating], truth: NDArray[np.bool_], bins: int
     held = rows > 0
     predicted = np.bincount(place, weights=probs, minlength=bins)[held] / rows[held]
     share = np.bincount(place, weights=truth, minlength=bins)[held] / rows[held]
-    error = float((np.abs(share - predicted) * rows[held]).sum() / max(1, len(probs)))
-    return Reliability(predicted=predicted, share=share, rows=rows[held], error=error)
+    return Reliability(predicted=predicted, share=share, rows=rows[held])
 
 
 def confusion(y: Ints, predicted: Ints, num_classes: int) -> Ints:

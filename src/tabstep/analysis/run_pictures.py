@@ -70,8 +70,7 @@ def calibration(found: Mapping[str, Reliability]) -> Figure:
     figure, panel = axes(3.6)
     panel.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
     for color, (name, bins) in zip(SERIES, found.items(), strict=False):
-        label = f"{short(name)} (ECE {bins.error:.3f})"
-        panel.plot(bins.predicted, bins.share, color=color, linewidth=1.0, label=label)
+        panel.plot(bins.predicted, bins.share, color=color, linewidth=1.0, label=printable(name))
         sizes = 60 * bins.rows / bins.rows.max() + 6
         panel.scatter(bins.predicted, bins.share, s=sizes, color=color, linewidths=0)
     panel.set(xlabel="mean probability", ylabel="share that comes true", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -125,9 +124,12 @@ def dependence(found: Dependence, classes: Sequence[str], shown: Sequence[int]) 
     else:
         panel.set_xlim(-0.5, len(found.values) - 0.5)
         _name_places(panel, _value_names(found), turned=turned)
-    panel.set(xlabel=short(found.column, 40), ylabel="mean probability")
+    # of one series its name stands at the axis: the dot of a legend would look like one more value
+    of = f" of {short(classes[shown[0]], 16)}" if len(shown) == 1 else ""
+    panel.set(xlabel=short(found.column, 40), ylabel=f"mean probability{of}")
     panel.margins(y=0.15)
-    panel.legend()
+    if len(shown) > 1:
+        panel.legend()
     return figure
 
 

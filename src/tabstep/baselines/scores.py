@@ -50,23 +50,46 @@ def baseline_scores(
 
 
 def below_linear(
-    report: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], objective: str
+    report: Mapping[str, float],
+    baselines: Mapping[str, Mapping[str, float]],
+    objective: str,
+    errors: Mapping[str, float] | None = None,
 ) -> str | None:
     """Return a warning where a run's model is worse on val or test than logistic regression, else None.
 
     By its objective or by the log-loss: a model may rank as well and still state worse probabilities.
+
+    Args:
+        errors: standard errors of scores of the run, which a difference must be larger than. Both models score the same
+            rows, so that what they differ by by chance is about half of it, and one is about two of the difference.
     """
-    linear = baselines.get(LINEAR, {})
-    metric = objective.partition("_")[2]
-    for key in dict.fromkeys(f"{split}_{name}" for split in ("val", "test") for name in (metric, "log_loss")):
-        ours, theirs = report.get(key), linear.get(key)
-        if ours is not None and theirs is not None and _gain(key, ours, theirs) < -LEVEL:
+    for key, loss in losses_to_linear(report, baselines, objective).items():
+        if loss > (errors or {}).get(key, 0.0):
+            ours, theirs = report[key], baselines[LINEAR][key]
             return (
                 f"warning: worse than logistic regression on the same columns: {key} {ours:.4f}, not {theirs:.4f}.\n"
                 "  Where val_loss still fell at the end: raise callbacks.early_stopping.patience, trainer.max_epochs;\n"
                 "  where it rose early: lower optimizer.lr, or take a smaller model"
             )
     return None
+
+
+def losses_to_linear(
+    report: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], objective: str
+) -> dict[str, float]:
+    """Return by how much a run's objective and log-loss are worse than logistic regression's, where they are.
+
+    >>> losses_to_linear({"val_auroc": 0.75, "val_log_loss": 0.3}, {LINEAR: {"val_auroc": 1.0}}, "val_auroc")
+    {'val_auroc': 0.25}
+    """
+    linear = baselines.get(LINEAR, {})
+    metric = objective.partition("_")[2]
+    found = {}
+    for key in dict.fromkeys(f"{split}_{name}" for split in ("val", "test") for name in (metric, "log_loss")):
+        ours, theirs = report.get(key), linear.get(key)
+        if ours is not None and theirs is not None and (gain := _gain(key, ours, theirs)) < -LEVEL:
+            found[key] = -gain
+    return found
 
 
 def _gain(key: str, ours: float, theirs: float) -> float:

@@ -20,12 +20,12 @@ for (const head of document.querySelectorAll("th[data-sort]")) {
 for (const box of document.querySelectorAll("[data-decisions]")) {
   const outputs = JSON.parse(box.dataset.decisions), part = name => box.querySelector(`[data-part=${name}]`);
   const range = part("threshold"), label = part("output"), show = (name, value) => { part(name).textContent = value; };
-  const share = (a, b) => b ? (a / b).toFixed(3) : "–";
+  const share = (a, b) => b ? (a / b).toFixed(4) : "–";
   const data = () => outputs[label ? label.value : 0];
   const costs = () => data().fp.map((fp, i) => fp * part("cost-fp").value + data().fn[i] * part("cost-fn").value);
   const update = () => {
     const d = data(), i = Number(range.value), [tp, fp, fn, tn] = [d.tp[i], d.fp[i], d.fn[i], d.tn[i]];
-    show("value", d.thresholds[i].toFixed(2));
+    show("value", Number(d.thresholds[i].toPrecision(4)));
     for (const [name, count] of Object.entries({ tp, fp, fn, tn })) show(name, count.toLocaleString("en"));
     show("precision", share(tp, tp + fp));
     show("recall", share(tp, tp + fn));
@@ -33,11 +33,17 @@ for (const box of document.querySelectorAll("[data-decisions]")) {
     show("accuracy", share(tp + tn, tp + fp + fn + tn));
     show("flagged", share(tp + fp, tp + fp + fn + tn));
     show("cost", costs()[i].toLocaleString("en", { maximumFractionDigits: 2 }));
+    show("cost-row", share(costs()[i], tp + fp + fn + tn));
   };
   part("cheapest").addEventListener("click", () => {
     const all = costs();
     range.value = all.indexOf(Math.min(...all));
     update();
+  });
+  // each label has a threshold of its own; before the box hears of it
+  if (label) label.addEventListener("input", () => {
+    range.max = data().thresholds.length - 1;
+    range.value = data().start;
   });
   box.addEventListener("input", update);
   box.hidden = false;

@@ -80,6 +80,10 @@ def decision_line(decision: Mapping[str, Any]) -> str:
     >>> at = {"accuracy": 0.9, "precision": 0.75, "recall": 0.6, "f1": 0.667, "intervals": {"f1": [0.6, 0.7]}}
     >>> decision_line({"goal": "f1", "thresholds": [0.31], "test": at, "test_at_0.5": {**at, "f1": 0.5}})
     'decision: f1 at threshold 0.3100; on test f1 0.6670 (0.6000 to 0.7000), 0.5000 at 0.5'
+    >>> at = {"cost": 0.6283, "intervals": {"cost": [0.5, 0.75]}}
+    >>> found = {"goal": "cost={fp: 1, fn: 9}", "thresholds": [0.08], "test": at, "test_at_0.5": {"cost": 1.2}}
+    >>> decision_line(found).partition("; ")[2]
+    'on test cost per row 0.6283 (0.5000 to 0.7500), 1.2000 at 0.5'
     """
     split = "test" if "test" in decision else "val"
     found, plain = decision[split], decision[f"{split}_at_0.5"]
@@ -88,7 +92,8 @@ def decision_line(decision: Mapping[str, Any]) -> str:
         return f"decision: {decision['goal']} at thresholds {places}"
     name = next((name for name in found["intervals"] if decision["goal"].startswith(name)), "f1")
     low, high = found["intervals"][name]
+    words = "cost per row" if name == "cost" else name
     return (
         f"decision: {decision['goal']} at threshold {decision['thresholds'][0]:.4f}; "
-        f"on {split} {name} {found[name]:.4f} ({low:.4f} to {high:.4f}), {plain[name]:.4f} at 0.5"
+        f"on {split} {words} {found[name]:.4f} ({low:.4f} to {high:.4f}), {plain[name]:.4f} at 0.5"
     )

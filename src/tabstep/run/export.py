@@ -24,6 +24,7 @@ from tabstep.log_lines import SCORES, best_line, extra_line, is_extra, number
 from tabstep.registry import PluginSettings
 from tabstep.run.build import Assembly
 from tabstep.run.build_scores import build_scores
+from tabstep.run.chance import standard_errors
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report
 from tabstep.run.evaluation import evaluate, score, spaced_logits
 from tabstep.run.members import Selection, choose_members, selection_line, selection_report
@@ -54,6 +55,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
     report |= {key: value for key, value in row.items() if key.startswith("train_")}
     report |= {"best_epoch": row["epoch"], "epochs": len(progress.history)}
     report |= {"objective": settings.objective, "monitor": built.checkpointer.monitor}
+    report |= {"monitor_value": row[built.checkpointer.monitor]}
     report |= {"skipped_steps": progress.skipped, "temperature": list(member.temperature)}
     report |= selection_report(selection)
     if added := [key for key in row if is_extra(key)]:
@@ -68,6 +70,7 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
         )
     if settings.baselines is not None and prepared.sharded is None:
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
+        report["standard_errors"] = standard_errors(report, encoder, output)
     if prepared.best_auroc is not None:
         report["best_reachable_test_auroc"] = prepared.best_auroc
     save(
@@ -203,8 +206,19 @@ def show_report(report: Mapping[str, Any], paths: PathSettings, show: Show) -> N
     show(best_line(report))
 
 
+def chosen_epoch(report: Mapping[str, Any]) -> str:
+    """Say which epoch is exported, and by which score.
+
+    >>> chosen_epoch({"best_epoch": 4, "epochs": 14, "monitor": "val_f1", "monitor_value": 0.5397})
+    'best epoch 4 of 14, by val_f1 0.5397'
+    """
+    # a report of an earlier version has no value
+    value = f" {shown_score(report['monitor_value'])}" if "monitor_value" in report else ""
+    return f"best epoch {report['best_epoch']} of {report['epochs']}, by {report['monitor']}{value}"
+
+
 def _scores_table(report: Mapping[str, Any]) -> Table:
-    table = Table(title=f"best epoch {report['best_epoch']} of {report['epochs']}", title_justify="left")
+    table = Table(title=chosen_epoch(report), title_justify="left")
     table.add_column("split")
     names = [*SCORES, *report.get("extra_metrics", [])]
     score_columns(table, names)
@@ -227,7 +241,7 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is said of the scores of a run or of a cross-validation."""
     if "decision" in report:
         yield decision_line(report["decision"])
-    warning = below_linear(report, report.get("baselines", {}), report["objective"])
+    warning = below_linear(report, report.get("baselines", {}), report["objective"], report.get("standard_errors", {}))
     if warning is not None:
         yield warning
     if "best_reachable_test_auroc" in report:

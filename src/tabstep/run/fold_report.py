@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tabstep.config.settings import PathSettings, Settings
 from tabstep.log_lines import SCORES, best_line, extra_line
+from tabstep.run.chance import standard_errors
 from tabstep.run.decision import decision_report
 from tabstep.run.export import Report, cells, remarks, score_columns
 from tabstep.run.fold_results import Joined
@@ -61,6 +62,7 @@ def joined_report(settings: Settings, joined: Joined, output: Path) -> Report:
         )
     if settings.baselines is not None:
         report["baselines"] = _baselines([each["baselines"] for each in reports])
+        report["standard_errors"] = standard_errors(report, joined.encoder, output)
     return report
 
 

@@ -12,7 +12,7 @@ from tabstep.analysis import run_pictures
 from tabstep.analysis.curves import Curve, curve, reliability
 from tabstep.analysis.run_pictures import MOST_CLASSES
 from tabstep.analysis.sampled_rows import Predicted, row_count
-from tabstep.analysis.sections.facts import RunFacts, drawn, last_predictions, task_of
+from tabstep.analysis.sections.facts import RunFacts, drawn, last_predictions, number_text, task_of
 from tabstep.analysis.weighted_scores import indicators
 from tabstep.page.document import (
     grid,
@@ -29,10 +29,13 @@ def curve_section(facts: RunFacts) -> Iterator[str]:
     curves = _class_curves(facts)
     probs, what = _confidence(facts, predicted.probs, predicted.y)
     before = uncalibrated(predicted.probs, facts.run.report.get("temperature", [1.0]), task_of(facts))
-    bins = {"predicted": reliability(*probs)}
+    bins = {_with_error("predicted", facts, split, "ece"): reliability(*probs)}
     if before is not None:
         raw, _ = _confidence(facts, before, predicted.y)
-        bins = {"before calibration": reliability(*raw), "after calibration": reliability(*probs)}
+        bins = {
+            _with_error("before", facts, split, "raw_ece"): reliability(*raw),
+            _with_error("after", facts, split, "ece"): reliability(*probs),
+        }
     groups, label = _score_groups(facts, predicted)
     yield grid(
         drawn(
@@ -46,6 +49,15 @@ def curve_section(facts: RunFacts) -> Iterator[str]:
     )
     looked_at = [f"{name}: {row_count(len(some.probs), some.total)}" for name, some in facts.predictions.items()]
     yield paragraph(f"{'; '.join(looked_at)}.", kind="muted")
+
+
+def _with_error(name: str, facts: RunFacts, split: str, key: str) -> str:
+    """Name a curve, with the calibration error that the report states of the split: of all its rows, in its bins."""
+    report = facts.run.report
+    # of a cross-validation, what val_* has is a mean over the folds, and the predictions are those of all together
+    joined = report.get("out_of_fold", {}) if split == "val" else {}
+    error = joined.get(key, report.get(f"{split}_{key}"))
+    return name if error is None else f"{name} (ECE {number_text(error)})"
 
 
 def _splits(facts: RunFacts) -> str:
