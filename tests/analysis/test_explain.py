@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -32,10 +33,11 @@ SCHEMAS: dict[Task, Schema] = {
 }
 
 
-def save_model(directory: Path, data: Path, task: Task) -> Path:
-    source = open_source(str(data / "train"), split="train")
+def save_model(directory: Path, data: Path, task: Task, schema: Schema | None = None) -> Path:
+    schema = schema or SCHEMAS[task]
+    source = open_source(str(data / "train"), split="train").reading(dict(schema.parse))
     options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
-    encoder = Encoder.fit(source, SCHEMAS[task], options=options, task=task)
+    encoder = Encoder.fit(source, schema, options=options, task=task)
     architecture = loading.Architecture(
         name="mlp",
         num_numeric=encoder.num_numeric,
@@ -110,20 +112,79 @@ def test_sample_of_rows_is_spread_and_said(models: dict[Task, Path], tiny_data: 
 
 def test_few_rows_without_labels_are_explained_one_by_one(models: dict[Task, Path], tiny_data: Path) -> None:
     rows = pq.read_table(tiny_data / "val").drop_columns(["city"]).slice(0, 2)
-    found = explain(models["multiclass"], rows)
-    assert found.importances == ()
+    found = explain(models["multiclass"], rows, reference=tiny_data / "train")
+    assert (found.importances, found.no_importance) == ((), "the table lacks the label 'city'")
     assert found.attributions is not None
     predicted = tabstep.load(models["multiclass"]).predict(rows)["prediction"]
     assert found.attributions["explained"].to_pylist() == predicted.to_pylist()
     titles = [str(table.title) for table in explanation_tables(found)]
+    assert [title.partition(":")[0] for title in titles] == ["Row 1-0", "Row 1-1"]
+    unnamed = explain(models["multiclass"], rows.drop_columns(["row_id"]), reference=tiny_data / "train")
+    titles = [str(table.title) for table in explanation_tables(unnamed)]
     assert [title.partition(":")[0] for title in titles] == ["Row 0", "Row 1"]
-    # the usual rows are the model's golden ones: a row explained alone is not its own measure
-    alone = explain(models["multiclass"], rows.slice(0, 1)).attributions
-    assert alone is not None
-    assert np.abs(alone["attribution_age"].to_numpy()).max() > 0
     other = explain(models["multiclass"], rows, class_name="Ulm", reference=tiny_data / "train").attributions
     assert other is not None
     assert other["explained"].to_pylist() == ["Ulm", "Ulm"]
+
+
+def test_too_few_rows_do_not_tell_what_is_usual(
+    models: dict[Task, Path], tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, model = pq.read_table(tiny_data / "val"), models["binary"]
+    for given in (model, tabstep.load(model)):
+        with pytest.raises(UserError, match="reference: is missing, and the 1 row of the table cannot tell"):
+            explain(given, rows.slice(0, 1))
+        assert explain(given, rows.slice(0, 20), repeats=1).rows == 20
+    one, train, out = tmp_path / "one.parquet", tiny_data / "train", tmp_path / "out"
+    pq.write_table(rows.slice(0, 1), one)
+    assert cli.main(["explain", str(model), str(one)]) == 2
+    assert "reference: is missing, and the 1 row of the table" in capsys.readouterr().err
+    assert cli.main(["explain", str(model), str(one), "--reference", str(train), "-o", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("importance is left out: a single row has none to change values with\nRow 1-0: log-odds")
+    assert "nan" not in printed
+    assert printed.endswith(f"\n1 row\nexplanation: {out}\n")
+    assert "NaN" not in (out / "explanation.json").read_text()
+    expected = explain(tabstep.load(model), rows.slice(0, 1), reference=train).attributions
+    assert expected is not None
+    assert pq.read_table(out / "attributions.parquet") == expected
+    assert np.abs(expected["attribution_age"].to_numpy()).max() > 0
+
+
+def test_what_is_usual_is_of_the_whole_table(models: dict[Task, Path], tiny_data: Path) -> None:
+    few = explain(models["binary"], tiny_data / "val", rows=3, repeats=1).attributions
+    everything = explain(models["binary"], tiny_data / "val", repeats=1).attributions
+    assert few is not None
+    assert everything is not None
+    assert few["baseline"].to_pylist() == pytest.approx(everything["baseline"].to_pylist()[:3])
+
+
+def test_rows_of_one_class_have_no_importance(models: dict[Task, Path], tiny_data: Path) -> None:
+    rows = pq.read_table(tiny_data / "train")
+    alike = rows.filter(pc.equal(rows["label"], "no"))
+    found = explain(models["binary"], alike, repeats=1)
+    assert (found.importances, found.left_out) == ((), ())
+    assert found.no_importance == "auroc needs rows with different labels"
+    assert Explanation.from_dict(found.to_dict()).no_importance == found.no_importance
+    assert len(explain(models["binary"], alike, repeats=1, metric="accuracy").importances) == 5
+
+
+def test_text_that_is_parsed_is_in_the_order_of_its_numbers(tiny_data: Path, tmp_path: Path) -> None:
+    priced = pq.read_table(tiny_data / "train")
+    prices = [f"${price:,.2f}" for price in priced["income"].to_pylist()]
+    priced = priced.set_column(priced.schema.get_field_index("income"), "income", pa.array(prices))
+    (tmp_path / "train").mkdir()
+    pq.write_table(priced, tmp_path / "train" / "train.parquet")
+    schema = Schema(label=("label",), numeric=("age", "income"), categorical=(), parse=(("income", "number"),))
+    model = save_model(tmp_path / "model", tmp_path, "binary", schema)
+    csv.write_csv(priced, tmp_path / "train.csv")
+    for table in (priced, tmp_path / "train", tmp_path / "train.csv"):
+        curves = {each.column: each for each in explain(model, table, repeats=1).dependences}
+        assert curves["income"].numeric
+        assert list(curves["income"].values) == sorted(curves["income"].values)
+    # usual rows that hold numbers already
+    plain = pq.read_table(tiny_data / "train")
+    assert explain(model, priced.slice(0, 1), reference=plain).rows == 1
 
 
 def test_time_that_is_over_leaves_columns_out(models: dict[Task, Path], tiny_data: Path) -> None:

@@ -22,6 +22,7 @@ import tabstep
 from tabstep import cli
 from tabstep.analysis import run_page, run_pictures, run_report
 from tabstep.analysis.dependence import Dependence
+from tabstep.analysis.explanation import Explanation
 from tabstep.analysis.run_analysis import Limits, analyse
 from tabstep.analysis.sections import column_tables, facts
 from tabstep.config.compose import composed
@@ -304,6 +305,23 @@ def test_page_of_weighted_rows_says_that_slices_are_not(runs: Runs, tmp_path: Pa
     encoder["schema"]["weight"] = "importance"
     facts = SimpleNamespace(encoder=Encoder.from_json(json.dumps(encoder)))
     assert column_tables._unweighted(facts).strip() == line  # type: ignore[arg-type]
+
+
+def test_page_says_why_there_is_no_importance() -> None:
+    alike = Explanation(
+        rows=3,
+        total=3,
+        metric="auroc",
+        importances=(),
+        dependences=(),
+        classes=("no", "yes"),
+        sizes={},
+        no_importance="auroc needs rows with different labels",
+    )
+    stored = SimpleNamespace(analysis={"explanation": alike.to_dict()}, encoder=None)
+    page = "".join(column_tables.column_section(stored))  # type: ignore[arg-type]
+    assert "Importance is left out: auroc needs rows with different labels." in page
+    assert "<table" not in page
 
 
 def test_page_without_matplotlib_has_its_tables(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,17 +16,19 @@ from tabstep.analysis.attributions import Attributions, attribute, mean_of
 from tabstep.analysis.dependence import Dependence, partial_dependence
 from tabstep.analysis.explanation import Explanation
 from tabstep.analysis.permutation import Importance, permutation_importance
-from tabstep.analysis.sampled_rows import limit_cells, sample_batches, sample_places
+from tabstep.analysis.sampled_rows import limit_cells, row_count, sample_batches, sample_places
 from tabstep.analysis.weighted_scores import SCORES, score
-from tabstep.artifact.load import golden_rows, load
+from tabstep.artifact.load import load
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError, nearest
 from tabstep.tables.frames import is_location, to_table
+from tabstep.tables.parse_text import parsed_batch
 
 ROWS: Final = 5_000
 DEPENDENCE_ROWS: Final = 500
-_LEAST_REFERENCE: Final = 50
+_LEAST_REFERENCE: Final = 20
 _REFERENCE_ROWS: Final = 1_000
+_OF_TWO_CLASSES: Final = ("auroc", "average_precision", "f1")
 _IMPORTANCE_SHARE: Final = 0.7
 """Of the time, after which the columns that were looked at are drawn."""
 
@@ -68,23 +70,29 @@ def explain(
         dependences: how many columns get a partial dependence, the most important ones.
         class_name: the class whose log-odds are attributed; None is the predicted one of each row, and of a binary task
             the positive one.
-        reference: rows that are usual, where attributions begin; None takes the table's own, or the model's golden rows
-            where these are few.
+        reference: rows that are usual, where attributions begin; None takes the table's own, of 20 rows or more.
 
     Raises:
-        UserError: the model, the table or a name is wrong.
+        UserError: the model, the table or a name is wrong, or a table of fewer rows has no ``reference``.
     """
     predictor = model if isinstance(model, Predictor) else load(model)
     if metric not in SCORES:
         raise UserError(f"metric: no score is called {metric!r}: {nearest(metric, SCORES)}")
-    batch, total = read_rows(predictor, table, rows)
-    usual = _reference(predictor, model, batch, reference)
+    # what is usual does not hang on how few rows are looked at
+    found, total = read_rows(predictor, table, max(rows, _REFERENCE_ROWS))
+    usual = _reference(predictor, found, total, reference)
+    batch = found.take(pa.array(sample_places(found.num_rows, rows)))
     attributions = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
     y = _labels(predictor, batch)
     summary = summarize(
         predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=attributions
     )
-    return Explanation(**{**vars(summary), "attributions": attribution_table(predictor, batch, attributions)})
+    name = predictor.encoder.schema.id
+    return replace(
+        summary,
+        attributions=attribution_table(predictor, batch, attributions),
+        id=name if name in batch.schema.names else None,
+    )
 
 
 def summarize(  # noqa: PLR0913 - what a person can ask for
@@ -104,7 +112,8 @@ def summarize(  # noqa: PLR0913 - what a person can ask for
     sizes = _sizes(order) if order is not None else {}
     columns = sorted(schema.features, key=lambda name: -sizes.get(name, 0.0))
     importances: list[Importance] = []
-    if y is not None:
+    no_importance = _no_importance(predictor, batch, y, metric)
+    if y is not None and not no_importance:
         importances = permutation_importance(
             predictor.probabilities_of,
             batch,
@@ -129,12 +138,28 @@ def summarize(  # noqa: PLR0913 - what a person can ask for
         dependences=tuple(curves),
         classes=predictor.class_names,
         sizes=sizes,
-        left_out=tuple(columns[len(importances) :]) if y is not None else (),
+        left_out=() if no_importance else tuple(columns[len(importances) :]),
+        no_importance=no_importance,
     )
 
 
+def _no_importance(predictor: Predictor, batch: pa.RecordBatch, y: NDArray[Any] | None, metric: str) -> str:
+    """Return why no permutation says what a column is worth, or nothing where one does."""
+    if y is None:
+        missing = [name for name in predictor.encoder.schema.label if name not in batch.schema.names]
+        return f"the table lacks the label {missing[0]!r}"
+    if len(y) == 1:
+        return "a single row has none to change values with"
+    if metric in _OF_TWO_CLASSES and (y == y[:1]).all():
+        return f"{metric} needs rows with different labels"
+    return ""
+
+
 def read_rows(predictor: Predictor, table: Any, limit: int) -> tuple[pa.RecordBatch, int]:
-    """Return at most ``limit`` rows, evenly spread, with the columns that the model knows, and how many there are."""
+    """Return at most ``limit`` rows, evenly spread, and how many there are.
+
+    They have the columns that the model knows, those of ``schema.parse`` read as in training.
+    """
     schema = predictor.encoder.schema
     if is_location(table):
         source = predictor.open_table(table)
@@ -146,7 +171,8 @@ def read_rows(predictor: Predictor, table: Any, limit: int) -> tuple[pa.RecordBa
         batches = iter(rows.select(_known(schema.columns, schema.features, rows.schema.names)).to_batches())
     if not total:
         raise UserError("table: holds no rows: give it at least one")
-    return sample_batches(batches, total, limit_cells(limit, len(schema.features))), total
+    some = sample_batches(batches, total, limit_cells(limit, len(schema.features)))
+    return parsed_batch(some, dict(schema.parse)), total
 
 
 def _known(columns: Sequence[str], features: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -162,14 +188,15 @@ def _labels(predictor: Predictor, batch: pa.RecordBatch) -> NDArray[Any] | None:
     return predictor.encoder.encode_labels(batch)
 
 
-def _reference(
-    predictor: Predictor, model: str | os.PathLike[str] | Predictor, batch: pa.RecordBatch, wanted: Any
-) -> pa.RecordBatch:
+def _reference(predictor: Predictor, batch: pa.RecordBatch, total: int, wanted: Any) -> pa.RecordBatch:
     if wanted is not None:
         return read_rows(predictor, wanted, _REFERENCE_ROWS)[0]
-    if batch.num_rows >= _LEAST_REFERENCE or isinstance(model, Predictor):
-        return reference_rows(batch)
-    return golden_rows(Path(model))
+    if total < _LEAST_REFERENCE:
+        raise UserError(
+            f"reference: is missing, and the {row_count(total, total)} of the table cannot tell what is usual: name "
+            "a table that can, such as train (--reference, in Python reference=)"
+        )
+    return reference_rows(batch)
 
 
 def reference_rows(batch: pa.RecordBatch) -> pa.RecordBatch:

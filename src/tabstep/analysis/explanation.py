@@ -26,8 +26,9 @@ class Explanation:
     """What a model makes of ``rows`` of a table's ``total`` rows.
 
     ``metric`` is the score that ``importances`` are falls of, empty where the table has no labels. ``left_out`` are
-    columns that there was no time for. ``sizes`` are the mean absolute attributions, ``attributions`` has one row each
-    with a figure a column.
+    columns that there was no time for. ``no_importance`` says why there are no importances, where none can be computed.
+    ``sizes`` are the mean absolute attributions, ``attributions`` has one row each with a figure a column, and in its
+    column ``id`` the row's own name, if it has one.
     """
 
     rows: int
@@ -38,7 +39,9 @@ class Explanation:
     classes: tuple[str, ...]
     sizes: Mapping[str, float]
     left_out: tuple[str, ...] = ()
+    no_importance: str = ""
     attributions: pa.Table | None = None
+    id: str | None = None
 
     @property
     def looked_at(self) -> str:
@@ -55,6 +58,7 @@ class Explanation:
             "importance": [importance.to_dict() for importance in self.importances],
             "mean_attribution": dict(self.sizes),
             "left_out": list(self.left_out),
+            "no_importance": self.no_importance,
             "dependence": [dependence.to_dict() for dependence in self.dependences],
         }
 
@@ -69,6 +73,7 @@ class Explanation:
             importances=tuple(Importance(**importance) for importance in data["importance"]),
             sizes=data["mean_attribution"],
             left_out=tuple(data["left_out"]),
+            no_importance=data.get("no_importance", ""),
             dependences=tuple(map(Dependence.from_dict, data["dependence"])),
         )
 

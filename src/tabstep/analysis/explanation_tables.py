@@ -47,7 +47,8 @@ def row_table(explanation: Explanation, row: int) -> Table:
     shares = {
         name.removeprefix("attribution_"): share for name, share in values.items() if name.startswith("attribution_")
     }
-    title = f"Row {row}: log-odds of {printable(values['explained'])}, {number(values['log_odds'])}"
+    name = row if explanation.id is None else printable(str(values[explanation.id]))
+    title = f"Row {name}: log-odds of {printable(values['explained'])}, {number(values['log_odds'])}"
     table = Table(title=title, title_justify="left")
     table.add_column("column")
     table.add_column("attribution", justify="right")

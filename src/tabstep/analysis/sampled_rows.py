@@ -50,9 +50,11 @@ def labelled_rows(source: ParquetSource, encoder: Encoder, limit: int) -> Labell
 def row_count(count: int, total: int) -> str:
     """Say how many rows were looked at, and of how many.
 
-    >>> row_count(500, 500), row_count(500, 9000)
-    ('500 rows', 'a sample of 500 of 9,000 rows')
+    >>> row_count(1, 1), row_count(500, 500), row_count(500, 9000)
+    ('1 row', '500 rows', 'a sample of 500 of 9,000 rows')
     """
+    if count == total == 1:
+        return "1 row"
     return f"{count:,} rows" if count == total else f"a sample of {count:,} of {total:,} rows"
 
 

@@ -79,7 +79,9 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=count, default=5, metavar="N", help="permutations (default: %(default)s)")
     parser.add_argument("--class", dest="class_name", help="explained class (default: the predicted or positive one)")
     parser.add_argument(
-        "--reference", metavar="TABLE", help="usual rows, where attributions begin (default: the table)"
+        "--reference",
+        metavar="TABLE",
+        help="usual rows, where attributions begin (default: the table, if it has 20 rows or more)",
     )
     add_reader(parser)
 
@@ -99,6 +101,8 @@ def explain_table(options: Namespace) -> None:
             class_name=options.class_name,
             reference=options.reference,
         )
+    if explanation.no_importance:
+        print(f"importance is left out: {explanation.no_importance}")
     console = Terminal() if sys.stdout.isatty() else Terminal(width=120)
     for table in explanation_tables(explanation):
         console.print(table)

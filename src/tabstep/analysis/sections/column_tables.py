@@ -40,8 +40,11 @@ def column_section(facts: RunFacts) -> Iterator[str]:
         [each.column, each.mean, each.std, explanation.sizes.get(each.column)]
         for each in explanation.importances[:MOST_ROWS]
     ]
+    if explanation.no_importance:
+        yield paragraph(f"Importance is left out: {explanation.no_importance}.", kind="warn")
     head = ["column", f"fall of {explanation.metric.replace('_', ' ')}", "spread", "mean absolute attribution"]
-    yield folded(f"Importance of {len(explanation.importances)} columns", [table(head, rows)])
+    if rows:
+        yield folded(f"Importance of {len(explanation.importances)} columns", [table(head, rows)])
     yield paragraph(
         f"Of val, {explanation.looked_at}. A column that another one stands in for looks less important than it is. "
         "Attributions are integrated gradients of the log-odds.",
