@@ -55,6 +55,9 @@ def test_missing_page_and_taken_port_are_one_line(
 ) -> None:
     empty = tmp_path / "empty"
     assert cli.main(["open", str(empty)]) == 2
+    assert "there is no such directory" in capsys.readouterr().err
+    empty.mkdir()
+    assert cli.main(["open", str(empty)]) == 2
     assert f"has no report.html: make it with tabstep report {empty}" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"--port: .* cannot be used"):
         page_server(tmp_path, server.server_address[1])

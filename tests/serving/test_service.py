@@ -160,7 +160,11 @@ def test_mistakes_of_the_command_are_one_line(
     tmp_path: Path, model_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serve", str(tmp_path)]) == 2
-    assert "is no model directory" in capsys.readouterr().err
+    assert "is no model directory: name that of a finished run" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").symlink_to(model_dir)
+    assert main(["serve", str(tmp_path / "run")]) == 2
+    assert f"did you mean '{tmp_path / 'run' / 'model'}'?" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", str(model_dir), "--port", str(taken.getsockname()[1])]) == 2
     assert "cannot listen there" in capsys.readouterr().err

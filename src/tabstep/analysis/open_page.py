@@ -48,6 +48,8 @@ def page_server(directory: Path, port: int) -> http.server.ThreadingHTTPServer:
         UserError: there is no page, or the port is taken.
     """
     if not (directory / PAGE).is_file():
+        if not directory.is_dir():
+            raise UserError(f"{directory}: there is no such directory: name that of a run or a sweep")
         raise UserError(f"{directory}: has no {PAGE}: make it with tabstep report {directory}")
     try:
         return http.server.ThreadingHTTPServer((_HOST, port), partial(_Pages, directory=str(directory)))

@@ -24,7 +24,7 @@ def predict_table(options: Namespace) -> None:
     model = load(options.model_dir)
     with table_of(options) as table:
         rows = model.predict_file(table, options.out, batch_rows=options.batch_rows)
-    print(f"{rows} rows: {options.out}")
+    print(f"{rows} {'row' if rows == 1 else 'rows'}: {options.out}")
 
 
 def serve_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +36,16 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
 def serve_model(options: Namespace) -> None:
     from importlib.util import find_spec
 
-    from tabstep.run_files import MANIFEST
+    from tabstep.run_files import MANIFEST, MODEL
 
     # What can be wrong is looked at before torch is imported.
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise UserError(f'serve: needs the packages {" and ".join(missing)}: pip install "tabstep[serve]"')
     if not (Path(options.model_dir) / MANIFEST).is_file():
-        raise UserError(f"{options.model_dir}: is no model directory: name the directory model/ of a finished run")
+        below = Path(options.model_dir) / MODEL
+        remedy = f"did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else "name that of a finished run"
+        raise UserError(f"{options.model_dir}: is no model directory: {remedy}")
     from tabstep.serving.service import serve
 
     serve(Path(options.model_dir), host=options.host, port=options.port)
