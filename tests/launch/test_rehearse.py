@@ -34,8 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["data.builtin_rows=2000", "trainer.max_epochs=3", "trainer=cpu", "data.batch_size=128", "tags=[a, 'b c']"]
 SMALL.append("report=none")  # the page of a job is that of test_local_tables_are_the_channels
 # Draws of dropout differ from rank to rank, and after three epochs of Muon the scores of rows hardly differ at all.
+# SGD: where a gradient is nearly zero, AdamW makes a whole step of its last digit, which hangs on the parts of a batch.
 # float32: gradients of half a batch that are rounded to 16 bits have other last digits than those of a whole one
-ALIKE = ["model.dropout=0", "optimizer=adamw", "optimizer.lr=0.01", "trainer.precision=32-true"]
+ALIKE = ["model.dropout=0", "optimizer=sgd", "trainer.precision=32-true"]
 FEW_SAVES = ["callbacks.checkpoint.every_n_steps=3"]
 
 
