@@ -40,7 +40,8 @@ def fits(member: Any, value: Any) -> bool:
 def _within(member: Any, value: float) -> bool:
     limits = key_types.bounds(member)
     return (
-        abs(value) <= (LARGEST_WHOLE if key_types.bare(member) is int else LARGEST)  # false for nan and inf too
+        # false for nan and inf too; the least whole number of 64 bits is -2**63
+        (-LARGEST_WHOLE - 1 <= value <= LARGEST_WHOLE if key_types.bare(member) is int else abs(value) <= LARGEST)
         and (limits.ge is None or value >= limits.ge)
         and (limits.gt is None or value > limits.gt)
         and (limits.le is None or value <= limits.le)
@@ -64,7 +65,7 @@ def remedy(annotation: Any, value: Any) -> str:
 
 
 def _number_hint(bases: list[Any], value: float) -> str:
-    if int in bases and isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+    if int in bases and isinstance(value, int) and not -LARGEST_WHOLE - 1 <= value <= LARGEST_WHOLE:
         return f": the largest is {LARGEST_WHOLE}"
     if str in bases:
         return ": quote it, for YAML reads it as a number"
