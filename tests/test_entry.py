@@ -53,6 +53,20 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_logging: None) -> 
     return found
 
 
+def test_a_run_that_is_refused_does_not_put_its_name_to_the_one_that_is_there(runs: Runs, tmp_path: Path) -> None:
+    assert entry.main(["seed=1", "paths.output_dir=out"]) == 0
+    (tmp_path / "out" / "report.json").write_text("{}")
+    overrides = tmp_path / "out" / ".hydra" / "overrides.yaml"
+    before = overrides.read_text()
+    assert "seed=1" in before
+    runs.failure = UserError("resume: set that back")
+    assert entry.main(["seed=2", "paths.output_dir=out"]) == 2
+    assert overrides.read_text() == before
+    runs.failure = None
+    assert entry.main(["seed=3", "paths.output_dir=out"]) == 0
+    assert "seed=3" in overrides.read_text()
+
+
 def test_a_run_gets_settings_and_the_plain_configuration(runs: Runs, tmp_path: Path) -> None:
     assert entry.main(["trainer=cpu", "seed=3", "paths.output_dir=out"]) == 0
     assert runs.settings[0].seed == 3

@@ -24,7 +24,8 @@ from tabstep.config.secrets import redacted
 from tabstep.container import container
 from tabstep.errors import ProblemsError, RetryError, UserError
 from tabstep.registry import PluginSettings
-from tabstep.run_files import HYDRA
+from tabstep.run_files import CHECKPOINTS, HISTORY, HYDRA, REPORT
+from tabstep.system.command_record import CommandRecord
 from tabstep.system.exits import exit_code, write_failure
 from tabstep.system.locks import check_free, discard_unused
 from tabstep.system.surroundings import check_surroundings
@@ -175,6 +176,7 @@ def _compose_and_run(arguments: list[str], there: Collection[Path], *, multirun:
 
     failures: list[Exception] = []
     places: list[Path] = []
+    records = [CommandRecord(directory, HYDRA, (CHECKPOINTS, HISTORY, REPORT)) for directory in there]
     decorate = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=PRIMARY)
     task = decorate(_task(list(sys.argv), failures, places))
     try:
@@ -193,6 +195,8 @@ def _compose_and_run(arguments: list[str], there: Collection[Path], *, multirun:
         if isinstance(failures[0], UserError | RetryError):
             _close_logs(places[0])
             discard_unused(places[0], (HYDRA, f"{PRIMARY}.log"), keep=places[0].absolute() in there)
+            for record in records:
+                record.restore()
         raise failures[0]
 
 

@@ -48,6 +48,12 @@ MEMBERS: Final = "members"
 CARD: Final = "MODEL_CARD.md"
 
 
+def model_hint(directory: Path) -> str:
+    """Return the remedy for a directory that is no model's, or nothing: that of a run has the model's below."""
+    below = directory / MODEL
+    return f"did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else ""
+
+
 def predictions_file(directory: Path, split: str) -> Path:
     """Return where the run in ``directory`` has its predictions of a split.
 

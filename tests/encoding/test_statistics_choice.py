@@ -55,6 +55,16 @@ def test_a_pair_that_adds_up_from_its_columns_is_none() -> None:
     assert [columns for columns, _ in judge(codes, y).chosen(10)] == [(0,), (1,)]
 
 
+def test_combinations_without_meaning_have_no_rates() -> None:
+    """Of so many that are tried some seem to be worth something, and each pair of rows counts in both rows' rates."""
+    sizes = [4, 3, 240, 2, 2, 12, 7, 31]
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        codes = np.column_stack([rng.integers(0, size, 1_920) for size in sizes])
+        y = rng.random(1_920) < 0.08 + 0.05 * (codes[:, 1] == 1)
+        assert judge(codes, y).chosen(10) == []
+
+
 def test_codes_without_meaning_have_no_rates() -> None:
     rng = np.random.default_rng(0)
     codes = np.column_stack([np.arange(5_000), rng.integers(0, 300, (5_000, 3))])

@@ -37,6 +37,7 @@ from tabstep.run_files import (
     SCHEMA,
     VERSIONS,
     WEIGHTS,
+    model_hint,
 )
 from tabstep.system.atomic_write import file_digest
 from tabstep.system.exits import of_the_storage, reading
@@ -179,8 +180,7 @@ def _manifest(directory: Path) -> dict[str, str]:
     """Return the digest of each file that an artifact says it has."""
     manifest_file = directory / MANIFEST
     if not manifest_file.is_file():
-        below = directory / "model"
-        hint = f": did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else ""
+        hint = f": {found}" if (found := model_hint(directory)) else ""
         raise UserError(f"{directory}: is not a model directory: it has no manifest.json{hint}")
     with _reading(directory, MANIFEST):
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))

@@ -36,15 +36,14 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
 def serve_model(options: Namespace) -> None:
     from importlib.util import find_spec
 
-    from tabstep.run_files import MANIFEST, MODEL
+    from tabstep.run_files import MANIFEST, model_hint
 
     # What can be wrong is looked at before torch is imported.
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise UserError(f'serve: needs the packages {" and ".join(missing)}: pip install "tabstep[serve]"')
     if not (Path(options.model_dir) / MANIFEST).is_file():
-        below = Path(options.model_dir) / MODEL
-        remedy = f"did you mean {str(below)!r}?" if (below / MANIFEST).is_file() else "name that of a finished run"
+        remedy = model_hint(Path(options.model_dir)) or "name that of a finished run"
         raise UserError(f"{options.model_dir}: is no model directory: {remedy}")
     from tabstep.serving.service import serve
 

@@ -42,7 +42,7 @@ def fit_cached(
 
 
 # to be raised where the same facts give another encoder: the cache holds those of earlier versions
-_FITTING: Final = 2
+_FITTING: Final = 3
 
 
 def encoder_key(facts: Sequence[Any]) -> str:

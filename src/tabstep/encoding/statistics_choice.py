@@ -14,7 +14,9 @@ from tabstep.encoding.target_statistics import combined, distinct
 # 276 pairs of them
 _JUDGED_COLUMNS: Final = 24
 _JUDGED_TRIPLES: Final = 120
-_SIGNIFICANT: Final = 2.0  # standard errors
+_SIGNIFICANT: Final = 3.0
+"""Standard errors that a gain has to be. Each pair of rows of a group counts in both rows' rates, so that the gain of
+chance varies by 1.4 times what is taken for its standard error, and hundreds of combinations are tried."""
 _LEAST_GAIN: Final = 0.001  # of the squared error that is left: an input more costs time in each step
 _NEW: Final = 1e-3  # of an input's length: below, it repeats the others
 _LARGE: Final = 100  # codes of a column that is worth a rate of its own
@@ -124,7 +126,8 @@ class _Fit:
     def step(self, inputs: np.ndarray) -> np.ndarray:
         """Return ``(n, outputs)``: what the fit would gain by ``inputs`` ``(n, outputs)`` beside the others."""
         direction = self._direction(inputs)
-        step: np.ndarray = direction * (direction * self.left).sum(axis=0)
+        # a rate by which more is less is one that chance has made
+        step: np.ndarray = direction * np.maximum((direction * self.left).sum(axis=0), 0.0)
         return step
 
     def add(self, inputs: np.ndarray) -> None:

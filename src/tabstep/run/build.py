@@ -234,6 +234,9 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
 
     The length of the run is part of it only where the schedule is stretched over it.
     """
+    optimizer = asdict(settings.optimizer)
+    if not isinstance(settings.optimizer, PluginSettings):
+        optimizer = optimizer_options(settings, prepared)
     scheduler = asdict(settings.scheduler)
     if settings.scheduler.name in ("cosine", "one_cycle"):
         scheduler["max_epochs"] = settings.trainer.max_epochs
@@ -250,7 +253,7 @@ def fingerprint(settings: Settings, prepared: Prepared) -> dict[str, Any]:
         # a checkpoint of a version whose models knew of no flags has other weights where there are some
         **({"model.flags": list(prepared.encoder.flags)} if prepared.encoder.flags else {}),
         "loss": asdict(settings.loss),
-        "optimizer": asdict(settings.optimizer),
+        "optimizer": optimizer,
         "scheduler": scheduler,
         "trainer.accumulate_grad_batches": settings.trainer.accumulate_grad_batches,
         "trainer.gradient_clip_val": settings.trainer.gradient_clip_val,

@@ -192,7 +192,8 @@ def drop_smallest(optimizer: Optimizer) -> None:
     """
     for state in optimizer.state.values():
         for value in state.values():
-            if isinstance(value, Tensor) and value.device.type == "cpu" and value.is_floating_point():
+            # a number alone is a count or a product that the optimizer goes by
+            if isinstance(value, Tensor) and value.ndim and value.device.type == "cpu" and value.is_floating_point():
                 value.masked_fill_(value.abs() < SMALLEST, 0.0)
 
 
