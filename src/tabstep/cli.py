@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tabstep.commands import models, runs, tables
 from tabstep.commands.arguments import Command, Namespace, Parser
 from tabstep.system.exits import exit_code
+from tabstep.system.plain_messages import plain_messages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,8 @@ def _dispatch(arguments: list[str]) -> None:
         train(arguments[1:])
         return
     options = build_parser().parse_args(arguments)
-    options.run(options)
+    with plain_messages():
+        options.run(options)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import tabstep
+from tabstep import cli
 from tabstep.artifact import save as saving
 from tabstep.artifact.load import Architecture
 from tabstep.artifact.member import Member
@@ -300,3 +301,17 @@ def test_saving_again_replaces_the_whole_directory(copy: Path, saved: Path, tiny
     assert not (copy / "stale.txt").exists()
     assert [path.name for path in copy.parent.iterdir()] == ["model"]
     tabstep.load(copy)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_category_that_is_written_otherwise_is_warned_of(
+    saved: Path, tiny_table: pa.Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its probabilities are those of a value that was never seen, which nothing else would show."""
+    place = tiny_table.column_names.index("city")
+    other = tiny_table.set_column(place, "city", pa.array(["BONN"] * len(tiny_table)))
+    with pytest.warns(UserWarning, match=r"^column 'city': none of its values in the first 200 rows was seen in train"):
+        tabstep.load(saved).predict(other)
+    pq.write_table(other, tmp_path / "other.parquet")
+    assert cli.main(["predict", str(saved), str(tmp_path / "other.parquet"), "--out", str(tmp_path / "out.csv")]) == 0
+    assert capsys.readouterr().err.startswith("warning: column 'city': none of its values")

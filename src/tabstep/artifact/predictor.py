@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tabstep.artifact.member import Member
 from tabstep.artifact.prediction_files import prediction_writer
+from tabstep.encoding.unseen import unseen_columns
 from tabstep.errors import UserError
 from tabstep.system.atomic_write import check_name, check_replaceable, publishing
 from tabstep.system.exits import writing
@@ -66,7 +68,7 @@ class Predictor:
             UserError: a feature column is missing or of a type that cannot be read as in training.
         """
         given, batches = self._rows(table)
-        return like(pa.Table.from_batches([self._predict(batch, given) for batch in batches]), table)
+        return like(pa.Table.from_batches([self._predict(batch, given) for batch in self._looked_at(batches)]), table)
 
     def predict_proba(self, table: Any) -> NDArray[np.float32]:
         """Return the probabilities ``(n, classes)`` of raw rows, in the order of ``class_names``."""
@@ -97,7 +99,8 @@ class Predictor:
         write = prediction_writer(target)
         with writing(f"{target}: cannot be written"), publishing(target) as temporary:
             given = _given_schema(source)
-            return write(temporary, (self._predict(batch, given) for batch in self._source_batches(source, batch_rows)))
+            batches = self._looked_at(self._source_batches(source, batch_rows))
+            return write(temporary, (self._predict(batch, given) for batch in batches))
 
     def _rows(self, table: Any, batch_rows: int = 65_536) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Return the types in which the columns were given, and the rows in those that Arrow computes on."""
@@ -125,6 +128,14 @@ class Predictor:
         missing = [name for name in schema.features if name not in present]
         # those that are missing too: the table itself says which it lacks
         yield from source.batches(present + missing, batch_rows)
+
+    def _looked_at(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Warn of columns that are written otherwise than in train, as the first batch shows them."""
+        for place, batch in enumerate(batches):
+            if place == 0:
+                for line in unseen_columns(self.encoder.categorical, batch):
+                    warnings.warn(line, stacklevel=3)
+            yield batch
 
     def _predict(self, batch: pa.RecordBatch, given: pa.Schema) -> pa.RecordBatch:
         schema = self.encoder.schema

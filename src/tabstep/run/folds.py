@@ -30,13 +30,14 @@ from tabstep.run.fold_weights import fold_weights
 from tabstep.run.foreign_reader import read_once
 from tabstep.run.prepare import Opened, cut_of, open_splits
 from tabstep.run.prepared import Show
-from tabstep.run.showing import only_new, plain_messages, shower
+from tabstep.run.showing import only_new, shower
 from tabstep.run.tracked_folds import named_fold, tracked_folds
 from tabstep.run_files import DONE, FOLDS, MODEL, PAGE, REPORT
 from tabstep.schema import Split
 from tabstep.sweep.trial import is_trial
 from tabstep.system.atomic_write import file_digest
 from tabstep.system.exits import writing
+from tabstep.system.plain_messages import plain_messages
 from tabstep.system.ranks import Ranks
 from tabstep.tables.folds import assign_folds
 

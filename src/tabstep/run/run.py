@@ -30,7 +30,7 @@ from tabstep.run.gather_files import gather_shards
 from tabstep.run.prepare import prepare
 from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.prepared import Prepared, Show, limited
-from tabstep.run.showing import only_new, plain_messages, shower
+from tabstep.run.showing import only_new, shower
 from tabstep.run.sizes import batch_size_of, rows_of_step, sizes_by_rows
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
 from tabstep.run_files import BF16, HISTORY, PAGE, RANKS, REPORT
@@ -39,6 +39,7 @@ from tabstep.sweep.trial import attach, is_trial
 from tabstep.system.cache import cached_json
 from tabstep.system.devices import Machine, bf16_gain, resolve_machine
 from tabstep.system.exits import check_stopped, writing
+from tabstep.system.plain_messages import plain_messages
 from tabstep.system.ranks import Ranks, agree_on, current_ranks, run_ranks
 from tabstep.tracking.tracker import Tracker
 from tabstep.training.callbacks.foreign_callbacks import step_without_state, without_state

@@ -1,15 +1,11 @@
-"""What a run says: lines and tables on standard output, each told once, and warnings as one line each."""
+"""What a run says: lines and tables on standard output, each told once."""
 
 from __future__ import annotations
 
 import io
-import logging
 import re
 import sys
 import textwrap
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console
@@ -21,20 +17,6 @@ WIDTH: Final = 100
 """Columns of what a run says; a terminal's tables are as wide as it is."""
 _NUMBER: Final = re.compile(r"\d[\d.,]*")
 _FRAME: Final = re.compile(r"[\s\u2500-\u257f]+")
-
-
-@contextmanager
-def plain_messages() -> Iterator[None]:
-    """Show a warning as one line without the source it came from, and of Lightning only what needs attention."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr, flush=True)
-        # Lightning 2.6.6 asks torch 2.13 in a way that torch has deprecated.
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-        # it means to start ranks, which srun does not here
-        warnings.filterwarnings("ignore", message="The `srun` command is available")
-        yield
 
 
 def only_new(show: Show, shown: set[str]) -> Show:
