@@ -73,6 +73,16 @@ def test_a_name_alone_is_no_id(tmp_path: Path, columns: dict[str, Any]) -> None:
     assert infer_schema(source(tmp_path, columns | {"y": [0, 1]}), Declared())[0].id is None
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1"])
+def test_row_numbers_of_pandas_are_no_feature(tmp_path: Path, name: str) -> None:
+    columns: dict[str, Any] = {"age": [1, 2], "y": [0, 1]}
+    found = infer_schema(source(tmp_path, {name: [0, 1], **columns}), Declared())
+    assert roles(found) == {name: "left out", "age": "numeric", "y": "label"}
+    assert found[0].features == ("age",)
+    assert infer_schema(source(tmp_path, {name: [0, 1], **columns}), Declared(numeric=[name]))[0].numeric == (name,)
+    assert name in infer_schema(source(tmp_path, {name: ["a", "b"], **columns}), Declared())[0].features
+
+
 def test_two_ids_are_not_guessed_between(tmp_path: Path) -> None:
     columns = {"user_id": [1, 2], "id": ["a", "b"], "y": [0, 1]}
     assert infer_schema(source(tmp_path, columns), Declared())[0].id is None

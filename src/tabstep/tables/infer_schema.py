@@ -24,6 +24,8 @@ Role = Literal["id", "label", "weight", "numeric", "categorical", "left out"]
 
 LABEL_NAMES: Final = ("label", "target", "y", "class")
 ID_NAME: Final = re.compile(r"id|row_?id|uuid|guid|index|.*_id|__index_level_0__", re.IGNORECASE)
+_ROW_NUMBER: Final = re.compile(r"|Unnamed: \d+(\.\d+)*")
+"""What pandas calls the row numbers that it writes into a CSV, and those that it has read from one."""
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ID_SAMPLE: Final = 65_536
 _ROWS_SHOWN: Final = 60
@@ -212,6 +214,8 @@ def _rest(stated: Declared, types: dict[str, pa.DataType], roles: _Roles) -> _Ro
             rest[name] = ("left out", "schema.numeric and schema.categorical do not name it")
         elif pa.types.is_null(dtype):
             rest[name] = ("left out", "every value is null")
+        elif pa.types.is_integer(dtype) and _ROW_NUMBER.fullmatch(name):
+            rest[name] = ("left out", "the row numbers of a DataFrame")
         else:
             try:
                 kind = kind_of(dtype)
