@@ -41,8 +41,9 @@ def test_standard_errors_are_those_of_formulas(monkeypatch: pytest.MonkeyPatch) 
     report["baselines"] = {LINEAR: {"val_auroc": 1.0, "val_log_loss": 0.0, "test_auroc": 0.8}}
     found = errors(monkeypatch, p, y, report)
     assert set(found) == {"val_auroc", "val_log_loss"}
-    assert found["val_auroc"] == pytest.approx(hanley_mcneil(area, 500, 1_500), rel=0.2)
-    assert found["val_log_loss"] == pytest.approx(losses.std() / math.sqrt(len(y)), rel=0.2)
+    # of many rows the difference to another model of the same rows varies by a quarter of that
+    assert 4 * found["val_auroc"] == pytest.approx(hanley_mcneil(area, 500, 1_500), rel=0.2)
+    assert 4 * found["val_log_loss"] == pytest.approx(losses.std() / math.sqrt(len(y)), rel=0.2)
     of_more = errors(monkeypatch, p, y, report, total=8_000)
     assert of_more == pytest.approx({key: error / 2 for key, error in found.items()})
 

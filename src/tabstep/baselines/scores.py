@@ -60,8 +60,7 @@ def below_linear(
     By its objective or by the log-loss: a model may rank as well and still state worse probabilities.
 
     Args:
-        errors: standard errors of scores of the run, which a difference must be larger than. Both models score the same
-            rows, so that what they differ by by chance is about half of it, and one is about two of the difference.
+        errors: standard errors of the differences between the scores, which a difference must be larger than.
     """
     for key, loss in losses_to_linear(report, baselines, objective).items():
         if loss > (errors or {}).get(key, 0.0):
@@ -69,7 +68,8 @@ def below_linear(
             return (
                 f"warning: worse than logistic regression on the same columns: {key} {ours:.4f}, not {theirs:.4f}.\n"
                 "  Where val_loss still fell at the end: raise callbacks.early_stopping.patience, trainer.max_epochs;\n"
-                "  where it rose early: lower optimizer.lr, or take a smaller model"
+                "  where it rose early: lower optimizer.lr, or take a smaller model;\n"
+                "  where the label is nearly linear in the columns: model.linear=true"
             )
     return None
 

@@ -14,13 +14,17 @@ from tabstep.encoding.encoder import Encoder
 from tabstep.run_files import predictions_file
 
 _ROWS: Final = 200_000
+_MANY: Final = 1_000
+_SHARE_OF_MANY: Final = 0.25
+"""Standard error of the difference, over that of one's own score: both models score the same rows. On 4,000 rows of
+three tables that they rank alike it was .14 to .39, on the 20 of a table that they do not .75 to .92."""
 
 
 def standard_errors(report: Mapping[str, Any], encoder: Encoder, output: Path) -> dict[str, float]:
-    """Return standard errors of the scores of a run that are worse than logistic regression's, by their keys.
+    """Return about the standard errors of what a run's scores are worse than logistic regression's by, by their keys.
 
-    Half of the width of the bootstrap interval that the page shows too, from the predictions that are stored; of
-    ``loss``, that of the log-loss. A score of another package has none.
+    Half of the width of the bootstrap interval that the page shows too, from the predictions that are stored, of
+    ``_MANY`` rows a share of it; of ``loss``, that of the log-loss. A score of another package has none.
     """
     worse = losses_to_linear(report, report["baselines"], report["objective"])
     found: dict[str, float] = {}
@@ -29,8 +33,9 @@ def standard_errors(report: Mapping[str, Any], encoder: Encoder, output: Path) -
         spans = intervals(predicted.probs, predicted.y, encoder.task)
         # of a table of which a sample was read, as intervals does it
         shrink = math.sqrt(len(predicted.y) / predicted.total)
+        share = _SHARE_OF_MANY if predicted.total >= _MANY else 1.0
         for name, span in spans.items():
-            error = (span.high - span.low) / (2.0 * Z) * shrink
+            error = (span.high - span.low) / (2.0 * Z) * shrink * share
             keys = (f"{split}_{name}", f"{split}_loss") if name == "log_loss" else (f"{split}_{name}",)
             found |= {key: error for key in keys if key in worse and math.isfinite(error)}
     return found
