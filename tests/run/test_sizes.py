@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tabstep.config.compose import composed
 from tabstep.config.parse import parse
+from tabstep.config.settings import Settings
 from tabstep.entry import config_dir
 from tabstep.models import tabm
 from tabstep.run.prepare import prepare
-from tabstep.run.prepared import limited
+from tabstep.run.prepared import Prepared, limited
 from tabstep.run.sizes import (
     batch_size_of,
     build_architecture,
@@ -21,12 +23,16 @@ from tabstep.run.sizes import (
 from tabstep.training import datamodule
 
 
+def prepared_with(data: Path, cache_dir: Path, overrides: Sequence[str] = ()) -> tuple[Settings, Prepared]:
+    settings = parse(composed([f"data.path={data}", "schema.label=label", *overrides], [config_dir()]))
+    return settings, prepare(settings.data, settings.schema, seed=0, cache_dir=cache_dir, show=lambda _: None)
+
+
 def test_a_run_on_the_first_rows_is_one_of_the_whole_tables_network(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sizes are those of all rows of train: what is tried on a few batches is what is trained then."""
-    settings = parse(composed([f"data.path={tiny_data}", "schema.label=label"], [config_dir()]))
-    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    settings, prepared = prepared_with(tiny_data, tmp_path)
     rows = prepared.tables["train"].num_rows
     monkeypatch.setattr(tabm, "MEMBERS", {32: rows - 1, 8: rows})
     monkeypatch.setattr("tabstep.models.by_rows.MEMBERS", {32: rows - 1, 8: rows})
@@ -49,9 +55,8 @@ def test_each_member_has_its_own_rows_in_the_products_of_a_step(
     tiny_data: Path, tmp_path: Path, model: str, rows: int
 ) -> None:
     """So a small batch of many members is large enough for bfloat16 to pay."""
-    overrides = [f"data.path={tiny_data}", "schema.label=label", "data.batch_size=64", f"model={model}"]
-    settings = parse(composed([*overrides, *(["model.members=3"] if model == "tabm" else [])], [config_dir()]))
-    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    members = ["model.members=3"] if model == "tabm" else []
+    settings, prepared = prepared_with(tiny_data, tmp_path, ["data.batch_size=64", f"model={model}", *members])
     assert rows_of_step(settings, prepared) == rows
 
 
@@ -76,8 +81,7 @@ def test_a_run_waits_for_progress_by_steps(
     overrides: list[str],
     epochs: int | None,
 ) -> None:
-    settings = parse(composed([f"data.path={tiny_data}", "schema.label=label", *overrides], [config_dir()]))
-    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    settings, prepared = prepared_with(tiny_data, tmp_path, overrides)
     monkeypatch.setattr(type(prepared), "whole_rows", rows)
     assert patience_of(settings, prepared) == epochs
     said = [line for line in sizes_by_rows(settings, prepared) if "patience" in line]
@@ -107,8 +111,7 @@ def test_hidden_matrices_decay_where_rows_are_many(
     overrides: list[str],
     decay: float | None,
 ) -> None:
-    settings = parse(composed([f"data.path={tiny_data}", "schema.label=label", *overrides], [config_dir()]))
-    prepared = prepare(settings.data, settings.schema, seed=0, cache_dir=tmp_path, show=lambda _: None)
+    settings, prepared = prepared_with(tiny_data, tmp_path, overrides)
     monkeypatch.setattr(type(prepared), "whole_rows", rows)
     assert optimizer_options(settings, prepared).get("hidden_weight_decay") == decay
     said = [line for line in sizes_by_rows(settings, prepared) if "decay" in line]
