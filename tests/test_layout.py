@@ -55,6 +55,8 @@ JOURNEYS = {
 """Tests that go through many modules, and whose way it is."""
 
 COVERED = {
+    "analysis/explained_rows": "analysis/test_explain",
+    "tables/missing_words": "tables/test_csv",
     "config/data_rules": "config/test_parse",
     "encoding/encoder_cache": "encoding/test_encoder",
     "run/prepared": "run/test_prepare",

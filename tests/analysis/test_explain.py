@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tabstep.artifact import load as loading
 from tabstep.artifact import save as saving
 from tabstep.encoding.encoder import Encoder, EncoderOptions
 from tabstep.errors import UserError
+from tabstep.log_lines import number
 from tabstep.schema import Schema, Task
 from tabstep.tables.source import open_source
 
@@ -127,6 +129,36 @@ def test_few_rows_without_labels_are_explained_one_by_one(models: dict[Task, Pat
     assert other["explained"].to_pylist() == ["Ulm", "Ulm"]
 
 
+def test_rows_are_explained_by_their_ids(
+    models: dict[Task, Path], tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, val = models["binary"], tiny_data / "val"
+    rows = pq.read_table(val)
+    whole, found = explain(model, val, repeats=1), explain(model, val, ids=["1-7", "1-3"])
+    assert whole.attributions is not None
+    # usual is the whole table still
+    assert found.attributions is not None
+    assert found.attributions["row_id"].to_pylist() == ["1-3", "1-7"]
+    for name in ("probability", "log_odds", "baseline", "attribution_age"):
+        expected = whole.attributions.take([3, 7])[name].to_pylist()
+        assert found.attributions[name].to_pylist() == pytest.approx(expected, rel=1e-5), name
+    assert (found.importances, found.dependences, found.looked_at) == ((), (), "2 rows")
+    probs = tabstep.load(model).predict(rows.take([3, 7]))["prob_yes"].to_pylist()
+    assert found.attributions["probability"].to_pylist() == pytest.approx(probs, rel=1e-6)
+    assert explain(model, rows, ids=["1-3", "1-7"]).attributions == found.attributions
+    assert cli.main(["explain", str(model), str(val), "--id", "1-3"]) == 0
+    printed = capsys.readouterr().out
+    assert f"Row 1-3: yes with probability {number(probs[0])} " in printed
+    for name in SCHEMAS["binary"].features:
+        value = rows[name][3].as_py()
+        shown = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        assert re.search(rf"{name} +[│|] {re.escape(shown)} ", printed), name
+    with pytest.raises(UserError, match=r"^id: no row of the table has row_id '9-9'$"):
+        explain(model, val, ids=["1-3", "9-9"])
+    with pytest.raises(UserError, match=r"^table: column 'row_id' is missing, which names the rows"):
+        explain(model, rows.drop_columns(["row_id"]), ids=["1-3"])
+
+
 def test_too_few_rows_do_not_tell_what_is_usual(
     models: dict[Task, Path], tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +173,7 @@ def test_too_few_rows_do_not_tell_what_is_usual(
     assert "reference: is missing, and the 1 row of the table" in capsys.readouterr().err
     assert cli.main(["explain", str(model), str(one), "--reference", str(train), "-o", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("importance is left out: a single row has none to change values with\nRow 1-0: log-odds")
+    assert printed.startswith("importance is left out: a single row has none to change values with\nRow 1-0: yes with")
     assert "nan" not in printed
     assert printed.endswith(f"\n1 row\nexplanation: {out}\n")
     assert "NaN" not in (out / "explanation.json").read_text()

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 from tests.conftest import make_table
 
 from tabstep.config.compose import composed
@@ -129,6 +130,17 @@ def write_stops(path: Path, rows: int, *, val_first: str = "") -> None:
     columns = {"at": [val_first or texts[0], *texts[1:]], "day": days, "cohort": cohorts}
     columns["y"] = (seconds // 3_600 % 2).astype(int)
     pq.write_table(pa.table(columns), path)
+
+
+def test_a_word_between_numbers_is_said(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        amounts = [*(f"{row / 8}" for row in range(198)), "keine Angabe", "n.a."]
+        table = pa.table({"income": amounts, "debt": [*amounts[:198], "?", ""], "y": [0, 1] * 100})
+        csv.write_csv(table, tmp_path / f"{name}.csv", csv.WriteOptions(quoting_style="none"))
+    tables = [f"data.train={tmp_path}/train.csv", f"data.val={tmp_path}/val.csv", "schema.label=y"]
+    found, shown = prepared(tables, tmp_path / "cache")
+    assert (found.schema.numeric, found.schema.categorical) == (("debt",), ("income",))
+    assert "numbers are taken for categories, for a text between them: income ('keine Angabe')" in shown
 
 
 def test_times_of_iso_8601_in_text_are_read_without_being_asked_for(tmp_path: Path) -> None:

@@ -53,9 +53,16 @@ def test_csv_keeps_values(values: list[tuple[str | None, float | None]], header:
     assert found == [(text, None if number is None else float(number)) for text, number in values]
 
 
-@pytest.mark.parametrize("missing", ["", "NA", "nan", "null", " None "])
+@pytest.mark.parametrize("missing", ["", "NA", "nan", "null", " None ", "?", "n.a.", "Unknown"])
 def test_missing_numbers(missing: str) -> None:
     assert columns(f"x,{missing}\n", "text/csv") == [("x", None)]
+
+
+@pytest.mark.parametrize("delimiter", ",;\t|")
+def test_what_stands_between_cells(delimiter: str) -> None:
+    rows = [['"a ""name"", hard"', "n"], ['"x;y,z"', "1.5"], ["", "2"]]
+    body = "\n".join(delimiter.join(row) for row in rows)
+    assert columns(body, "text/csv") == [("x;y,z", 1.5), (None, 2.0)]
 
 
 def test_text_is_text_whatever_it_looks_like() -> None:

@@ -76,6 +76,10 @@ def test_types_of_columns(tmp_path: Path) -> None:
         "zip": ["01067", "80331", ""],
         "blank": ["7", " ", "NA"],
         "empty": ["", "NA", "null"],
+        "spaces": [" ", "  ", ""],
+        "words": ["7.5", "n.a.", " ? "],
+        "dated": ["unknown", "2024-01-31", "N/A"],
+        "answer": ["unknown", "?", ""],
         "text": ["1", "x", " y"],
     }
     path = tmp_path / "a.csv"
@@ -94,6 +98,10 @@ def test_types_of_columns(tmp_path: Path) -> None:
         "zip": "string",
         "blank": "int64",
         "empty": "null",
+        "spaces": "null",
+        "words": "double",
+        "dated": "date32[day]",
+        "answer": "string",
         "text": "string",
     }
     values = next(table.batches(list(columns))).to_pydict()
@@ -103,7 +111,19 @@ def test_types_of_columns(tmp_path: Path) -> None:
     assert values["zoned"][1].isoformat() == "2024-01-31T10:00:00+00:00"
     assert values["zip"] == ["01067", "80331", None]
     assert values["blank"] == [7, None, None]
+    assert values["words"] == [7.5, None, None]
+    assert values["answer"] == ["unknown", "?", None]
     assert values["text"] == ["1", "x", " y"]
+
+
+def test_words_in_the_first_block_leave_the_type_to_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n" + "unknown,unknown,unknown\n" * 100_000 + "1,x,true\n", encoding="utf-8")
+    table = CsvTable(str(path), where="data.train")
+    assert [str(dtype) for dtype in table.arrow_schema.types] == ["int64", "string", "bool"]
+    batches = list(table.batches(["a", "b", "c"]))
+    assert batches[0].slice(0, 1).to_pylist() == [{"a": None, "b": "unknown", "c": None}]
+    assert batches[-1].slice(batches[-1].num_rows - 1).to_pylist() == [{"a": 1, "b": "x", "c": True}]
 
 
 def test_quoted_lines_and_a_missing_last_newline(tmp_path: Path) -> None:

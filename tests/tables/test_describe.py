@@ -56,3 +56,22 @@ def test_formats_of_the_first_rows(tmp_path: Path) -> None:
         texts = [text for text in table[name].to_pylist() if text is not None]
         assert (written.texts, written.distinct) == (len(texts), len({*texts}))
     assert written_formats(source, []) == {}
+
+
+def test_words_among_many_numbers(tmp_path: Path) -> None:
+    numbers = [str(index / 4) for index in range(40)]
+    table = pa.table(
+        {
+            "income": [*numbers, "keine Angabe", "n.a.", None],
+            "known": [*numbers, "n.a.", "?", "1"],
+            "mixed": [*numbers, "a", "b", "c"],
+            "few": ["1.5", "none of it"] * 21 + ["2"],
+            "code": [f"00{index}" for index in range(42)] + ["more"],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = written_formats(open_source(str(tmp_path), split="a"), table.column_names)
+    assert {name: (each.form, each.words) for name, each in found.items()} == {
+        "income": ("number", ("keine Angabe",)),
+        "known": ("number", ()),
+    }

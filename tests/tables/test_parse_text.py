@@ -27,7 +27,7 @@ from tabstep.tables.source import open_source
             [1200.5, 12, -3, 1000, 7, 0.5, 8, 1000],
         ),
         ("comma", ["1332,3", "1.200,50 €", "12,5 %", "-7", "1 000"], [1332.3, 1200.5, 12.5, -7, 1000]),
-        ("number", ["", "n/a", "-", None, "NA"], [None] * 5),
+        ("number", ["", "n/a", "-", None, "NA", "?", " Unknown ", "#DIV/0!"], [None] * 8),
         ("%d.%m.%Y", ["31.12.2025", None], [datetime.date(2025, 12, 31), None]),
         ("%Y-%m-%d %H:%M", ["2025-12-31 23:59"], [datetime.datetime(2025, 12, 31, 23, 59)]),
     ],
@@ -67,6 +67,7 @@ def test_typed_columns_stay_and_unknown_formats_are_refused() -> None:
         (["0815", "4711"], None),
         (["1.2.3", "4.5.6"], None),
         (["$5", "five"], None),
+        (["1.5", "n.a.", "2.5"], "number"),
     ],
 )
 def test_formats_are_proposed(texts: list[str], form: str | None) -> None:

@@ -14,20 +14,17 @@ from numpy.typing import NDArray
 
 from tabstep.analysis.attributions import Attributions, attribute, mean_of
 from tabstep.analysis.dependence import Dependence, partial_dependence
+from tabstep.analysis.explained_rows import REFERENCE_ROWS, read_rows, rows_of_ids, usual_rows
 from tabstep.analysis.explanation import Explanation
 from tabstep.analysis.permutation import Importance, permutation_importance
-from tabstep.analysis.sampled_rows import limit_cells, row_count, sample_batches, sample_places
+from tabstep.analysis.sampled_rows import sample_places
 from tabstep.analysis.weighted_scores import SCORES, score
 from tabstep.artifact.load import load
 from tabstep.artifact.predictor import Predictor
 from tabstep.errors import UserError, nearest
-from tabstep.tables.frames import is_location, to_table
-from tabstep.tables.parse_text import parsed_batch
 
 ROWS: Final = 5_000
 DEPENDENCE_ROWS: Final = 500
-_LEAST_REFERENCE: Final = 20
-_REFERENCE_ROWS: Final = 1_000
 _OF_TWO_CLASSES: Final = ("auroc", "average_precision", "f1")
 _IMPORTANCE_SHARE: Final = 0.7
 """Of the time, after which the columns that were looked at are drawn."""
@@ -48,7 +45,7 @@ class Budget:
         return self._seconds is None or time.monotonic() - self._begun < share * self._seconds
 
 
-def explain(
+def explain(  # noqa: PLR0913 - what a person can ask for
     model: str | os.PathLike[str] | Predictor,
     table: Any,
     *,
@@ -58,6 +55,7 @@ def explain(
     dependences: int = 6,
     class_name: str | None = None,
     reference: Any = None,
+    ids: Sequence[str | int] = (),
 ) -> Explanation:
     """Explain what a model makes of a table; ``tabstep explain`` in Python.
 
@@ -71,6 +69,7 @@ def explain(
         class_name: the class whose log-odds are attributed; None is the predicted one of each row, and of a binary task
             the positive one.
         reference: rows that are usual, where attributions begin; None takes the table's own, of 20 rows or more.
+        ids: explain the rows of these ids alone, and neither importance nor dependence.
 
     Raises:
         UserError: the model, the table or a name is wrong, or a table of fewer rows has no ``reference``.
@@ -79,18 +78,28 @@ def explain(
     if metric not in SCORES:
         raise UserError(f"metric: no score is called {metric!r}: {nearest(metric, SCORES)}")
     # what is usual does not hang on how few rows are looked at
-    found, total = read_rows(predictor, table, max(rows, _REFERENCE_ROWS))
-    usual = _reference(predictor, found, total, reference)
-    batch = found.take(pa.array(sample_places(found.num_rows, rows)))
+    found, total = read_rows(predictor, table, max(rows, REFERENCE_ROWS))
+    usual = usual_rows(predictor, found, total, reference)
+    batch = rows_of_ids(predictor, table, ids) if ids else found.take(pa.array(sample_places(found.num_rows, rows)))
     attributions = attributions_of(predictor, batch, usual, _classes(predictor, batch, class_name))
-    y = _labels(predictor, batch)
-    summary = summarize(
-        predictor, batch, y, total=total, metric=metric, repeats=repeats, dependences=dependences, order=attributions
-    )
+    if ids:
+        summary = _of_rows(predictor, attributions)
+    else:
+        summary = summarize(
+            predictor,
+            batch,
+            _labels(predictor, batch),
+            total=total,
+            metric=metric,
+            repeats=repeats,
+            dependences=dependences,
+            order=attributions,
+        )
     name = predictor.encoder.schema.id
     return replace(
         summary,
         attributions=attribution_table(predictor, batch, attributions),
+        values=pa.Table.from_batches([batch.select(list(predictor.encoder.schema.features))]),
         id=name if name in batch.schema.names else None,
     )
 
@@ -155,53 +164,24 @@ def _no_importance(predictor: Predictor, batch: pa.RecordBatch, y: NDArray[Any] 
     return ""
 
 
-def read_rows(predictor: Predictor, table: Any, limit: int) -> tuple[pa.RecordBatch, int]:
-    """Return at most ``limit`` rows, evenly spread, and how many there are.
-
-    They have the columns that the model knows, those of ``schema.parse`` read as in training.
-    """
-    schema = predictor.encoder.schema
-    if is_location(table):
-        source = predictor.open_table(table)
-        total = source.num_rows
-        batches = source.batches(_known(schema.columns, schema.features, source.arrow_schema.names))
-    else:
-        rows = to_table(table, where="table")
-        total = rows.num_rows
-        batches = iter(rows.select(_known(schema.columns, schema.features, rows.schema.names)).to_batches())
-    if not total:
-        raise UserError("table: holds no rows: give it at least one")
-    some = sample_batches(batches, total, limit_cells(limit, len(schema.features)))
-    return parsed_batch(some, dict(schema.parse)), total
-
-
-def _known(columns: Sequence[str], features: Sequence[str], names: Sequence[str]) -> list[str]:
-    missing = [name for name in features if name not in names]
-    if missing:
-        raise UserError(f"table: column {missing[0]!r} is missing: {nearest(missing[0], names)}")
-    return [name for name in columns if name in names]
+def _of_rows(predictor: Predictor, attributions: Attributions) -> Explanation:
+    """Return what is said of single rows: neither importance nor dependence, which are a table's."""
+    rows = len(attributions.explained)
+    return Explanation(
+        rows=rows,
+        total=rows,
+        metric="",
+        importances=(),
+        dependences=(),
+        classes=predictor.class_names,
+        sizes=_sizes(attributions),
+    )
 
 
 def _labels(predictor: Predictor, batch: pa.RecordBatch) -> NDArray[Any] | None:
     if any(name not in batch.schema.names for name in predictor.encoder.schema.label):
         return None
     return predictor.encoder.encode_labels(batch)
-
-
-def _reference(predictor: Predictor, batch: pa.RecordBatch, total: int, wanted: Any) -> pa.RecordBatch:
-    if wanted is not None:
-        return read_rows(predictor, wanted, _REFERENCE_ROWS)[0]
-    if total < _LEAST_REFERENCE:
-        raise UserError(
-            f"reference: is missing, and the {row_count(total, total)} of the table cannot tell what is usual: name "
-            "a table that can, such as train (--reference, in Python reference=)"
-        )
-    return reference_rows(batch)
-
-
-def reference_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return enough rows of a table to say what is usual in it."""
-    return batch.take(pa.array(sample_places(batch.num_rows, _REFERENCE_ROWS)))
 
 
 def _classes(predictor: Predictor, batch: pa.RecordBatch, name: str | None) -> NDArray[np.int64]:
@@ -236,6 +216,7 @@ def attribution_table(predictor: Predictor, batch: pa.RecordBatch, attributions:
     columns = {name: batch.column(name) for name in kept}
     columns |= {
         "explained": pa.array([names[index] for index in attributions.explained.tolist()]),
+        "probability": pa.array(_probabilities(predictor, batch, attributions.explained)),
         "log_odds": pa.array(attributions.log_odds),
         "baseline": pa.array(attributions.baseline),
     }
@@ -243,6 +224,12 @@ def attribution_table(predictor: Predictor, batch: pa.RecordBatch, attributions:
         f"attribution_{name}": pa.array(attributions.values[:, i]) for i, name in enumerate(attributions.columns)
     }
     return pa.table(columns)
+
+
+def _probabilities(predictor: Predictor, batch: pa.RecordBatch, classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what is predicted of one class a row: of an ensemble, the mean of its members' probabilities."""
+    probs = predictor.probabilities_of(batch)
+    return np.asarray(probs[np.arange(len(classes)), classes], dtype=np.float64)
 
 
 def _sizes(attributions: Attributions) -> dict[str, float]:

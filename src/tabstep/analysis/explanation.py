@@ -28,7 +28,7 @@ class Explanation:
     ``metric`` is the score that ``importances`` are falls of, empty where the table has no labels. ``left_out`` are
     columns that there was no time for. ``no_importance`` says why there are no importances, where none can be computed.
     ``sizes`` are the mean absolute attributions, ``attributions`` has one row each with a figure a column, and in its
-    column ``id`` the row's own name, if it has one.
+    column ``id`` the row's own name, if it has one. ``values`` are the features of these rows.
     """
 
     rows: int
@@ -41,6 +41,7 @@ class Explanation:
     left_out: tuple[str, ...] = ()
     no_importance: str = ""
     attributions: pa.Table | None = None
+    values: pa.Table | None = None
     id: str | None = None
 
     @property
@@ -49,7 +50,7 @@ class Explanation:
         return row_count(self.rows, self.total)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``explanation.json`` holds: all but the attributions."""
+        """Return what ``explanation.json`` holds: all but what is said of single rows."""
         return {
             "rows": self.rows,
             "total": self.total,

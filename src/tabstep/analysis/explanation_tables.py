@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +14,7 @@ from tabstep.system.sanitize import printable
 
 _SHOWN: Final = 20
 _EACH_ROW: Final = 5
+_VALUE_WIDTH: Final = 32
 
 
 def explanation_tables(explanation: Explanation) -> Iterator[Table]:
@@ -38,21 +39,32 @@ def importance_table(explanation: Explanation) -> Table:
 
 
 def row_table(explanation: Explanation, row: int) -> Table:
-    """Return why one row is as it is: its largest attributions."""
+    """Return why one row is as it is: what its columns hold, with its largest attributions."""
     assert explanation.attributions is not None
-    values = {
-        name: column[row].as_py()
-        for name, column in zip(explanation.attributions.column_names, explanation.attributions.columns, strict=True)
-    }
-    shares = {
-        name.removeprefix("attribution_"): share for name, share in values.items() if name.startswith("attribution_")
-    }
-    name = row if explanation.id is None else printable(str(values[explanation.id]))
-    title = f"Row {name}: log-odds of {printable(values['explained'])}, {number(values['log_odds'])}"
-    table = Table(title=title, title_justify="left")
+    assert explanation.values is not None
+    (said,) = explanation.attributions.slice(row, 1).to_pylist()
+    (values,) = explanation.values.slice(row, 1).to_pylist()
+    shares = {name: said[f"attribution_{name}"] for name in explanation.values.column_names}
+    name = row if explanation.id is None else printable(str(said[explanation.id]))
+    title = f"Row {name}: {printable(said['explained'])} with probability {number(said['probability'])}"
+    # a title is folded to the width of its table
+    table = Table(title=title, title_justify="left", min_width=len(title) + 1)
     table.add_column("column")
+    table.add_column("value", max_width=_VALUE_WIDTH, overflow="ellipsis", no_wrap=True)
     table.add_column("attribution", justify="right")
     for name in sorted(shares, key=lambda name: -abs(shares[name]))[:_SHOWN]:
-        table.add_row(Text(printable(name)), f"{shares[name]:+.4f}")
-    table.add_row("(usual)", number(values["baseline"]))
+        table.add_row(Text(printable(name)), Text(_value(values[name])), f"{shares[name]:+.4f}")
+    table.add_row("(usual)", "", number(said["baseline"]), end_section=True)
+    table.add_row("(log-odds)", "", number(said["log_odds"]))
     return table
+
+
+def _value(value: Any) -> str:
+    """Return what a cell holds; of a number, the digits that are told apart at a glance.
+
+    >>> _value(None), _value(0.1 + 0.2), _value(True), _value("a")
+    ('', '0.3', 'True', 'a')
+    """
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from tabstep.analysis.attributions import Attributions
 from tabstep.analysis.dependence import decoded
-from tabstep.analysis.explain import Budget, attributions_of, explained_classes, reference_rows, summarize
+from tabstep.analysis.explain import Budget, attributions_of, explained_classes, summarize
+from tabstep.analysis.explained_rows import reference_rows
 from tabstep.analysis.explanation import Explanation
 from tabstep.analysis.sampled_rows import Labelled, labelled_rows, row_count, sample_places
 from tabstep.analysis.slices import worst_slices

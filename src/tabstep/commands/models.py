@@ -84,6 +84,9 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TABLE",
         help="usual rows, where attributions begin (default: the table, if it has 20 rows or more)",
     )
+    parser.add_argument(
+        "--id", action="append", default=[], metavar="ID", help="explain the row of this id; repeatable"
+    )
     add_reader(parser)
 
 
@@ -101,6 +104,7 @@ def explain_table(options: Namespace) -> None:
             repeats=options.repeats,
             class_name=options.class_name,
             reference=options.reference,
+            ids=options.id,
         )
     if explanation.no_importance:
         print(f"importance is left out: {explanation.no_importance}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tabstep.config.settings import SchemaSettings
@@ -27,10 +27,14 @@ _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*( [A-Za-z0-9_]+)*")
 
 @dataclass(frozen=True, kw_only=True)
 class TextFormats:
-    """Formats by column: ``times`` are read as such, of ``others`` a person is told."""
+    """Formats by column: ``times`` are read as such, of ``others`` a person is told.
+
+    ``words`` are what stands between the numbers of a column, which are taken for categories because of it.
+    """
 
     times: Mapping[str, str]
     others: Mapping[str, str]
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def text_formats(source: ParquetSource, schema: SchemaSettings) -> TextFormats:
@@ -52,10 +56,13 @@ def text_formats(source: ParquetSource, schema: SchemaSettings) -> TextFormats:
         and (schema.id is not None or not ID_NAME.fullmatch(name))
     ]
     found = written_formats(source, free)
-    times = {name for name, each in found.items() if is_iso(each.form) and each.distinct >= min(_FEW, each.texts / 4)}
+    words = {name: each.words for name, each in found.items() if each.words}
+    forms = {name: each for name, each in found.items() if not each.words}
+    times = {name for name, each in forms.items() if is_iso(each.form) and each.distinct >= min(_FEW, each.texts / 4)}
     return TextFormats(
-        times={name: each.form for name, each in found.items() if name in times},
-        others={name: each.form for name, each in found.items() if name not in times},
+        times={name: each.form for name, each in forms.items() if name in times},
+        others={name: each.form for name, each in forms.items() if name not in times},
+        words=words,
     )
 
 
@@ -68,6 +75,7 @@ def format_lines(forms: TextFormats) -> Iterator[str]:
     """Say which text is read as times, and how to have the rest read."""
     yield from _times_line([*forms.times])
     yield from _format_hint(forms.others)
+    yield from _words_hint(forms.words)
 
 
 def _times_line(names: Sequence[str]) -> Iterator[str]:
@@ -98,3 +106,17 @@ def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
         remedy = "`tabstep schema` writes a schema that reads them as such"
     yield f"text that looks like numbers or dates is taken for categories: {some}"
     yield remedy
+
+
+def _words_hint(words: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    r"""Say which numbers are taken for categories because of a word between them.
+
+    >>> print(*_words_hint({"income": ("keine Angabe",), "age": ("old", "young")}), sep="\n")
+    numbers are taken for categories, for a text between them: income ('keine Angabe'), age ('old', 'young')
+    where such a text stands for no value, leave its cells empty
+    """
+    if not words:
+        return
+    shown = (f"{printable(name)} ({', '.join(map(repr, texts))})" for name, texts in list(words.items())[:_SHOWN])
+    yield f"numbers are taken for categories, for a text between them: {', '.join(shown)}"
+    yield "where such a text stands for no value, leave its cells empty"

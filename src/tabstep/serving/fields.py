@@ -19,8 +19,8 @@ from pyarrow import types
 from tabstep.encoding.encoder import Encoder
 from tabstep.serving.request_error import RequestError, shown
 from tabstep.tables.column_types import PER_SECOND, ValueKind, value_type
+from tabstep.tables.missing_words import without_words
 
-_NULLS: Final = pa.array(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 _ZONE: Final = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"
 _DUE: Final[dict[ValueKind, str]] = {
     "text": "text",
@@ -152,10 +152,7 @@ def from_text(array: pa.Array, field: Field) -> pa.Array:
     """
     if field.kind == "text":
         return array
-    array = pc.utf8_trim_whitespace(array)
-    nulls = pc.is_in(array, value_set=_NULLS)
-    if nulls.true_count:
-        array = pc.if_else(nulls, pa.scalar(None, pa.string()), array)
+    array = without_words(array)
     failed: pa.ArrowException | None = None
     for convert in _conversions(field):
         try:

@@ -126,8 +126,9 @@ def _text(data: bytes, charset: str) -> str:
 
 
 def _csv(text: str, limits: Limits) -> pa.Table:
-    """Read every cell as text; an empty one without quotes is null."""
-    columns = _columns(text)
+    """Read every cell as text; an empty one without quotes is null. The delimiter is that of the first row."""
+    delimiter = _delimiter(text)
+    columns = _columns(text, delimiter)
     if not columns:
         raise RequestError("the body holds no rows: send at least one")
     limits.check("max_request_columns", columns, f"the first row has {columns:,} columns")
@@ -137,7 +138,7 @@ def _csv(text: str, limits: Limits) -> pa.Table:
         raise RequestError(f"the body holds text that is not Unicode: {error.reason}: send UTF-8") from None
     # one block, since a row that is longer than a block is an error
     reading = csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=len(data))
-    parsing = csv.ParseOptions(newlines_in_values=True)
+    parsing = csv.ParseOptions(newlines_in_values=True, delimiter=delimiter)
     types = {f"f{index}": pa.string() for index in range(columns)}
     converting = csv.ConvertOptions(
         column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
@@ -151,11 +152,22 @@ def _csv(text: str, limits: Limits) -> pa.Table:
     return table
 
 
-def _columns(text: str) -> int:
+def _delimiter(text: str) -> str:
+    r"""Return the comma, or what stands between the cells of a first row that has none outside of quotes.
+
+    >>> _delimiter('age;job\n'), _delimiter('"a;b",1\n'), _delimiter('"a;b"\n')
+    (';', ',', ',')
+    """
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    outside = "".join(first.split('"')[::2])
+    return "," if "," in outside else next((mark for mark in ";\t|" if mark in outside), ",")
+
+
+def _columns(text: str, delimiter: str) -> int:
     """Return how many fields the first row has; 0 where there is no row."""
     before = field_size_limit(len(text) + 1)  # the body has its own
     try:
-        return len(next(reader(io.StringIO(text.lstrip("\r\n"), newline="")), ()))
+        return len(next(reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=delimiter), ()))
     except CsvError as error:
         raise RequestError(f"the body is not CSV: {error}") from None
     finally:

@@ -16,9 +16,9 @@ from pyarrow import csv
 from tabstep.errors import ProblemsError, UserError, nearest
 from tabstep.tables.column_types import ValueKind, value_kind
 from tabstep.tables.locations import CSV_SUFFIXES, find_files, first_line
+from tabstep.tables.missing_words import EMPTY_CELLS, without_words
 
 _DELIMITERS: Final = ",;\t|"
-_NULLS: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _BLOCK: Final = 2**20
 _TYPES: Final[dict[ValueKind, tuple[pa.DataType, ...]]] = {
     "number": (pa.int64(), pa.float64()),
@@ -40,7 +40,8 @@ class CsvTable:
 
     A column has the first of these types that all of its values have: whole number, number, boolean, date, time,
     timestamp, text. A number with a zero before it, as in 01067, is text. Unquoted empty cells and NA, N/A, NaN, nan,
-    null, NULL and None are missing, and so are blank cells of a column that is not text.
+    null, NULL and None are missing, and so are blank cells of a column that is not text. Among numbers and times, words
+    such as ``?``, ``n.a.`` and ``unknown`` (`missing_words`) are missing too.
 
     Args:
         location: Names end in .csv, .tsv or .txt, perhaps with .gz or .zst behind.
@@ -101,16 +102,20 @@ class CsvTable:
 
     def _infer(self, types: dict[str, tuple[pa.DataType, ...]]) -> tuple[int, pa.Schema]:
         """Return the number of rows, and the first of ``types`` that all values of each column have."""
-        rows, seen = 0, set()
+        rows, seen, words = 0, set(), set()
         for batch in self._text():
             for name in self._names:
                 column = batch.column(name)
                 # a batch in which all values are missing says nothing of the type
-                if column.null_count < len(column):
+                if without_words(column).null_count < len(column):
                     seen.add(name)
                     types[name] = self._left(name, column, types[name], rows)
+                elif pc.any(pc.not_equal(pc.utf8_trim_whitespace(column), "")).as_py():
+                    words.add(name)
             rows += batch.num_rows
-        return rows, pa.schema([(name, types[name][0] if name in seen else pa.null()) for name in self._names])
+        found = {name: types[name][0] for name in seen}
+        found |= {name: pa.string() for name in words - seen if pa.string() in types[name]}
+        return rows, pa.schema([(name, found.get(name, pa.null())) for name in self._names])
 
     def _left(self, name: str, column: pa.Array, types: tuple[pa.DataType, ...], row: int) -> tuple[pa.DataType, ...]:
         """Return the types that the values have too."""
@@ -135,7 +140,7 @@ class CsvTable:
 
     def _open(self, path: str, types: Mapping[str, pa.DataType] | None) -> csv.CSVStreamingReader:
         options = csv.ConvertOptions(
-            column_types=types, null_values=_NULLS, strings_can_be_null=True, quoted_strings_can_be_null=False
+            column_types=types, null_values=EMPTY_CELLS, strings_can_be_null=True, quoted_strings_can_be_null=False
         )
         filesystem = self._location.filesystem
         try:
@@ -175,9 +180,7 @@ def _typed(column: pa.Array, dtype: pa.DataType) -> pa.Array:
         return column
     if pa.types.is_null(dtype):
         return pa.nulls(len(column))
-    trimmed = pc.utf8_trim_whitespace(column)
-    missing = pc.is_in(trimmed, value_set=pa.array(_NULLS))
-    values = pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
+    values = without_words(column)
     if pa.types.is_time(dtype):  # Arrow casts no text to a time of day
         return pc.binary_join_element_wise(_DAY, values, " ").cast(pa.timestamp("us")).cast(dtype)
     # a number with a fraction: Arrow casts whole numbers alone

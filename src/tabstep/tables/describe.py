@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tabstep.tables.column_types import is_text, to_text, value_type
-from tabstep.tables.parse_text import proposed_format
+from tabstep.tables.parse_text import amounts, proposed_format
 from tabstep.tables.typed_table import TypedTable
 
 _DISTINCT: Final = (1_000, 100_000)
@@ -18,6 +18,8 @@ _ALL_DISTINCT: Final = 5_000_000  # over all columns
 _BYTES: Final = 2**25  # of the distinct values of one column
 _EXAMPLES: Final = 3
 _EXAMPLE_LENGTH: Final = 19
+_FEW_WORDS: Final = 2
+_MANY_NUMBERS: Final = 20
 _FEWEST: Final = 20  # rows in which a column whose values all differ is an id
 
 
@@ -60,26 +62,40 @@ def describe(source: TypedTable, columns: Sequence[str]) -> Mapping[str, ColumnF
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenFormat:
-    """The format that all texts of a column have, how many of them there are and how many differ."""
+    """The format that the texts of a column have, how many of them there are and how many differ.
+
+    ``words`` are the few texts that do not have it; mostly there is none.
+    """
 
     form: str
     texts: int
     distinct: int
+    words: tuple[str, ...] = ()
 
 
 def written_formats(source: TypedTable, columns: Sequence[str], rows: int = 1_000) -> dict[str, WrittenFormat]:
-    """Return the format of each column whose texts all have one, as far as the first ``rows`` rows tell."""
+    """Return the format of each column whose texts have one, as far as the first ``rows`` rows tell.
+
+    All of them, or all but a word or two that stand among many numbers, as in "keine Angabe".
+    """
     columns = [name for name in columns if is_text(value_type(source.arrow_schema.field(name).type))]
     first = next(iter(source.batches(columns, rows)), None) if columns else None
     if first is None:
         return {}
     texts = {name: to_text(first.column(name)).drop_null() for name in columns}
-    forms = {name: proposed_format(text) for name, text in texts.items()}
-    return {
-        name: WrittenFormat(form=form, texts=len(texts[name]), distinct=len(texts[name].unique()))
-        for name, form in forms.items()
-        if form is not None
-    }
+    found = {name: _written(text) for name, text in texts.items()}
+    return {name: written for name, written in found.items() if written is not None}
+
+
+def _written(texts: pa.Array) -> WrittenFormat | None:
+    distinct = texts.unique()
+    numbers = amounts(distinct)
+    words = distinct.filter(pc.invert(numbers)).to_pylist()
+    # of fewer that differ, each may be a name
+    if 0 < len(words) <= _FEW_WORDS and numbers.true_count >= _MANY_NUMBERS:
+        return WrittenFormat(form="number", texts=len(texts), distinct=len(distinct), words=tuple(words))
+    form = proposed_format(distinct)
+    return None if form is None else WrittenFormat(form=form, texts=len(texts), distinct=len(distinct))
 
 
 class _Seen:

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from tabstep.errors import UserError
 from tabstep.tables.column_types import is_text, to_text, value_type
-
-NULLS: Final = pa.array(["", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])
+from tabstep.tables.missing_words import without_words
 
 # with the no-break spaces that stand between thousands in some languages
 _SIGNS: Final = r"[\s\x{00A0}\x{202F}$€£¥%']"
 _LEFT_OUT: Final[Mapping[str, str]] = {"number": f"{_SIGNS}|,", "comma": rf"{_SIGNS}|\."}
 _PLAIN: Final = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+_AMOUNT: Final = r"^[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?$"
 _SHAPES: Final[Mapping[str, str]] = {
     "number": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([,'\s\x{00A0}\x{202F}][0-9]{3})+)(\.[0-9]+)?\s?[$€£¥%]?$",
     "comma": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([.'\s\x{00A0}\x{202F}][0-9]{3})+)(,[0-9]+)?\s?[$€£¥%]?$",
@@ -85,7 +85,7 @@ def parsed(array: pa.Array, form: str, name: str) -> pa.Array:
     """
     if form == AS_TEXT or not is_text(value_type(array.type)):
         return array
-    text = _trimmed(to_text(array))
+    text = without_words(to_text(array))
     dtype = parsed_type(form)
     if form in _LEFT_OUT:
         plain = _plain(text, form)
@@ -104,7 +104,7 @@ def proposed_format(values: pa.Array) -> str | None:
     >>> proposed_format(pa.array(["0815", "4711"])), proposed_format(pa.array(["$5", "five"]))
     (None, None)
     """
-    text = _trimmed(values).drop_null()
+    text = without_words(values).drop_null()
     if not len(text):
         return None
     for form, shape in _SHAPES.items():
@@ -114,6 +114,16 @@ def proposed_format(values: pa.Array) -> str | None:
         return None
     moments = (_moments(text, form) for form in _DATES)
     return next((form for form, found in zip(_DATES, moments, strict=True) if _all(pc.is_valid(found))), None)
+
+
+def amounts(texts: pa.Array) -> pa.Array:
+    """Return which texts are plain numbers, or words that stand for none; a code such as 007 is a name.
+
+    >>> amounts(pa.array(["1.5", "-3", "n.a.", "keine", "007"])).to_pylist()
+    [True, True, True, False, False]
+    """
+    plain = pc.match_substring_regex(without_words(texts), _AMOUNT)
+    return pc.fill_null(plain, True)
 
 
 def _moments(text: pa.Array, form: str) -> pa.Array:
@@ -154,11 +164,6 @@ def _all(flags: pa.Array) -> bool:
 def _plain(text: pa.Array, form: str) -> pa.Array:
     plain = pc.replace_substring_regex(text, _LEFT_OUT[form], "")
     return pc.replace_substring(plain, ",", ".") if form == "comma" else plain
-
-
-def _trimmed(text: pa.Array) -> pa.Array:
-    text = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.is_in(text, value_set=NULLS), pa.scalar(None, pa.string()), text)
 
 
 def _refuse(text: pa.Array, valid: pa.Array, form: str, name: str) -> None:

@@ -21,7 +21,7 @@ from tabstep.tables.source import ParquetSource, open_source
 from tabstep.tables.typed_table import TypedTable
 
 # to be raised where rows are read otherwise: the cache holds tables of earlier versions
-_VERSION: Final = 1
+_VERSION: Final = 2
 Kinds = Mapping[str, ValueKind]
 Rows = ParquetSource | CsvTable | LakeTable
 
