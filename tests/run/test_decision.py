@@ -3,13 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import f1_score, precision_score
 from tests.run.test_export import report_of
 
 import tabstep
+from tabstep.analysis.stored_runs import stored_encoder
 from tabstep.errors import ProblemsError, UserError
+from tabstep.run import decision as module
 from tabstep.run_files import MODEL, predictions_file
 
 
@@ -32,6 +35,45 @@ def test_predictions_follow_the_threshold_in_the_run_and_in_its_model(
     again = tabstep.load(tmp_path / "run" / MODEL).predict(str(tiny_data / "test"))
     assert again["prediction"].to_pylist() == stored["prediction"].to_pylist()
     assert f"decision: f1 at threshold {threshold:.4f}; on test f1" in capsys.readouterr().out
+
+
+def test_f1_at_one_half_that_another_threshold_betters_is_said(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FAR_ABOVE", 0.0)
+    monkeypatch.setattr(module, "_FEWEST_POSITIVES", 1)
+    report = report_of(tiny_data, tmp_path / "run", "baselines=null")
+    low = report["low_f1"]
+    stored = pq.read_table(predictions_file(tmp_path / "run", "val"))
+    y, probs = np.array(stored["label"].to_pylist()) == "yes", stored["prob_yes"].to_numpy().astype(float)
+    assert low["val_f1"] == pytest.approx(f1_score(y, probs > low["threshold"]))
+    assert low["val_f1"] == max(f1_score(y, probs >= each) for each in probs)
+    assert low["val_f1_at_0.5"] == pytest.approx(report["val_f1"])
+    line = f"{report['val_f1']:.4f} on val, {low['val_f1']:.4f} above {low['threshold']:.4f}; decision=f1 chooses"
+    assert line in capsys.readouterr().out
+
+
+def test_f1_at_one_half_is_taken_as_it_is_where_no_threshold_is_far_above(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FEWEST_POSITIVES", 5)
+    run = run_copy / "out"
+    encoder, file = stored_encoder(run / MODEL), predictions_file(run, "val")
+    table = pq.read_table(file)
+    rare = np.arange(table.num_rows) % 3 == 0
+    labels = pa.array(np.where(rare, "yes", "no").tolist())
+
+    def stored(positive: np.ndarray) -> None:
+        columns = {"label": labels, "prob_no": pa.array(1 - positive), "prob_yes": pa.array(positive)}
+        changed = table
+        for name, values in columns.items():
+            changed = changed.set_column(changed.schema.get_field_index(name), name, values)
+        pq.write_table(changed, file)
+
+    stored(np.where(rare, 0.9, 0.1).astype(np.float32))
+    assert module.low_f1(encoder, run) is None
+    stored(np.where(rare, 0.4, 0.1).astype(np.float32))
+    assert module.low_f1(encoder, run) == {"threshold": pytest.approx(0.25), "val_f1": 1.0, "val_f1_at_0.5": 0.0}
 
 
 def test_a_floor_counts(tiny_data: Path, tmp_path: Path) -> None:

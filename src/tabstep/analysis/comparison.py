@@ -16,6 +16,7 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from tabstep.analysis.differences import Differences, difference_rows, difference_table, run_differences
 from tabstep.analysis.stored_runs import StoredRun, find_runs, flat, read_run, short_names
 from tabstep.errors import UserError
 from tabstep.log_lines import number
@@ -28,6 +29,7 @@ _PLACES: Final = ("paths.output_dir", "paths.checkpoint_dir", "paths.model_dir")
 """Differ in every run and say nothing: the columns are named after the runs."""
 _SPLITS: Final = ("train_", "val_", "test_")
 _CELL, _KEY = 28, 36
+_PAIRED: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +38,13 @@ class Comparison:
 
     ``config`` has the keys that differ, as they are written in an override, empty where a run has no such key.
     ``metrics`` has all, None where a run has it not; of a run that is not finished, those of its best epoch so far.
+    ``differences`` are those of scores from the first run's, where it has predictions, of a handful of runs.
     """
 
     names: tuple[str, ...]
     config: Mapping[str, tuple[str, ...]]
     metrics: Mapping[str, tuple[Any, ...]]
+    differences: Differences | None = None
 
 
 def compare(locations: Sequence[str | os.PathLike[str]]) -> Comparison:
@@ -56,7 +60,10 @@ def compare(locations: Sequence[str | os.PathLike[str]]) -> Comparison:
     for index, path in enumerate(resolved):
         if path in resolved[:index]:
             raise UserError(f"compare: {runs[index].path} is given twice")
-    return Comparison(names=tuple(short_names(resolved)), config=_differences(runs), metrics=_metrics(runs))
+    names = tuple(short_names(resolved))
+    # each takes seconds, and of a sweep of a hundred nobody asks how far they are from the first
+    paired = run_differences(runs, names) if len(runs) <= _PAIRED else None
+    return Comparison(names=names, config=_differences(runs), metrics=_metrics(runs), differences=paired)
 
 
 def _runs(location: str | os.PathLike[str]) -> list[StoredRun]:
@@ -110,6 +117,7 @@ def _metrics(runs: Sequence[StoredRun]) -> dict[str, tuple[Any, ...]]:
 def _scores(run: StoredRun) -> dict[str, Any]:
     if run.report:
         scores = {key: value for key, value in run.report.items() if not isinstance(value, dict | list)}
+        scores |= _decision(run.report.get("decision", {}))
         return {key: math.nan if value is None else value for key, value in scores.items()}
     if not run.history:
         return {"stop_reason": "not finished, no epoch yet"}
@@ -122,9 +130,19 @@ def _scores(run: StoredRun) -> dict[str, Any]:
     }
 
 
+def _decision(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the goal and the figures at its threshold, as keys of their own; of several labels, the goal alone."""
+    figures = flat({name: part for name, part in decision.items() if "_at_" not in name}, "decision")
+    return {
+        key: value for key, value in figures.items() if not isinstance(value, dict | list) and ".intervals." not in key
+    }
+
+
 def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
     """Yield tables of at most ``width`` columns of characters: runs that do not fit beside each other go below."""
-    longest = max((len(text) for row in comparison.config.values() for text in row), default=0)
+    # sentences are folded between their words
+    words = [word for row in comparison.metrics.values() for value in row for word in _score(value).split()]
+    longest = max(map(len, (*words, *(text for row in comparison.config.values() for text in row))), default=0)
     widest = min(_CELL, max([10, longest, *map(len, comparison.names)]))
     keys = min(_KEY, max(map(len, (*comparison.config, *comparison.metrics)), default=0))
     few = max(1, (width - keys - 4) // (widest + 3))
@@ -134,6 +152,8 @@ def comparison_tables(comparison: Comparison, width: int) -> Iterator[Table]:
         if comparison.config:
             yield _table("Configuration", names, _config_cells(comparison.config, part), widest)
         yield _table("Metrics (* best)", names, _metric_cells(comparison.metrics, part), widest)
+    if comparison.differences is not None and comparison.differences.found:
+        yield difference_table(comparison.differences)
 
 
 def _config_cells(rows: Mapping[str, tuple[str, ...]], part: slice) -> Iterator[tuple[str, list[str]]]:
@@ -178,7 +198,9 @@ def _score(value: Any) -> str:
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
-    """Write one line a key: ``config`` or ``metric``, the key, and the value of each run in full precision.
+    """Write one line a key: its kind, the key, and the value of each run in full precision.
+
+    Kinds are ``config``, ``metric``, and ``difference_value``, ``_low`` and ``_high`` of what is above the first run's.
 
     Raises:
         UserError: the place cannot be written to.
@@ -189,5 +211,8 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     for kind, rows in (("config", comparison.config), ("metric", comparison.metrics)):
         for key, values in rows.items():
             lines.writerow([kind, csv_cell(key), *map(csv_cell, values)])
+    if comparison.differences is not None:
+        for kind, key, found in difference_rows(comparison.differences, comparison.names):
+            lines.writerow([kind, key, *map(csv_cell, found)])
     with writing("--csv: cannot be written"):
         write_durably(path, text.getvalue().encode())

@@ -19,20 +19,16 @@ from tabstep.analysis.run_analysis import Limits, analyse
 from tabstep.analysis.run_page import run_page
 from tabstep.analysis.sampled_rows import Predicted, read_predictions
 from tabstep.analysis.sections.facts import RunFacts
-from tabstep.analysis.stored_runs import StoredRun, read_run
+from tabstep.analysis.stored_runs import StoredRun, read_run, stored_encoder
 from tabstep.analysis.weighted_scores import SCORES
 from tabstep.artifact.load import load
 from tabstep.checks.findings import Finding
 from tabstep.config.secrets import hidden, redacted
-from tabstep.encoding.encoder import Encoder
 from tabstep.errors import StoppedError, UserError
 from tabstep.run_files import (
     ANALYSIS,
-    ENCODER,
-    ENSEMBLE,
     HYDRA,
     MANIFEST,
-    MEMBERS,
     MODEL,
     PAGE,
     REPORT,
@@ -110,7 +106,7 @@ def stored_sources(run: StoredRun) -> dict[str, ParquetSource]:
     locations = locate_splits(data["path"], data["train"], data["val"], data["test"])
     if not locations:
         raise UserError("it was made with the built-in table")
-    schema = _encoder(_model(run)).schema
+    schema = stored_encoder(_model(run)).schema
     # what the run has found to be times in text is in the model's schema alone
     parse = dict(schema.parse)
     sources: dict[str, ParquetSource] = {
@@ -162,7 +158,7 @@ def write_page(directory: Path, model: Path) -> Path:
     """
     run = read_run(directory)
     notes: list[str] = []
-    encoder = _readable(MODEL, lambda: _encoder(model), notes)
+    encoder = _readable(MODEL, lambda: stored_encoder(model), notes)
     predictions: dict[str, Predicted] = {}
     for split in ("val", "test"):
         file = predictions_file(directory, split)
@@ -190,11 +186,6 @@ def _readable(name: str, read: Callable[[], Any], notes: list[str]) -> Any:
     except (UserError, OSError, ValueError) as error:
         notes.append(f"{name}: cannot be read: {' '.join(str(error).split())}")
         return None
-
-
-def _encoder(model: Path) -> Encoder:
-    place = model / MEMBERS / "0" if (model / ENSEMBLE).exists() else model
-    return Encoder.from_json((place / ENCODER).read_text(encoding="utf-8"))
 
 
 def command_of(directory: Path) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError
-from tabstep.run_files import CONFIG, HISTORY, HYDRA, MANIFEST, METRICS, MODEL, REPORT
+from tabstep.run_files import CONFIG, ENCODER, ENSEMBLE, HISTORY, HYDRA, MANIFEST, MEMBERS, METRICS, MODEL, REPORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,16 @@ def find_runs(directory: str | os.PathLike[str]) -> list[Path]:
             below.clear()
         below[:] = [name for name in below if not name.startswith(".")]
     return sorted(found, key=lambda path: natural(str(path)))
+
+
+def stored_encoder(model: Path) -> Encoder:
+    """Return the encoder of a model directory; of an average, that of its first member.
+
+    Raises:
+        OSError, ValueError: it is not there, or not what a run writes.
+    """
+    place = model / MEMBERS / "0" if (model / ENSEMBLE).exists() else model
+    return Encoder.from_json((place / ENCODER).read_text(encoding="utf-8"))
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,24 +60,56 @@ def intervals(
 
     Of more than ``rows`` rows a sample is resampled, and what it deviates by is scaled to the number of rows.
     """
-    everything = scores(probs, y, task, np.ones((1, len(y))))
-    draws = np.random.default_rng(seed)
+    size = _fewer(rows, probs.shape[1], task)
+    return _bootstrap(lambda part, weights: scores(probs[part], y[part], task, weights), len(y), repeats, seed, size)
+
+
+def differences(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    y: NDArray[Any],
+    task: Task,
+    *,
+    repeats: int = 200,
+    seed: int = 0,
+    rows: int = 20_000,
+) -> Mapping[str, Interval]:
+    """Return by how much the scores of the second of two predictions of the same rows are above those of the first.
+
+    The intervals are of a paired bootstrap: both are scored on the same drawn rows, so that what makes a sample
+    easy or hard for both of them falls out.
+    """
+
+    def difference(part: NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
+        left, right = (scores(probs[part], y[part], task, weights) for probs in (first, second))
+        return {name: right[name] - left[name] for name in SCORES}
+
+    return _bootstrap(difference, len(y), repeats, seed, _fewer(rows, first.shape[1], task))
+
+
+def _fewer(rows: int, classes: int, task: Task) -> int:
     # each class is ranked by itself, so that many classes have fewer rows
-    size = min(len(y), max(2_000, rows // probs.shape[1] if task != "binary" else rows))
-    part = np.sort(draws.choice(len(y), size, replace=False)) if size < len(y) else np.arange(len(y))
-    some_probs, some_y = probs[part], y[part]
-    middle = scores(some_probs, some_y, task, np.ones((1, size)))
+    return max(2_000, rows // classes if task != "binary" else rows)
+
+
+def _bootstrap(
+    figures: Callable[[NDArray[np.int64], Floats], dict[str, Floats]], total: int, repeats: int, seed: int, rows: int
+) -> dict[str, Interval]:
+    """Return intervals of what ``figures`` gives for some rows under weights ``(b, n)``; of at most ``rows`` rows."""
+    whole = np.arange(total)
+    everything = figures(whole, np.ones((1, total)))
+    draws = np.random.default_rng(seed)
+    size = min(total, rows)
+    part = np.sort(draws.choice(total, size, replace=False)) if size < total else whole
+    middle = figures(part, np.ones((1, size)))
     step = max(1, _CELLS // size)
-    drawn = [
-        scores(some_probs, some_y, task, _resampled(draws, min(step, repeats - start), size))
-        for start in range(0, repeats, step)
-    ]
+    drawn = [figures(part, _resampled(draws, min(step, repeats - start), size)) for start in range(0, repeats, step)]
     # a sample's score deviates by more than that of all rows, by the root of their ratio
-    shrink = math.sqrt(size / len(y))
+    shrink = math.sqrt(size / total)
     found = {}
     for name in SCORES:
         value, center = float(everything[name][0]), float(middle[name][0])
-        low, high = _percentiles(np.concatenate([part[name] for part in drawn]))
+        low, high = _percentiles(np.concatenate([one[name] for one in drawn]))
         found[name] = Interval(value=value, low=value + (low - center) * shrink, high=value + (high - center) * shrink)
     return found
 

@@ -16,6 +16,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare_runs(options: Namespace) -> None:
     from tabstep.analysis.comparison import compare, comparison_tables, write_comparison
+    from tabstep.analysis.differences import difference_lines
     from tabstep.system.terminal import Terminal
 
     comparison = compare(options.runs)
@@ -24,6 +25,8 @@ def compare_runs(options: Namespace) -> None:
         console.print(table)
     if not comparison.config:
         print("no key of the configuration differs")
+    for line in difference_lines(comparison.differences):
+        print(line)
     if options.csv is not None:
         write_comparison(Path(options.csv), comparison)
         print(f"comparison: {options.csv}")

@@ -5,19 +5,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from tabstep.analysis.sampled_rows import read_predictions
 from tabstep.artifact.member import Member
 from tabstep.decision_goal import Goal, parse_goal
 from tabstep.encoding.encoder import Encoder
 from tabstep.models.probabilities import probabilities
 from tabstep.run_files import predictions_file
 from tabstep.schema import Split
-from tabstep.training.thresholds import choose_threshold, count_cells, figures
+from tabstep.training.thresholds import choose_threshold, count_cells, figure, figures
+
+_ROWS: Final = 200_000
+_FEWEST_POSITIVES: Final = 20
+_FAR_ABOVE: Final = 0.1
+"""More than what the best of many thresholds gains by chance."""
 
 
 def choose_thresholds(decision: str, member: Member, logits: Tensor, y: np.ndarray) -> tuple[float, ...]:
@@ -72,6 +78,35 @@ def _stored(file: Path, encoder: Encoder) -> np.ndarray:
     # id, label, then the probabilities of the classes; a binary task has both, the positive one last
     last = len(encoder.schema.columns) - len(encoder.schema.features) + encoder.num_classes
     return np.column_stack([table.column(index).to_numpy() for index in range(last - encoder.num_outputs, last)])
+
+
+def low_f1(encoder: Encoder, output: Path) -> dict[str, float] | None:
+    """Return the threshold of the highest F1 on val, where that is far above the F1 at 0.5; else None.
+
+    A rare class seldom has a probability above 0.5, however well a model ranks.
+    """
+    if encoder.task != "binary":
+        return None
+    predicted = read_predictions(predictions_file(output, "val"), encoder, _ROWS)
+    if np.count_nonzero(predicted.y > 0) < _FEWEST_POSITIVES:
+        return None
+    probs = predicted.probs[:, 1]
+    threshold = choose_threshold(probs, predicted.y, parse_goal("f1")).threshold
+    plain, best = (float(figure(count_cells(probs, predicted.y, each), "f1")) for each in (0.5, threshold))
+    found = {"threshold": threshold, "val_f1": best, "val_f1_at_0.5": plain}
+    return found if best > plain + _FAR_ABOVE else None
+
+
+def low_f1_line(low: Mapping[str, float]) -> str:
+    """Say that another threshold than 0.5 has a better F1.
+
+    >>> low_f1_line({"threshold": 0.1379, "val_f1": 0.45, "val_f1_at_0.5": 0.0})
+    'f1 is that of probabilities above 0.5: 0.0000 on val, 0.4500 above 0.1379; decision=f1 chooses a threshold'
+    """
+    return (
+        f"f1 is that of probabilities above 0.5: {low['val_f1_at_0.5']:.4f} on val, {low['val_f1']:.4f} above "
+        f"{low['threshold']:.4f}; decision=f1 chooses a threshold"
+    )
 
 
 def decision_line(decision: Mapping[str, Any]) -> str:

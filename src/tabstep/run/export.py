@@ -25,7 +25,7 @@ from tabstep.registry import PluginSettings
 from tabstep.run.build import Assembly
 from tabstep.run.build_scores import build_scores
 from tabstep.run.chance import standard_errors
-from tabstep.run.decision import choose_thresholds, decision_line, decision_report
+from tabstep.run.decision import choose_thresholds, decision_line, decision_report, low_f1, low_f1_line
 from tabstep.run.evaluation import evaluate, score, spaced_logits
 from tabstep.run.members import Selection, choose_members, selection_line, selection_report
 from tabstep.run.prepared import Prepared, Show
@@ -68,6 +68,8 @@ def export(settings: Settings, config: Mapping[str, Any], prepared: Prepared, bu
             {split: table.y for split, table in prepared.tables.items()},
             output,
         )
+    elif low := low_f1(encoder, output):
+        report["low_f1"] = low
     if settings.baselines is not None and prepared.sharded is None:
         report["baselines"] = _baselines(settings.baselines, prepared, Path(settings.paths.cache_dir))
         report["standard_errors"] = standard_errors(report, encoder, output)
@@ -241,6 +243,8 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is said of the scores of a run or of a cross-validation."""
     if "decision" in report:
         yield decision_line(report["decision"])
+    if "low_f1" in report:
+        yield low_f1_line(report["low_f1"])
     warning = below_linear(report, report.get("baselines", {}), report["objective"], report.get("standard_errors", {}))
     if warning is not None:
         yield warning
