@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -108,6 +110,22 @@ def test_pipeline_clone_and_cross_validation(frame: pd.DataFrame, y: Any) -> Non
     assert scores.shape == (2,)
     assert scores.min() > 0.6
     assert clone(pipeline).get_params()["tabstepclassifier__overrides"] == FAST
+
+
+def test_arrays_of_objects_keep_their_texts(frame: pd.DataFrame, y: Any) -> None:
+    columns = make_column_transformer(
+        (SimpleImputer(), ["age"]), (FunctionTransformer(lambda part: part.to_numpy(object)), ["job"])
+    )
+    pipeline = make_pipeline(columns, TabstepClassifier(overrides={**FAST, "trainer.max_epochs": 8}, random_state=0))
+    pipeline.fit(frame, y)
+    estimator = pipeline[-1]
+    assert columns.transform(frame).dtype == object
+    schema = estimator.model_.encoder.schema
+    assert (schema.numeric, schema.categorical) == (("x0",), ("x1",))
+    assert pipeline.score(frame, y) > 0.85
+    np.testing.assert_array_equal(pipeline.predict(frame), estimator.predict(columns.transform(frame).tolist()))
+    with pytest.raises(TypeError, match="X: argument must be a string or a number, not 'dict'"):
+        estimator.predict(np.array([[1.0, {}]], dtype=object))
 
 
 def test_the_directory_keeps_the_run(tmp_path: Path, frame: pd.DataFrame, y: Any) -> None:

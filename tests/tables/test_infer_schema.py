@@ -83,10 +83,13 @@ def test_row_numbers_of_pandas_are_no_feature(tmp_path: Path, name: str) -> None
     assert name in infer_schema(source(tmp_path, {name: ["a", "b"], **columns}), Declared())[0].features
 
 
-def test_two_ids_are_not_guessed_between(tmp_path: Path) -> None:
-    columns = {"user_id": [1, 2], "id": ["a", "b"], "y": [0, 1]}
-    assert infer_schema(source(tmp_path, columns), Declared())[0].id is None
-    assert infer_schema(source(tmp_path, columns), Declared(id="id"))[0].id == "id"
+def test_of_two_ids_none_is_a_feature(tmp_path: Path) -> None:
+    columns = {"user_id": [1, 2], "id": ["a", "b"], "age": [3, 4], "y": [0, 1]}
+    found = infer_schema(source(tmp_path, columns), Declared())
+    assert (found[0].id, found[0].features, roles(found)["id"]) == ("user_id", ("age",), "left out")
+    found = infer_schema(source(tmp_path, columns), Declared(id="id"))
+    assert (found[0].id, found[0].features, roles(found)["user_id"]) == ("id", ("age",), "left out")
+    assert infer_schema(source(tmp_path, columns), Declared(id="id", numeric=["user_id"]))[0].numeric == ("user_id",)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -166,8 +167,33 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             if not table.num_rows:
                 raise UserError("X: holds 0 sample(s): a minimum of 1 is required")
             return table
-        numbers = validate_data(self, X, reset=reset, ensure_all_finite=False)
-        return pa.table({f"x{index}": np.ascontiguousarray(column) for index, column in enumerate(numbers.T)})
+        # what a ColumnTransformer joins is an array of objects, and of a list of rows NumPy makes one of texts
+        kind = np.asarray(X).dtype.kind if not issparse(X) else "f"
+        dtype = object if kind in "OUT" else "numeric"
+        values = validate_data(self, X, reset=reset, ensure_all_finite=False, dtype=dtype)
+        return pa.table({f"x{index}": _column(column) for index, column in enumerate(values.T)})
+
+
+def _column(values: NDArray[Any]) -> Any:
+    """Return a column of an array as numbers or, where it holds a text, as texts.
+
+    Raises:
+        TypeError: a value is neither.
+
+    >>> _column(np.array([1, None, 2.5], dtype=object)).tolist()
+    [1.0, nan, 2.5]
+    >>> _column(np.array([1, "a", np.nan, None], dtype=object)).to_pylist()
+    ['1', 'a', None, None]
+    """
+    if values.dtype != object:
+        return np.ascontiguousarray(values)
+    cells = [None if value is None or value != value else value for value in values.tolist()]
+    strange = next((cell for cell in cells if not isinstance(cell, str | int | float | np.number | NoneType)), None)
+    if strange is not None:
+        raise TypeError(f"X: argument must be a string or a number, not {type(strange).__name__!r}")
+    if any(isinstance(cell, str) for cell in cells):
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+    return np.array(cells, dtype=np.float64)
 
 
 def _plain_classes(classes: NDArray[Any]) -> list[str | int]:

@@ -46,7 +46,7 @@ def train(
         overrides: Keys and options as on the command line: ``{"model": "resnet", "optimizer.lr": 3e-4}``, or
             ``["model=resnet", "optimizer.lr=3e-4"]``.
         directory: Where the run is kept; a run that was interrupted there goes on. None is a new one in logs/.
-        quiet: Whether nothing is printed.
+        quiet: Whether nothing is printed but warnings of what may make the model worse than it could be.
 
     Raises:
         UserError: the input or a setting is wrong.

@@ -57,6 +57,15 @@ def raise_errors(findings: Sequence[Finding], mode: Literal["strict", "warn", "o
         raise ProblemsError([f"{where_of(finding.split)}: {finding.message}" for finding in errors])
 
 
+def warning_lines(findings: Sequence[Finding]) -> list[str]:
+    """Return one line for each finding that is no error and not in order.
+
+    >>> warning_lines([Finding(check="ids", split="val", column="id", severity="warning", message="3 are in train")])
+    ['data.val: 3 are in train']
+    """
+    return [f"{where_of(each.split)}: {printable(each.message)}" for each in findings if each.severity == "warning"]
+
+
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Return the findings as a table for the terminal."""
     table = Table(title="Data checks", title_justify="left")

@@ -28,7 +28,7 @@ from tabstep.run.chance import standard_errors
 from tabstep.run.decision import choose_thresholds, decision_line, decision_report, low_f1, low_f1_line
 from tabstep.run.evaluation import evaluate, score, spaced_logits
 from tabstep.run.members import Selection, choose_members, selection_line, selection_report
-from tabstep.run.prepared import Prepared, Show
+from tabstep.run.prepared import Attention, Prepared, Show
 from tabstep.run_files import PAGE, PREDICTIONS, REPORT, predictions_file
 from tabstep.system.cache import cached_json
 from tabstep.training.calibration import MOST_ROWS, fit_temperature
@@ -232,14 +232,14 @@ def _scores_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
+def _remarks(report: Mapping[str, Any]) -> Iterator[str | Attention]:
     if "selection" in report:
         yield selection_line(report["selection"])
     yield calibration_line(report)
     yield from remarks(report)
 
 
-def remarks(report: Mapping[str, Any]) -> Iterator[str]:
+def remarks(report: Mapping[str, Any]) -> Iterator[str | Attention]:
     """Yield what is said of the scores of a run or of a cross-validation."""
     if "decision" in report:
         yield decision_line(report["decision"])
@@ -247,6 +247,7 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         yield low_f1_line(report["low_f1"])
     warning = below_linear(report, report.get("baselines", {}), report["objective"], report.get("standard_errors", {}))
     if warning is not None:
-        yield warning
+        cause = warning.partition("\n")[0].removeprefix("warning: ")
+        yield Attention(shown=warning, warnings=[cause])
     if "best_reachable_test_auroc" in report:
         yield f"best reachable test AUROC of the built-in table: {report['best_reachable_test_auroc']:.4f}"

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from tabstep.checks import Finding, check_splits, findings_table, raise_errors
+from tabstep.checks import Finding, check_splits, findings_table, raise_errors, warning_lines
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.decision_goal import check_decision
 from tabstep.encoding.column_fits import ColumnFits, EncoderOptions, Tentative
@@ -23,7 +23,7 @@ from tabstep.errors import UserError
 from tabstep.registry import PluginSettings
 from tabstep.run.foreign_reader import read_by
 from tabstep.run.in_memory import held_in_memory
-from tabstep.run.prepared import Prepared, Show
+from tabstep.run.prepared import Attention, Prepared, Show
 from tabstep.run.read_progress import ReadProgress
 from tabstep.run.text_formats import TextFormats, format_lines, reading_times, text_formats
 from tabstep.schema import Schema, Split, Task
@@ -167,7 +167,7 @@ def _read(
     fits = None
     if data.checks != "off":
         findings, fits = _check(sources, schema, cache_dir, fitting)
-        show(findings_table(findings))
+        show(Attention(shown=findings_table(findings), warnings=warning_lines(findings)))
         raise_errors(findings, data.checks)
     encoder = fit_cached(*fitting.args, **fitting.keywords, cache_dir=cache_dir, fits=fits)
     show_some(encoder.decisions(), show)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tabstep.checks import Finding, check_splits, findings_table, raise_errors
+from tabstep.checks import Finding, check_splits, findings_table, raise_errors, warning_lines
 from tabstep.config.settings import DataSettings, SchemaSettings
 from tabstep.encoding.column_fits import ColumnFits
 from tabstep.encoding.encoded_table import EncodedShards, encode_table
@@ -27,7 +27,7 @@ from tabstep.run.prepare import (
     open_tables,
     show_some,
 )
-from tabstep.run.prepared import Prepared, ShardedTrain, Show
+from tabstep.run.prepared import Attention, Prepared, ShardedTrain, Show
 from tabstep.run.read_progress import ReadProgress
 from tabstep.run.sharded_fit import (
     Fitting,
@@ -196,6 +196,6 @@ def _check(
 
         kept = meet.first(made)
     findings = [Finding(**finding) for finding in json.loads(kept)]
-    show(findings_table(findings))
+    show(Attention(shown=findings_table(findings), warnings=warning_lines(findings)))
     raise_errors(findings, data.checks)
     return findings, fits

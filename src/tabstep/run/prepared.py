@@ -20,6 +20,21 @@ Show = Callable[[Any], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attention:
+    """What is shown, such as a table, with the ``warnings`` in it: a run that shows nothing gives these at least."""
+
+    shown: Any
+    warnings: Sequence[str]
+
+    def __rich__(self) -> Any:
+        """Return what a console prints."""
+        return self.shown
+
+    def __str__(self) -> str:
+        return str(self.shown)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardedTrain:
     """Train as virtual shards. ``label_counts`` are the rows of each class, or with each label, of all shards."""
 

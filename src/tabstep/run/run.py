@@ -30,7 +30,7 @@ from tabstep.run.gather_files import gather_shards
 from tabstep.run.prepare import prepare
 from tabstep.run.prepare_shards import prepare_shards
 from tabstep.run.prepared import Prepared, Show, limited
-from tabstep.run.showing import only_new, shower
+from tabstep.run.showing import nothing, only_new, shower
 from tabstep.run.sizes import batch_size_of, rows_of_step, sizes_by_rows
 from tabstep.run.tracked import attach_trackers, begin_tracking, keep_results, tracked
 from tabstep.run_files import BF16, HISTORY, PAGE, RANKS, REPORT
@@ -106,7 +106,7 @@ def _run_locked(settings: Settings, config: dict[str, Any], ranks: Ranks, shown:
         onnx_file.check_installed("export=onnx")
     check_components(settings)
     check_stopped()
-    show = shower(silent=ranks.rank != 0 or settings.callbacks.progress == "none")
+    show = shower(silent=settings.callbacks.progress == "none") if ranks.rank == 0 else nothing
     show_new = only_new(show, shown)
     if ranks.rank == 0:
         check_places(settings.paths)

@@ -6,11 +6,12 @@ import io
 import re
 import sys
 import textwrap
+import warnings
 from typing import Any, Final
 
 from rich.console import Console
 
-from tabstep.run.prepared import Show
+from tabstep.run.prepared import Attention, Show
 from tabstep.system.terminal import Terminal
 
 WIDTH: Final = 100
@@ -29,7 +30,8 @@ def only_new(show: Show, shown: set[str]) -> Show:
         console = Console(width=200, file=io.StringIO())
         with console.capture() as text:
             console.print(item)
-        told = text.get() if isinstance(item, str) else _FRAME.sub(" ", _NUMBER.sub("0", text.get()))
+        sentence = isinstance(item.shown if isinstance(item, Attention) else item, str)
+        told = text.get() if sentence else _FRAME.sub(" ", _NUMBER.sub("0", text.get()))
         if told not in shown:
             shown.add(told)
             show(item)
@@ -62,15 +64,26 @@ def folded(text: str) -> str:
 
 
 def shower(*, silent: bool) -> Show:
-    """Return what prints to standard output, as wide as the terminal, or nothing."""
+    """Return what prints to standard output, as wide as the terminal; where ``silent``, what gives warnings alone."""
     if silent:
-        return lambda _: None
+        return _warn
     console = Terminal(soft_wrap=False) if sys.stdout.isatty() else Terminal(width=WIDTH)
 
     def show(item: Any) -> None:
+        item = item.shown if isinstance(item, Attention) else item
         if isinstance(item, str):
             print(folded(item), flush=True)
         else:
             console.print(item)
 
     return show
+
+
+def _warn(item: Any) -> None:
+    if isinstance(item, Attention):
+        for line in item.warnings:
+            warnings.warn(line, stacklevel=3)
+
+
+def nothing(_: Any) -> None:
+    """Show nothing: the first rank says it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tabstep.config.settings import SchemaSettings
+from tabstep.run.prepared import Attention
 from tabstep.system.sanitize import printable
 from tabstep.tables.describe import written_formats
 from tabstep.tables.infer_schema import ID_NAME, LABEL_NAMES
@@ -71,11 +72,12 @@ def reading_times(schema: SchemaSettings, forms: TextFormats) -> SchemaSettings:
     return replace(schema, parse={**schema.parse, **forms.times})
 
 
-def format_lines(forms: TextFormats) -> Iterator[str]:
-    """Say which text is read as times, and how to have the rest read."""
+def format_lines(forms: TextFormats) -> Iterator[str | Attention]:
+    """Say which text is read as times, and how to have the rest read, which a model may be much worse without."""
     yield from _times_line([*forms.times])
-    yield from _format_hint(forms.others)
-    yield from _words_hint(forms.words)
+    for cause, remedy in (*_format_hint(forms.others), *_words_hint(forms.words)):
+        yield Attention(shown=cause, warnings=[f"{cause}; {remedy}"])
+        yield remedy
 
 
 def _times_line(names: Sequence[str]) -> Iterator[str]:
@@ -90,10 +92,10 @@ def _times_line(names: Sequence[str]) -> Iterator[str]:
         yield f"text that is read as dates and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
 
 
-def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
+def _format_hint(forms: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     r"""Say which texts are numbers or dates that nobody asked to be read as such, and how to ask.
 
-    >>> print(*_format_hint({"Monthly Bill": "number", "day": "%d.%m.%Y"}), sep="\n")
+    >>> print(*next(_format_hint({"Monthly Bill": "number", "day": "%d.%m.%Y"})), sep="\n")
     text that looks like numbers or dates is taken for categories: Monthly Bill (number), day (%d.%m.%Y)
     to read them as such: '+schema.parse={Monthly Bill: number, day: "%d.%m.%Y"}'
     """
@@ -104,19 +106,18 @@ def _format_hint(forms: Mapping[str, str]) -> Iterator[str]:
     remedy = f"to read them as such: '+schema.parse={{{', '.join(pairs)}}}'"
     if len(remedy) > _WIDTH or not all(map(_NAME.fullmatch, forms)):  # a command in two lines cannot be copied
         remedy = "`tabstep schema` writes a schema that reads them as such"
-    yield f"text that looks like numbers or dates is taken for categories: {some}"
-    yield remedy
+    yield f"text that looks like numbers or dates is taken for categories: {some}", remedy
 
 
-def _words_hint(words: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _words_hint(words: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     r"""Say which numbers are taken for categories because of a word between them.
 
-    >>> print(*_words_hint({"income": ("keine Angabe",), "age": ("old", "young")}), sep="\n")
+    >>> print(*next(_words_hint({"income": ("keine Angabe",), "age": ("old", "young")})), sep="\n")
     numbers are taken for categories, for a text between them: income ('keine Angabe'), age ('old', 'young')
     where such a text stands for no value, leave its cells empty
     """
     if not words:
         return
     shown = (f"{printable(name)} ({', '.join(map(repr, texts))})" for name, texts in list(words.items())[:_SHOWN])
-    yield f"numbers are taken for categories, for a text between them: {', '.join(shown)}"
-    yield "where such a text stands for no value, leave its cells empty"
+    cause = f"numbers are taken for categories, for a text between them: {', '.join(shown)}"
+    yield cause, "where such a text stands for no value, leave its cells empty"

@@ -62,7 +62,7 @@ def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | N
 
     A declared role wins. ``numeric`` or ``categorical`` given as a list is exact; where only one of them is given, the
     other takes the remaining columns of its kind. A label that is not declared is recognised by a well-known name, an
-    id by its name and distinct values.
+    id by its name and distinct values; of several such columns the first is the id, and none is a feature.
 
     Raises:
         UserError: a declared column is missing or of a type that its role cannot use, there is no label, or a column
@@ -79,9 +79,10 @@ def infer_schema(source: TypedTable, stated: Declared) -> tuple[Schema, Task | N
     roles = _declared(source, stated, types)
     _refuse_conflicts(source, stated)
     label = _label(stated, types, roles)
-    found_id = None if stated.id is not None else _infer_id(source, types, roles)
-    if found_id is not None:
-        roles[found_id] = ("id", "its name, and every value differs")
+    ids = _ids(source, types, roles)
+    found_id = ids[0] if ids and stated.id is None else None
+    for name in ids:
+        roles[name] = ("id" if name == found_id else "left out", "its name, and every value differs")
     roles |= _rest(stated, types, roles)
     by_role: dict[Role, list[str]] = {"numeric": [], "categorical": []}
     for name, (role, _) in roles.items():
@@ -183,19 +184,18 @@ def _label(stated: Declared, types: dict[str, pa.DataType], roles: _Roles) -> tu
     raise UserError(f"schema.label: is missing: name the column to predict; {cause}: {', '.join(some)}{more}")
 
 
-def _infer_id(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) -> str | None:
+def _ids(source: TypedTable, types: dict[str, pa.DataType], roles: _Roles) -> list[str]:
+    """Return the columns without a role that name rows: by their own names, and since no value comes twice."""
     named = [
         name
         for name, dtype in types.items()
         if name not in roles and ID_NAME.fullmatch(name) and (is_text(dtype) or pa.types.is_integer(dtype))
     ]
     if not named:
-        return None
+        return []
     # the first rows say enough: a value that comes twice in them is no id, and the name has to fit besides
     batch = next(source.batches(named, _ID_SAMPLE))
-    distinct = [name for name in named if _all_distinct(batch.column(named.index(name)))]
-    # of several nobody knows which one it is
-    return distinct[0] if len(distinct) == 1 else None
+    return [name for name in named if _all_distinct(batch.column(named.index(name)))]
 
 
 def _all_distinct(array: pa.Array) -> bool:
