@@ -73,6 +73,11 @@ CASES: dict[str, tuple[Callable[[dict[str, Table]], Any], tuple[str, str, str], 
         ("schema", "val", "error"),
         "column 'x': is missing",
     ),
+    "label of test missing": (
+        lambda t: t["test"].pop("y"),
+        ("schema", "test", "error"),
+        "column 'y': the label is missing: a test is scored; leave out data.test, and give these rows to",
+    ),
     "type differs": (
         set_column("test", "x", lambda t: [str(x) for x in t["x"]]),
         ("schema", "test", "error"),

@@ -47,6 +47,7 @@ def _pairs(flags: dict[str, str | None]) -> set[tuple[str, ...]]:
 @pytest.mark.parametrize(
     ("argv", "lines"),
     [
+        (["--label", "y"], ["--label: no such flag: settings are written key=value: did you mean 'schema.label'?"]),
         (["--multirn"], ["--multirn: no such flag: did you mean '--multirun'?"]),
         (["a=1", "--cfg"], ["--cfg: needs a value behind it"]),
         (["--cfg", "jbo"], ["--cfg: no such choice, got 'jbo': did you mean 'job'?"]),

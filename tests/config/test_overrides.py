@@ -72,6 +72,8 @@ def test_sound_override(override: str) -> None:
         ("experiment=[example,imbalance]", "experiment: no such option, got 'imbalance': did you mean 'imbalanced'?"),
         ("debug=fdr", "debug: no such option, got 'fdr': choose from: default, fast, limit, overfit"),
         ("trainer", "'trainer': expected key=value or group=option"),
+        (__file__, f"did you mean 'data.train={__file__}'?"),
+        ("train=a.csv", "train: no such key (got 'a.csv'): did you mean 'data.train'?"),
         ("=3", "'=3': there is no key before the '='"),
         ("träiner.max_epochs=3", "'träiner.max_epochs' is not a key: did you mean 'trainer.max_epochs'?"),
         ("schema.label=größe", "'schema.label=größe': the value cannot be read: quote it, 'schema.label=\"größe\"'"),

@@ -24,6 +24,7 @@ SEARCH = (
     "model.width=choice(16,32)",
     "model.depth=range(1,3)",
     "data.batch_size=1024",
+    "model=mlp",
     "trainer=cpu",
     "trainer.max_epochs=6",
     "trainer.log_interval=0",

@@ -61,6 +61,7 @@ SEARCH = (
     "model.width=choice(16,32,64)",
     "model.depth=range(1,4)",
     "data.batch_size=512",
+    "model=mlp",
     "trainer=cpu",
     "trainer.max_epochs=20",
     "trainer.log_interval=0",

@@ -56,6 +56,12 @@ def test_bad_files_end_in_one_line(tmp_path: Path, text: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("job\nKöchin\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"invalid UTF8 data: is it Latin-1\? save it as UTF-8"):
+        rows(tmp_path / "a.csv", "job")
+
+
 def test_a_missing_file_and_a_missing_column(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a: no such file or directory: "):
         CsvTable(str(tmp_path / "a.csv"), where="a")

@@ -79,13 +79,19 @@ def _schema_findings(sources: Mapping[Split, ParquetSource], schema: Schema) -> 
     for split, source in sources.items():
         own = dict(zip(source.arrow_schema.names, source.arrow_schema.types, strict=True))
         lacking = [name for name in schema.columns if name not in own]
-        found = [(name, source.conflicts.get(name, f"is missing: {nearest(name, own)}")) for name in lacking]
+        found = [(name, source.conflicts.get(name, _missing(name, split, own, schema))) for name in lacking]
         found += [
             (name, f"is {own[name]}, and {train[name]} in train: write both with one type")
             for name in schema.columns
             if name in own and name in train and not fits(value_kind(train[name]), own[name])
         ]
         yield from about_columns("schema", split, "error", found)
+
+
+def _missing(name: str, split: str, own: Mapping[str, object], schema: Schema) -> str:
+    if split == "test" and name in schema.label:
+        return "the label is missing: a test is scored; leave out data.test, and give these rows to `tabstep predict`"
+    return f"is missing: {nearest(name, own)}"
 
 
 def _partly_read(profiles: Mapping[str, Profile]) -> Iterator[Finding]:

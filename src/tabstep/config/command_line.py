@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tabstep.config.unknown_keys import unknown_key
 from tabstep.config.values import shown
 from tabstep.errors import ProblemsError, nearest
 
@@ -30,6 +32,17 @@ SWITCHES = {
 }
 CFG_CHOICES = ("job", "hydra", "all")
 INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+def _meant(flag: str) -> str:
+    """Return the hint for a flag that does not exist: the nearest one, or that settings have no dashes.
+
+    >>> _meant("--multirn"), _meant("--learning-rate")
+    ("did you mean '--multirun'?", "settings are written key=value: did you mean 'optimizer.lr'?")
+    """
+    if close := difflib.get_close_matches(flag, [*VALUE_FLAGS, *SWITCHES], n=1, cutoff=0.75):
+        return f"did you mean {close[0]!r}?"
+    return f"settings are written key=value: {unknown_key(flag.lstrip('-').replace('-', '_'))}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Command:
             flag, equals, value = argument.partition("=")
             long = _LONG.get(flag)
             if long is None:
-                problems.append(f"{argument}: no such flag: {nearest(flag, VALUE_FLAGS | SWITCHES)}")
+                problems.append(f"{argument}: no such flag: {_meant(flag)}")
             elif not equals and not rest and long in VALUE_FLAGS:
                 problems.append(f"{argument}: needs a value behind it")
             elif equals:

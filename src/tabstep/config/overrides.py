@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -161,7 +162,8 @@ def _read(text: str) -> Override:
 
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
-        raise UserError(f"{text!r}: expected key=value or group=option")
+        meant = f": did you mean 'data.train={text}'?" if os.path.exists(text) else ""
+        raise UserError(f"{text!r}: expected key=value or group=option{meant}")
     if not key.lstrip("+~"):
         raise UserError(f"{text!r}: there is no key before the '='")
     try:

@@ -33,8 +33,8 @@ HABITS = {
 def unknown_key(path: str) -> str:
     """Return the hint for a key that does not exist: the nearest one.
 
-    >>> unknown_key("trainer.max_epoch"), unknown_key("lr"), unknown_key("ckpt_path")
-    ("did you mean 'trainer.max_epochs'?", "did you mean 'optimizer.lr'?", "did you mean 'resume=PATH'?")
+    >>> unknown_key("trainer.max_epoch"), unknown_key("train"), unknown_key("ckpt_path")
+    ("did you mean 'trainer.max_epochs'?", "did you mean 'data.train'?", "did you mean 'resume=PATH'?")
     """
     if path in HABITS:
         return f"did you mean {HABITS[path]!r}?"
@@ -42,11 +42,13 @@ def unknown_key(path: str) -> str:
         return "--cfg hydra prints those that there are"
     known = key_types.key_paths()
     parent, _, leaf = path.rpartition(".")
+    namesakes = [p for p in known if p.rpartition(".")[2] == leaf]
+    if namesakes and not parent:
+        return f"did you mean {difflib.get_close_matches(path, namesakes, n=1, cutoff=0)[0]!r}?"
     siblings = [p for p in known if p.rpartition(".")[0] == parent]
     close = difflib.get_close_matches(leaf, [p.rpartition(".")[2] for p in siblings], n=1, cutoff=0.7)
     if close:
         return f"did you mean {f'{parent}.{close[0]}'.lstrip('.')!r}?"
-    namesakes = [p for p in known if p.rpartition(".")[2] == leaf]
     if namesakes:
         return f"did you mean {difflib.get_close_matches(path, namesakes, n=1, cutoff=0)[0]!r}?"
     return nearest(path, siblings or known)

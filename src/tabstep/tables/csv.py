@@ -159,7 +159,10 @@ class CsvTable:
 
     def _unreadable(self, path: str, error: Exception) -> UserError:
         name = f"{self._location.name(path)}: " if len(self.files) > 1 else ""
-        return UserError(f"{self.where}: {name}cannot be read as CSV: {first_line(error)}")
+        why = first_line(error)
+        if "invalid UTF8" in why:
+            why += ": is it Latin-1? save it as UTF-8, such as with `iconv -f latin1 -t utf-8`"
+        return UserError(f"{self.where}: {name}cannot be read as CSV: {why}")
 
 
 def _has(column: pa.Array, dtype: pa.DataType, *, forced: bool) -> bool:
