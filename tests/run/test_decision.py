@@ -35,6 +35,9 @@ def test_predictions_follow_the_threshold_in_the_run_and_in_its_model(
     again = tabstep.load(tmp_path / "run" / MODEL).predict(str(tiny_data / "test"))
     assert again["prediction"].to_pylist() == stored["prediction"].to_pylist()
     assert f"decision: f1 at threshold {threshold:.4f}; on test f1" in capsys.readouterr().out
+    # a command that asks for no decision any more says what it takes away
+    assert "decision" not in report_of(tiny_data, tmp_path / "run", "baselines=null")
+    assert "resume: decision was f1, and is null now: its results are made again" in capsys.readouterr().out
 
 
 def test_f1_at_one_half_that_another_threshold_betters_is_said(

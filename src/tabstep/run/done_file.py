@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tabstep.config.settings import PathSettings
 from tabstep.run.export import Report
 from tabstep.run_files import DONE, MODEL, PREDICTIONS, REPORT
 from tabstep.system.atomic_write import file_digest, write_durably
 from tabstep.system.cache import read_sealed, sealed
+
+_DAMAGED: Final = "of this finished run is damaged or missing"
+_ASKED: Final = {"baselines", "decision", "export"}
+"""Facts that are settings of the results alone."""
 
 
 def mark_finished(paths: PathSettings, facts: Mapping[str, Any], splits: Sequence[str]) -> None:
@@ -33,9 +37,9 @@ def mark_finished(paths: PathSettings, facts: Mapping[str, Any], splits: Sequenc
 
 
 def finished_report(paths: PathSettings, facts: Mapping[str, Any], splits: Sequence[str]) -> tuple[Report | None, str]:
-    """Return the report where all had been done before and every file is still whole; else None, and which is not.
+    """Return the report where all had been done before and every file is still whole; else None, and why not.
 
-    The name is empty where the run was not finished, or with other facts.
+    The reason is empty where the run was not finished, or has been trained on since.
     """
     output = Path(paths.output_dir)
     try:
@@ -43,16 +47,32 @@ def finished_report(paths: PathSettings, facts: Mapping[str, Any], splits: Seque
     except FileNotFoundError:
         return None, ""
     except ValueError:  # a broken seal, or JSON that is none
-        return None, DONE
+        return None, f"{DONE} {_DAMAGED}"
     files: dict[str, str] = done["files"]
-    if done["facts"] != dict(facts) or not files.keys() >= set(_results(splits)):
+    if done["facts"] != dict(facts):
+        return None, _changed(done["facts"], facts)
+    if not files.keys() >= set(_results(splits)):
         return None, ""
     for name, digest in files.items():
         path = _place(paths, name)
         if not path.is_file() or file_digest(path) != digest:
-            return None, name
+            return None, f"{name} {_DAMAGED}"
     report: Report = json.loads((output / REPORT).read_text(encoding="utf-8"))
     return report, ""
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which setting of the results is another one, of a run whose training is the same.
+
+    >>> _changed({"epochs": 3, "decision": "f1"}, {"epochs": 3, "decision": None})
+    'decision was f1, and is null now'
+    """
+    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if not differing or not set(differing) <= _ASKED:
+        return ""
+    key = differing[0]
+    was, is_ = ("null" if each.get(key) is None else each[key] for each in (before, now))
+    return f"{key} was {was}, and is {is_} now"
 
 
 def _results(splits: Sequence[str]) -> list[str]:

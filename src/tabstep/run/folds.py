@@ -163,12 +163,12 @@ def _finish(
     done = [file_digest(place / DONE) for place in places]
     facts = {"folds": done, "decision": settings.decision, "objective": settings.objective}
     splits: list[Split] = ["val", "test"] if "test" in opened.sources else ["val"]
-    report, lost = finished_report(settings.paths, facts, splits)
+    report, why = finished_report(settings.paths, facts, splits)
     if report is not None:
         show(f"resume: this run is complete ({report['stop_reason']}); resume=never starts anew")
         return report
-    if lost:
-        show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
+    if why:
+        show(f"resume: {why}: its results are made again")
     (output / PAGE).unlink(missing_ok=True)  # it is of other models
     in_time = settings.data.split.time is not None
     folds = [_fold(number, place, numbers, in_time=in_time) for number, place in enumerate(places, start=1)]

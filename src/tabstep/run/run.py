@@ -200,12 +200,12 @@ def _finish(
         write_history(history, built.classifier.progress.history)
     facts = _facts(settings, prepared, built)
     splits = [split for split in ("val", "test") if split in prepared.tables]
-    report, lost = finished_report(settings.paths, facts, splits)
+    report, why = finished_report(settings.paths, facts, splits)
     if report is not None:
         show(f"resume: this run is complete ({reason}); resume=never starts anew")
         return report
-    if lost:
-        show(f"resume: {lost} of this finished run is damaged or missing: its results are made again")
+    if why:
+        show(f"resume: {why}: its results are made again")
     (Path(settings.paths.output_dir) / PAGE).unlink(missing_ok=True)  # it is of other weights
     report = export(settings, config, prepared, built)
     report |= {"stop_reason": reason, "seconds": round(time.monotonic() - started, 3)}
