@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+import tabstep.models as module
 from tabstep.component_source import FACTS
 from tabstep.config import key_types
 from tabstep.config.parse import check_value
@@ -224,6 +225,17 @@ class Wide(nn.Module):
     def __init__(self, num_numeric: int, cardinalities: list[int], num_outputs: int, width: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(num_numeric, 3 * width)
+
+
+def test_a_size_beyond_this_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UserError, match=r"asks for [\d,]+ GiB at once, .* has [\d,]+: lower model\.width$"
+    ):
+        build_model("mlp", num_numeric=4, cardinalities=[], num_outputs=2, width=2**34)
+    # what fits into the machine, and not beside others, may be tried again
+    monkeypatch.setattr(module, "machine_memory", lambda: 2**80)
+    with pytest.raises(RuntimeError, match="allocate"):
+        build_model("mlp", num_numeric=4, cardinalities=[], num_outputs=2, width=2**34)
 
 
 def test_a_size_beyond_64_bits_is_the_same_line() -> None:

@@ -38,6 +38,8 @@ def history(rows: Sequence[Row], metric: str, best_epoch: float) -> Figure:
             panel.plot(*zip(*some, strict=True), color=color, label=split, marker="." if len(some) < 30 else "")
     panel.axvline(best_epoch, color=MUTED, linewidth=0.8, linestyle="--", label="exported")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(rows) == 1:  # around which nothing is
+        panel.set(xlim=(rows[0]["epoch"] - 1, rows[0]["epoch"] + 1))
     panel.set(xlabel="epoch", ylabel=metric.replace("_", " "))
     panel.legend()
     return figure

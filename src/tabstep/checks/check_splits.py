@@ -58,7 +58,7 @@ def check_splits(
 _FINE = {
     "files": "no file is in two splits",
     "rows": "all are checked",
-    "ids": "none stands twice",
+    "ids": "each appears once",
     "duplicates": "few or none",
     "labels": "no split has other classes than train",
     "missing": "no column lacks more than half of its values",

@@ -7,6 +7,7 @@ configuration (see ``tabstep.registry``).
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from tabstep.errors import UserError
 from tabstep.registry import MODELS
+from tabstep.system.memory import machine_memory
 
 __all__ = ["build_model", "check_options", "find_model"]
 
@@ -69,6 +71,12 @@ def build_model(
     try:
         return model(num_numeric, list(cardinalities), num_outputs, **facts, **options)
     except (RuntimeError, TypeError, OverflowError) as error:  # torch names a size beyond 64 bits a wrong type
-        if not isinstance(error, OverflowError) and "overflow" not in str(error).lower():
-            raise
-        raise UserError(f"model: {name} of these sizes is larger than any memory: lower model.width") from error
+        if isinstance(error, OverflowError) or "overflow" in str(error).lower():
+            raise UserError(f"model: {name} of these sizes is larger than any memory: lower model.width") from error
+        asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+        if asked is None or int(asked[1]) <= machine_memory():
+            raise  # memory that others hold may be free later
+        raise UserError(
+            f"model: {name} of these sizes asks for {int(asked[1]) / 2**30:,.0f} GiB at once, and this machine has "
+            f"{machine_memory() / 2**30:,.0f}: lower model.width"
+        ) from error

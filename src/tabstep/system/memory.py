@@ -25,7 +25,12 @@ def _free(proc: Path) -> int:
     try:
         return _kilobytes(proc / "meminfo", "MemAvailable")
     except (OSError, ValueError):  # macOS has no /proc
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return machine_memory()
+
+
+def machine_memory() -> int:
+    """Return the bytes that this machine has, free or not."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _kilobytes(path: Path, name: str) -> int:

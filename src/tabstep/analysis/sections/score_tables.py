@@ -99,4 +99,4 @@ def epoch_section(facts: RunFacts) -> Iterator[str]:
     yield grid(drawn([(name, partial(run_pictures.history, history, name, best)) for name in metrics]))
     head = list(dict.fromkeys(key for row in history for key in row))
     rows = [[int(row[key]) if key in ("epoch", "step") else row.get(key) for key in head] for row in history]
-    yield folded(f"All {len(rows)} epochs", [table(head, rows)])
+    yield folded("All epochs" if len(rows) > 1 else "The epoch", [table(head, rows)])
