@@ -35,3 +35,6 @@ Depth = Annotated[int, Range(ge=1, le=1000)]
 """Layers: they are built one by one, so that a slip of zeros would take hours."""
 Index = Annotated[int, Range(ge=0)]
 Switch = bool | Literal["auto"]
+Bins = Annotated[
+    Literal["auto"] | Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers; auto: by rows")
+]

@@ -32,6 +32,13 @@ def test_half_of_the_members_are_linear_between_few_rows_and_many(rows: int, lin
     assert fit_to_rows("mlp", {**SIZES, "linear": "auto"}, rows)[1]["linear"] is (linear is not False)
 
 
+@pytest.mark.parametrize(("rows", "bins"), [(49_999, 32), (50_000, 96)])
+def test_many_rows_fill_more_bins(rows: int, bins: int) -> None:
+    for name in ("mlp", "tabm"):
+        assert fit_to_rows(name, {**SIZES, "num_bins": "auto"}, rows)[1]["num_bins"] == bins
+        assert fit_to_rows(name, SIZES, rows)[1]["num_bins"] == SIZES["num_bins"]
+
+
 @pytest.mark.parametrize("linear", [True, False])
 def test_what_is_set_stays(linear: bool) -> None:
     assert fit_to_rows("mlp", {**SIZES, "linear": linear}, 10) == ("mlp", {**SIZES, "linear": linear})

@@ -228,9 +228,7 @@ class Wide(nn.Module):
 
 
 def test_a_size_beyond_this_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        UserError, match=r"asks for [\d,]+ GiB at once, .* has [\d,]+: lower model\.width$"
-    ):
+    with pytest.raises(UserError, match=r"asks for [\d,]+ GiB at once, .* has [\d,]+: lower model\.width$"):
         build_model("mlp", num_numeric=4, cardinalities=[], num_outputs=2, width=2**34)
     # what fits into the machine, and not beside others, may be tried again
     monkeypatch.setattr(module, "machine_memory", lambda: 2**80)

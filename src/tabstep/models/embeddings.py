@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ SPAN = 3.0
 """Normal scores that the bins cover; one row of 370 lies beyond, where the embedding is linear."""
 NO_BOUND = 1e30
 """In place of infinity, which an average of two buffers would turn into nan."""
+FEW_BINS = 32
 SPECIAL_CODES = 3
 """The first codes of a column: missing, unseen and rare. Train may show none of them, and never shows unseen."""
 MAX_INPUTS = 16_384
@@ -178,7 +179,7 @@ class FeatureEmbedding(nn.Module):
         num_numeric: int,
         cardinalities: Sequence[int],
         *,
-        num_bins: int,
+        num_bins: int | Literal["auto"],
         embedding_dim: int,
         flags: Sequence[int] = (),
         max_inputs: int = MAX_INPUTS,
@@ -189,6 +190,7 @@ class FeatureEmbedding(nn.Module):
             raise ValueError("a model needs at least one numeric or categorical column")
         if bad := [size for size in cardinalities if size < 1]:
             raise ValueError(f"cardinalities must be at least 1, got {bad[0]}")
+        num_bins = FEW_BINS if num_bins == "auto" else num_bins  # built by hand, there are no rows to go by
         passed = sorted({*flags}) if num_bins else list(range(num_numeric))
         curved = [column for column in range(num_numeric) if column not in {*passed}]
         dim = max(1, min(embedding_dim, max_inputs // max(1, self.num_categorical + len(curved))))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Switch
+from tabstep.option_types import Bins, Count, Depth, Doc, Fraction, Switch
 
 
 class MLP(nn.Module):
@@ -33,7 +33,7 @@ class MLP(nn.Module):
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
         depth: Annotated[Depth, Doc("hidden layers")] = 2,
         dropout: Fraction = 0.1,
-        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        num_bins: Bins = "auto",
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
         linear: Annotated[Switch, Doc("adds a linear model of the columns; auto: where rows are few")] = "auto",
         flags: Sequence[int] = (),

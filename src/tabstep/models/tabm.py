@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tabstep.models.embeddings import FeatureEmbedding
 from tabstep.models.linear import LinearModel, begin_as
-from tabstep.option_types import Count, Depth, Doc, Fraction, Index, Switch
+from tabstep.option_types import Bins, Count, Depth, Doc, Fraction, Switch
 
 MEMBERS = {32: 1_000, 8: 16_000}
 """Members, and the rows of train below which they pay for their time; above, one perceptron is nearly as good."""
@@ -86,7 +86,7 @@ class TabM(nn.Module):
         width: Annotated[Count, Doc("units of a hidden layer")] = 256,
         depth: Annotated[Depth, Doc("hidden layers")] = 2,
         dropout: Fraction = 0.1,
-        num_bins: Annotated[Index, Doc("bins of a piecewise-linear numeric embedding; 0 feeds plain numbers")] = 32,
+        num_bins: Bins = "auto",
         embedding_dim: Annotated[Count, Doc("largest size of a column's embedding")] = 16,
         linear: Annotated[
             Switch | Literal["half"],

@@ -12,6 +12,7 @@ from tabstep.config.settings import Settings
 from tabstep.encoding.encoded_table import row_bytes
 from tabstep.encoding.encoder import Encoder
 from tabstep.models.by_rows import fit_to_rows, rows_of_products
+from tabstep.models.embeddings import FEW_BINS
 from tabstep.registry import MODELS, ComponentSettings, PluginSettings
 from tabstep.run.prepared import Prepared
 from tabstep.training.datamodule import auto_batch_size, auto_window
@@ -66,10 +67,14 @@ def rows_of_step(settings: Settings, prepared: Prepared) -> int:
 def sizes_by_rows(settings: Settings, prepared: Prepared) -> Iterator[str]:
     """Say what each ``auto`` that depends on the rows of train has become."""
     rows = prepared.whole_rows
-    if model_options(settings.model).get("members") == "auto":
-        members = build_architecture(settings, prepared.encoder, rows).options.get("members")
+    asked = model_options(settings.model)
+    fitted = build_architecture(settings, prepared.encoder, rows).options
+    if asked.get("members") == "auto":
+        members = fitted.get("members")
         what = "one perceptron, as model=mlp" if members is None else f"{members} members"
         yield f"model.members=auto: {what}, for {rows:,} rows of train"
+    if asked.get("num_bins") == "auto" and fitted["num_bins"] != FEW_BINS:
+        yield f"model.num_bins=auto: {fitted['num_bins']} bins a number, for {rows:,} rows of train"
     if settings.data.batch_size == "auto":
         yield f"data.batch_size=auto: {batch_size_of(settings, prepared)} rows a step, for {rows:,} rows of train"
     decay = optimizer_options(settings, prepared).get("hidden_weight_decay")
