@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Change, list[str], list[str]]] = {
     "columns that two splits lack": (
         several(drop("age", "val"), drop("label", "test")),
         [],
-        ["data.val: column 'age': is missing: ", "data.test: column 'label': is missing: "],
+        ["data.val: column 'age': is missing: ", "data.test: column 'label': the label is missing: "],
     ),
     "a column twice": (
         replace("test", lambda t: pa.Table.from_arrays([*t.columns, t["age"]], names=[*t.column_names, "age"])),

@@ -51,6 +51,7 @@ OVERRIDES = {
     "model.width": 8,
     "report": "none",
     "decision": "f1",
+    "data.checks": "off",
     "loss.class_weights": "balanced",
 }
 
