@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tabstep.checks.findings import Finding, about_columns, findings_table, raise_errors
+from tabstep.checks.findings import Finding, about_columns, findings_table, raise_errors, warning_lines
 from tabstep.errors import ProblemsError
 
 
@@ -43,3 +43,12 @@ def test_the_table_has_a_line_each_and_no_command_for_the_terminal() -> None:
     assert "fine" in text
     assert "error" in text
     assert "\x1b[2J" not in text
+
+
+def test_rows_of_train_are_warned_of_in_val_unless_train_repeats_its_own() -> None:
+    def repeated(split: str, message: str) -> Finding:
+        return Finding(check="duplicates", split=split, column=None, severity="warning", message=message)
+
+    val = repeated("val", "9 of 9 rows are in train too")
+    assert warning_lines([val]) == ["data.val: 9 of 9 rows are in train too"]
+    assert warning_lines([repeated("train", "9 of 20 rows repeat another row"), val]) == []

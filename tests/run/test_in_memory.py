@@ -52,6 +52,7 @@ OVERRIDES = {
     "report": "none",
     "decision": "f1",
     "data.checks": "off",
+    "baselines": None,
     "loss.class_weights": "balanced",
 }
 
