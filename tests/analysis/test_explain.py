@@ -155,6 +155,8 @@ def test_rows_are_explained_by_their_ids(
         assert re.search(rf"{name} +[│|] {re.escape(shown)} ", printed), name
     with pytest.raises(UserError, match=r"^id: no row of the table has row_id '9-9'$"):
         explain(model, val, ids=["1-3", "9-9"])
+    with pytest.raises(UserError, match=r"^id: no row of the table has row_id '9-9'$"):
+        explain(model, val, ids=["9-9"])
     with pytest.raises(UserError, match=r"^table: column 'row_id' is missing, which names the rows"):
         explain(model, rows.drop_columns(["row_id"]), ids=["1-3"])
 

@@ -46,11 +46,10 @@ def rows_of_ids(predictor: Predictor, table: Any, ids: Sequence[str | int]) -> p
         if schema.id not in batch.schema.names:
             raise UserError(f"table: column {schema.id!r} is missing, which names the rows: give these rows alone")
         parts.append(batch.filter(pc.is_in(to_text(batch.column(schema.id)), value_set=wanted)))
-    found = one_batch(parts)
-    missing = set(wanted.to_pylist()) - set(to_text(found.column(schema.id)).to_pylist())
-    if missing:
+    seen = {name for part in parts for name in to_text(part.column(schema.id)).to_pylist()}
+    if missing := set(wanted.to_pylist()) - seen:
         raise UserError(f"id: no row of the table has {schema.id} {min(missing)!r}")
-    return parsed_batch(found, dict(schema.parse))
+    return parsed_batch(one_batch(parts), dict(schema.parse))
 
 
 def usual_rows(predictor: Predictor, batch: pa.RecordBatch, total: int, wanted: Any) -> pa.RecordBatch:
