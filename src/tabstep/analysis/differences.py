@@ -96,7 +96,7 @@ def _read(run: StoredRun, split: str) -> _Scored | None:
 
 def difference_table(found: Differences) -> Table:
     """Return the differences for a terminal, one row a run; a star where the interval leaves out zero."""
-    title = f"{found.split}, above {printable(found.reference)} (* beyond chance: 95 % of drawn rows)"
+    title = f"Above {printable(found.reference)} on {found.split}, with 95 % intervals (* beyond chance)"
     table = Table(title=title, title_justify="left", min_width=len(title) + 1)
     table.add_column("")
     for name in SCORES:
