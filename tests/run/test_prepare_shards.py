@@ -238,7 +238,7 @@ def test_a_warm_cache_reads_no_row_of_train(data: Path, tmp_path: Path, monkeypa
     before = prepared_on(2, [data / "whole"], tmp_path, monkeypatch, *arguments)
     monkeypatch.setattr(ParquetSource, "_file_batches", lambda *_: pytest.fail("it is encoded already"))
     # what the first rows say of the schema is not kept
-    formats = TextFormats(times={"day": "%Y-%m-%d"}, others={})
+    formats = TextFormats(certain={"day": "%Y-%m-%d"}, others={})
     monkeypatch.setattr(module, "text_formats", lambda *_: formats)
     monkeypatch.setattr(module, "inferred", lambda *_: (before[0].schema, None, []))
     again = prepared_on(2, [data / "whole"], tmp_path, monkeypatch, *arguments)

@@ -25,7 +25,7 @@ from tabstep.run.foreign_reader import read_by
 from tabstep.run.in_memory import held_in_memory
 from tabstep.run.prepared import Attention, Prepared, Show
 from tabstep.run.read_progress import ReadProgress
-from tabstep.run.text_formats import TextFormats, format_lines, reading_times, text_formats
+from tabstep.run.text_formats import TextFormats, format_lines, reading_certain, text_formats
 from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_json
 from tabstep.tables.builtin import write_builtin_table
@@ -101,7 +101,7 @@ def open_splits(
         show("data.folds: the rows of val are cut into folds with those of train")
         sources["train"] = sources["train"].joined(sources.pop("val"))
     forms = text_formats(sources["train"], schema)
-    schema = reading_times(schema, forms)
+    schema = reading_certain(schema, forms)
     sources = {split: source.reading(schema.parse, exact=False) for split, source in sources.items()}
     found, task, told = inferred(sources["train"], schema, forms)
     if decision is not None:

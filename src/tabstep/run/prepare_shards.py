@@ -39,7 +39,7 @@ from tabstep.run.sharded_fit import (
     profiled,
 )
 from tabstep.run.sharded_train import ShardedTable, open_sharded
-from tabstep.run.text_formats import reading_times, text_formats
+from tabstep.run.text_formats import reading_certain, text_formats
 from tabstep.schema import Schema, Split, Task
 from tabstep.system.cache import cached_text, kept_text
 from tabstep.system.rank_exchange import Meeting, meeting
@@ -137,7 +137,7 @@ def _inferred(
     From the first shard alone, wherever it is: with any number of ranks the schema is the same.
     """
     forms = meet.of(table.owners[0], lambda: text_formats(table.shards[0], schema))
-    schema = reading_times(schema, forms)
+    schema = reading_certain(schema, forms)
     table = table.reading(schema.parse)
     found, task, told = meet.of(table.owners[0], lambda: inferred(table.shards[0], schema, forms))
     for line in told:

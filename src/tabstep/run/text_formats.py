@@ -1,4 +1,4 @@
-"""Text that is a number or a time: which of it a run reads as such, and what it says of the rest."""
+"""Text that holds numbers or times: which of it a run reads as such, and what it says of the rest."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from tabstep.run.prepared import Attention
 from tabstep.system.sanitize import printable
 from tabstep.tables.describe import written_formats
 from tabstep.tables.infer_schema import ID_NAME, LABEL_NAMES
-from tabstep.tables.parse_text import is_iso
 from tabstep.tables.source import ParquetSource
 
 _FEW: Final = 32
-"""Times of which fewer differ, in four rows each and more, name groups."""
+"""Texts of which fewer differ, in four rows each and more, name groups."""
 _SHOWN: Final = 16
-_TIMES_SHOWN: Final = 3
+_READ_SHOWN: Final = 3
 _WIDTH: Final = 100
 _PLAIN: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 """What needs no quotes on the command line."""
@@ -28,12 +27,12 @@ _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*( [A-Za-z0-9_]+)*")
 
 @dataclass(frozen=True, kw_only=True)
 class TextFormats:
-    """Formats by column: ``times`` are read as such, of ``others`` a person is told.
+    """Formats by column: what is ``certain`` is read, of ``others`` a person is told.
 
     ``words`` are what stands between the numbers of a column, which are taken for categories because of it.
     """
 
-    times: Mapping[str, str]
+    certain: Mapping[str, str]
     others: Mapping[str, str]
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -41,13 +40,13 @@ class TextFormats:
 def text_formats(source: ParquetSource, schema: SchemaSettings) -> TextFormats:
     """Return the format of each text that nobody has said a role or a format of, where its first rows have one.
 
-    Times are those of ISO 8601, which nothing else can be meant by; but a few that come again and again name groups,
-    such as cohorts, and are as good a category.
+    Certain are those by which nothing else can be meant; but a few texts that come again and again name groups, such as
+    cohorts or sizes, and are as good a category.
     """
     label = [schema.label] if isinstance(schema.label, str) else schema.label or []
     stated = {schema.id, *label, schema.weight, *(schema.numeric or []), *schema.drop, *schema.parse}
     if schema.categorical is not None:  # exact: no other text is a feature
-        return TextFormats(times={}, others={})
+        return TextFormats(certain={}, others={})
     # what a name makes a label or an id, where none is stated, is no feature
     free = [
         name
@@ -59,37 +58,39 @@ def text_formats(source: ParquetSource, schema: SchemaSettings) -> TextFormats:
     found = written_formats(source, free)
     words = {name: each.words for name, each in found.items() if each.words}
     forms = {name: each for name, each in found.items() if not each.words}
-    times = {name for name, each in forms.items() if is_iso(each.form) and each.distinct >= min(_FEW, each.texts / 4)}
+    certain = {name for name, each in forms.items() if each.certain and each.distinct >= min(_FEW, each.texts / 4)}
     return TextFormats(
-        times={name: each.form for name, each in forms.items() if name in times},
-        others={name: each.form for name, each in forms.items() if name not in times},
+        certain={name: each.form for name, each in forms.items() if name in certain},
+        others={name: each.form for name, each in forms.items() if name not in certain},
         words=words,
     )
 
 
-def reading_times(schema: SchemaSettings, forms: TextFormats) -> SchemaSettings:
-    """Return settings by which text is read as the time that it can only be."""
-    return replace(schema, parse={**schema.parse, **forms.times})
+def reading_certain(schema: SchemaSettings, forms: TextFormats) -> SchemaSettings:
+    """Return settings by which text is read as the number or the time that it can only be."""
+    return replace(schema, parse={**schema.parse, **forms.certain})
 
 
 def format_lines(forms: TextFormats) -> Iterator[str | Attention]:
-    """Say which text is read as times, and how to have the rest read, which a model may be much worse without."""
-    yield from _times_line([*forms.times])
+    """Say which text is read, and how to have the rest read, which a model may be much worse without."""
+    yield from _certain_line(forms.certain)
     for cause, remedy in (*_format_hint(forms.others), *_words_hint(forms.words)):
         yield Attention(shown=cause, warnings=[f"{cause}; {remedy}"])
         yield remedy
 
 
-def _times_line(names: Sequence[str]) -> Iterator[str]:
-    r"""Say which texts are read as times, and how to keep one as it is.
+def _certain_line(forms: Mapping[str, str]) -> Iterator[str]:
+    r"""Say which texts are read as numbers and times, and how to keep one as it is.
 
-    >>> print(*_times_line(["day", "hour"]), sep="\n")
-    text that is read as dates and times: day, hour; '+schema.parse={day: text}' keeps one as it is
+    >>> print(*_certain_line({"price": "number"}), sep="\n")
+    text that is read as numbers and times: price (number); '+schema.parse={price: text}' keeps one as it is
     """
-    if names:
-        some = ", ".join(map(printable, names[:_TIMES_SHOWN])) + ", ..." * (len(names) > _TIMES_SHOWN)
-        kept = names[0] if _NAME.fullmatch(names[0]) else "NAME"
-        yield f"text that is read as dates and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
+    if forms:
+        shown = [f"{printable(name)} ({form})" for name, form in forms.items()]
+        some = ", ".join(shown[:_READ_SHOWN]) + ", ..." * (len(shown) > _READ_SHOWN)
+        first = next(iter(forms))
+        kept = first if _NAME.fullmatch(first) else "NAME"
+        yield f"text that is read as numbers and times: {some}; '+schema.parse={{{kept}: text}}' keeps one as it is"
 
 
 def _format_hint(forms: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tabstep.tables.column_types import is_text, to_text, value_type
-from tabstep.tables.parse_text import amounts, proposed_format
+from tabstep.tables.parse_text import amounts, is_certain, proposed_format
 from tabstep.tables.typed_table import TypedTable
 
 _DISTINCT: Final = (1_000, 100_000)
@@ -64,16 +64,17 @@ def describe(source: TypedTable, columns: Sequence[str]) -> Mapping[str, ColumnF
 class WrittenFormat:
     """The format that the texts of a column have, how many of them there are and how many differ.
 
-    ``words`` are the few texts that do not have it; mostly there is none.
+    ``words`` are the few texts that do not have it; mostly there is none. ``certain``: no other format could be meant.
     """
 
     form: str
     texts: int
     distinct: int
     words: tuple[str, ...] = ()
+    certain: bool = False
 
 
-def written_formats(source: TypedTable, columns: Sequence[str], rows: int = 1_000) -> dict[str, WrittenFormat]:
+def written_formats(source: TypedTable, columns: Sequence[str], rows: int = 20_000) -> dict[str, WrittenFormat]:
     """Return the format of each column whose texts have one, as far as the first ``rows`` rows tell.
 
     All of them, or all but a word or two that stand among many numbers, as in "keine Angabe".
@@ -95,7 +96,9 @@ def _written(texts: pa.Array) -> WrittenFormat | None:
     if 0 < len(words) <= _FEW_WORDS and numbers.true_count >= _MANY_NUMBERS:
         return WrittenFormat(form="number", texts=len(texts), distinct=len(distinct), words=tuple(words))
     form = proposed_format(distinct)
-    return None if form is None else WrittenFormat(form=form, texts=len(texts), distinct=len(distinct))
+    if form is None:
+        return None
+    return WrittenFormat(form=form, texts=len(texts), distinct=len(distinct), certain=is_certain(distinct, form))
 
 
 class _Seen:

@@ -27,7 +27,6 @@ _SHAPES: Final[Mapping[str, str]] = {
     "comma": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([.'\s\x{00A0}\x{202F}][0-9]{3})+)(,[0-9]+)?\s?[$€£¥%]?$",
 }
 AS_TEXT: Final = "text"
-_ISO: Final = "%Y-%m-%d"
 _FOUR_DIGITS: Final = r"(^|[^0-9])[0-9]{4}($|[^0-9])"
 # in this order: where two fit, the day is before the month
 _DATES: Final = (
@@ -133,13 +132,26 @@ def _moments(text: pa.Array, form: str) -> pa.Array:
     return pc.strptime(text, format=form, unit="s", error_is_null=True)
 
 
-def is_iso(form: str) -> bool:
-    """Tell whether a format is one of ISO 8601, year first, which nothing else can be meant by.
+def is_certain(texts: pa.Array, form: str) -> bool:
+    """Tell whether texts of a format can mean nothing else by the other formats.
 
-    >>> is_iso("%Y-%m-%dT%H:%M:%SZ"), is_iso("%d/%m/%Y"), is_iso("number")
-    (True, False, False)
+    Of ``1,200`` nobody knows whether it is a thousand or one and a fraction, of ``03/04/2026`` which one is the month.
+
+    >>> is_certain(pa.array(["1,200"]), "number"), is_certain(pa.array(["1,200", "7.5"]), "number")
+    (False, True)
+    >>> is_certain(pa.array(["03/04/2026"]), "%d/%m/%Y"), is_certain(pa.array(["31/12/2025"]), "%d/%m/%Y")
+    (False, True)
+    >>> is_certain(pa.array(["2026-11-27"]), "%Y-%m-%d"), is_certain(pa.array(["12 %"]), "number")
+    (True, True)
     """
-    return form.startswith(_ISO)
+    text = without_words(texts).drop_null()
+    if form in _SHAPES:
+        other = _SHAPES["comma" if form == "number" else "number"]
+        marked = pc.any(pc.match_substring_regex(text, "[.,']")).as_py()
+        return not marked or not _all(pc.match_substring_regex(text, other))
+    if form.startswith("%d/%m/"):
+        return not _all(pc.is_valid(_moments(text, form.replace("%d/%m/", "%m/%d/"))))
+    return True
 
 
 def _is_written(text: pa.Array, form: str) -> bool:
