@@ -58,7 +58,7 @@ def _save_model(directory: Path, table: pa.Table, schema: Schema) -> Path:
     """Fit an encoder, draw weights and save both as an artifact; return its directory."""
     directory.mkdir(parents=True)
     pq.write_table(table, directory / "train.parquet")
-    source = open_source(str(directory / "train.parquet"), split="train")
+    source = open_source(str(directory / "train.parquet"), split="train").reading(dict(schema.parse))
     options = EncoderOptions(scaling="quantile", max_categories=100, min_frequency=1)
     encoder = Encoder.fit(source, schema, options=options)
     architecture = loading.Architecture(

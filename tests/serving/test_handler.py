@@ -237,6 +237,27 @@ def test_unacceptable_answer(model: inference.ServedModel, table: pa.Table) -> N
     assert (error.status_code, "image/png" in error.message) == (406, True)
 
 
+@pytest.mark.parametrize(("form", "written"), [("number", "${:,.2f}"), ("comma", "{:.2f}")])
+def test_amounts_that_train_had_as_text_may_be_numbers_in_json(
+    save_model: Callable[[Path, pa.Table, Schema], Path], table: pa.Table, tmp_path: Path, form: str, written: str
+) -> None:
+    numbers = table["income"].to_pylist()
+    texts = [written.format(value + 0.25) for value in numbers]
+    texts = texts if form == "number" else [text.replace(".", ",") for text in texts]
+    table = table.select(["age", "label"]).append_column("amount", pa.array(texts))
+    schema = Schema(label=("label",), numeric=("age", "amount"), categorical=(), parse=(("amount", form),))
+    model = inference.model_fn(str(save_model(tmp_path / form, table, schema)))
+    rows = table.slice(0, 5).to_pylist()
+    expected = ask(model, json.dumps(rows), "application/json")
+    for amounts in (numbers[:5], [*numbers[:4], None]):
+        records = [{**row, "amount": None if n is None else n + 0.25} for row, n in zip(rows, amounts, strict=True)]
+        answer = json.loads(ask(model, json.dumps(records), "application/json"))
+        kept = 5 if amounts[-1] is not None else 4
+        assert answer["predictions"][:kept] == json.loads(expected)["predictions"][:kept]
+    mixed = [{**rows[0], "amount": 3}, rows[1]]
+    assert "column 'amount'" in str(refusal(model, json.dumps(mixed), "application/json"))
+
+
 def test_text_in_place_of_a_category_of_numbers_in_parquet(model: inference.ServedModel, table: pa.Table) -> None:
     index = table.column_names.index("Größe, cm")
     wrong = table.set_column(index, "Größe, cm", table["Größe, cm"].cast(pa.string()))

@@ -61,6 +61,8 @@ class Field:
     dtype: pa.DataType
     exact: bool
     """A category: 3 and 3.5 are names, not amounts."""
+    parsed: bool = False
+    """Text that the encoder reads as numbers, which JSON may hold as such."""
 
 
 def model_fields(encoder: Encoder, golden: pa.Schema) -> tuple[Field, ...]:
@@ -70,10 +72,11 @@ def model_fields(encoder: Encoder, golden: pa.Schema) -> tuple[Field, ...]:
     for name, kind in encoder.kinds.items():
         if kind == "nothing":  # no row had a value: nothing is known of its type
             kind = "text" if name in exact else "number"
+        parsed = kind == "number" and name in dict(encoder.schema.parse)
         if name in dict(encoder.schema.parse):  # the encoder reads it
             kind = "text"
         dtype = value_type(golden.field(name).type)
-        fields.append(Field(name=name, kind=kind, dtype=dtype, exact=name in exact))
+        fields.append(Field(name=name, kind=kind, dtype=dtype, exact=name in exact, parsed=parsed))
     return tuple(fields)
 
 
@@ -125,6 +128,8 @@ def _from_values(values: Sequence[Any], field: Field) -> pa.Array:
         if numbers is not None:  # else an integer that no float64 holds: its text is read as the nearest one
             return numbers
     given = set(map(type, values))
+    if field.parsed and (amounts := _as_written(values, "number")) is not None:
+        return amounts
     due = _PYTHON[field.kind] + ((str,) if types.is_decimal(field.dtype) else ())
     if not given <= {*due, type(None)}:
         _check_types(values, field, due)
