@@ -53,7 +53,7 @@ def test_differences_are_those_of_the_stored_predictions(
     }
     assert cli.main(["compare", str(run), str(noisy), str(bare), "--csv", str(tmp_path / "a.csv")]) == 0
     printed = capsys.readouterr().out
-    assert "on test, with 95 % intervals (* beyond chance)" in printed
+    assert ", with 95 % intervals (* beyond chance)" in printed
     assert "it has no predictions of test" in printed
     rows = {
         (row[0], row[1]): row[2:] for row in csv.reader((tmp_path / "a.csv").read_text(encoding="utf-8").splitlines())

@@ -124,8 +124,18 @@ def test_arrays_of_objects_keep_their_texts(frame: pd.DataFrame, y: Any) -> None
     assert (schema.numeric, schema.categorical) == (("x0",), ("x1",))
     assert pipeline.score(frame, y) > 0.85
     np.testing.assert_array_equal(pipeline.predict(frame), estimator.predict(columns.transform(frame).tolist()))
-    with pytest.raises(TypeError, match="X: argument must be a string or a number, not 'dict'"):
+    with pytest.raises(TypeError, match="X: argument must be a string or a number in each cell"):
         estimator.predict(np.array([[1.0, {}]], dtype=object))
+
+
+def test_cells_of_pandas_that_are_missing_are_missing(frame: pd.DataFrame, y: Any) -> None:
+    jobs = frame.job.astype("string").mask(frame.index % 7 == 0)
+    cells = np.column_stack([frame.age.to_numpy(object), jobs.to_numpy(object), (frame.age > 40).to_numpy(object)])
+    assert any(cell is pd.NA for cell in cells[:, 1])
+    estimator = TabstepClassifier(overrides=FAST, random_state=0).fit(cells, y)
+    assert estimator.model_.encoder.schema.categorical == ("x1", "x2")
+    assert estimator.predict_proba(cells).shape == (160, 2)
+    assert estimator.predict_proba(np.array([[None, pd.NA, True]], dtype=object)).shape == (1, 2)
 
 
 def test_the_directory_keeps_the_run(tmp_path: Path, frame: pd.DataFrame, y: Any) -> None:

@@ -190,6 +190,8 @@ def test_statistics_and_parse_have_an_effect(two_splits: list[str], tmp_path: Pa
         ([f"1,{row:03}" for row in range(200)], "number"),  # a thousand and more, or one and a fraction
         ([f"{1 + row % 12:02}/{1 + row % 11:02}/{1900 + row}" for row in range(200)], "%d/%m/%Y"),
         ([f"{row % 20}.5" for row in range(200)], "number"),  # sizes
+        ([f"170 {row:03}" for row in range(200)], "number"),  # a code in groups
+        ([f"0{row}.5" for row in range(200)], "number"),
     ],
 )
 def test_text_that_may_mean_something_else_is_told_of(tmp_path: Path, texts: list[str], form: str) -> None:

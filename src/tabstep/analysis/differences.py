@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from tabstep.analysis.sampled_rows import read_predictions
+from tabstep.analysis.sampled_rows import read_predictions, row_count
 from tabstep.analysis.stored_runs import StoredRun, stored_encoder
 from tabstep.analysis.weighted_scores import SCORES, Interval, differences
 from tabstep.encoding.encoder import Encoder
-from tabstep.errors import UserError
 from tabstep.run_files import predictions_file
 from tabstep.system.sanitize import printable
 
@@ -35,7 +33,7 @@ class Differences:
 
     split: str
     reference: str
-    rows: int
+    looked_at: str
     found: Mapping[str, Mapping[str, Interval]]
     left_out: Mapping[str, str]
 
@@ -46,20 +44,21 @@ def run_differences(runs: Sequence[StoredRun], names: Sequence[str]) -> Differen
     Runs that have scored other rows, or other classes, cannot be set beside it row by row.
     """
     scored = (_read(runs[0], split) for split in _SPLITS)
-    first = next((one for one in scored if one is not None), None)
+    first = next((one for one in scored if isinstance(one, _Scored)), None)
     if first is None:
         return None
     found: dict[str, Mapping[str, Interval]] = {}
     left_out: dict[str, str] = {}
     for name, run in zip(names[1:], runs[1:], strict=True):
         other = _read(run, first.split)
-        if other is None:
-            left_out[name] = f"it has no predictions of {first.split}"
+        if isinstance(other, str):
+            left_out[name] = other
         elif other.truth.equals(first.truth) and other.classes == first.classes:
             found[name] = differences(first.probs, other.probs, first.y, first.encoder.task)
         else:
             left_out[name] = f"its rows of {first.split} are not those of {names[0]}"
-    return Differences(split=first.split, reference=names[0], rows=first.total, found=found, left_out=left_out)
+    looked_at = row_count(len(first.y), first.total)
+    return Differences(split=first.split, reference=names[0], looked_at=looked_at, found=found, left_out=left_out)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,25 +77,27 @@ class _Scored:
         return self.encoder.task, self.encoder.classes
 
 
-def _read(run: StoredRun, split: str) -> _Scored | None:
-    file = predictions_file(Path(run.path), split)
+def _read(run: StoredRun, split: str) -> _Scored | str:
+    """Return what a run predicted of a split, or why that is not known."""
+    file = predictions_file(run.path, split)
     if not file.is_file():
-        return None
+        return f"it has no predictions of {split}"
     try:
         encoder = stored_encoder(run.model)
         found = read_predictions(file, encoder, _ROWS)
         kept = len(encoder.schema.columns) - len(encoder.schema.features)
         with pq.ParquetFile(file) as parquet:
             truth = parquet.read(columns=parquet.schema_arrow.names[:kept])
-    except (OSError, ValueError, UserError):
+    except (OSError, ValueError, pa.ArrowException):
         # a run that is damaged, or half written, is compared by its report alone
-        return None
+        return f"its predictions of {split}, or its model, cannot be read"
     return _Scored(split=split, encoder=encoder, truth=truth, probs=found.probs, y=found.y, total=found.total)
 
 
 def difference_table(found: Differences) -> Table:
     """Return the differences for a terminal, one row a run; a star where the interval leaves out zero."""
-    title = f"Above {printable(found.reference)} on {found.split}, with 95 % intervals (* beyond chance)"
+    where = f"{found.split} ({found.looked_at})"
+    title = f"Above {printable(found.reference)} on {where}, with 95 % intervals (* beyond chance)"
     table = Table(title=title, title_justify="left", min_width=len(title) + 1)
     table.add_column("")
     for name in SCORES:

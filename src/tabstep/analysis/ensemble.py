@@ -13,15 +13,14 @@ from rich.text import Text
 
 from tabstep.analysis.ensemble_selection import select
 from tabstep.analysis.stored_predictions import METRICS, Candidate, Split, check_fit
-from tabstep.analysis.stored_runs import find_runs, read_run, short_names
+from tabstep.analysis.stored_runs import find_runs, read_run, short_names, stored_encoder
 from tabstep.artifact.load import load
 from tabstep.artifact.prediction_files import write_batches
 from tabstep.artifact.predictor import Predictor
 from tabstep.artifact.save import save_ensemble, write_json
-from tabstep.encoding.encoder import Encoder
 from tabstep.errors import UserError, nearest
 from tabstep.log_lines import number
-from tabstep.run_files import ENCODER, ENSEMBLE, MANIFEST, MODEL, REPORT, predictions_file
+from tabstep.run_files import ENSEMBLE, MANIFEST, MODEL, REPORT, predictions_file
 from tabstep.sweep.ledger import HEADER, read_sweep
 from tabstep.system.atomic_write import publishing
 from tabstep.system.exits import writing
@@ -140,8 +139,7 @@ def _candidates(directory: Path, say: Say) -> list[Candidate]:
             say(f"run {name} is left out: it has no {missing[0]}")
             continue
         # the encoder alone: the models of those that are chosen are loaded later
-        encoder = Encoder.from_json((run.model / ENCODER).read_text(encoding="utf-8"))
-        found.append(Candidate(name=name, run=run, encoder=encoder))
+        found.append(Candidate(name=name, run=run, encoder=stored_encoder(run.model)))
     if not found:
         raise UserError(f"{directory}: no run has both a model and predictions of val")
     for candidate in found[1:]:

@@ -38,7 +38,8 @@ def rows_of_ids(predictor: Predictor, table: Any, ids: Sequence[str | int]) -> p
     Raises:
         UserError: the model knows no id, the table lacks it, or no row has one of them.
     """
-    schema, wanted = predictor.encoder.schema, pa.array([str(name) for name in ids])
+    schema = predictor.encoder.schema
+    wanted = pa.array([ids] if isinstance(ids, str) else [str(name) for name in ids])
     if schema.id is None:
         raise UserError("id: the model knows no column of ids: train with schema.id, or give these rows alone")
     parts: list[pa.RecordBatch] = []

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -175,25 +174,30 @@ class TabstepClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def _column(values: NDArray[Any]) -> Any:
-    """Return a column of an array as numbers or, where it holds a text, as texts.
+    """Return a column of an array with a type: that of all its values, or text where it has several.
 
     Raises:
-        TypeError: a value is neither.
+        TypeError: a value is neither a number nor a text.
 
-    >>> _column(np.array([1, None, 2.5], dtype=object)).tolist()
-    [1.0, nan, 2.5]
+    >>> _column(np.array([1, None, 2.5], dtype=object)).to_pylist()
+    [1.0, None, 2.5]
     >>> _column(np.array([1, "a", np.nan, None], dtype=object)).to_pylist()
     ['1', 'a', None, None]
     """
     if values.dtype != object:
         return np.ascontiguousarray(values)
-    cells = [None if value is None or value != value else value for value in values.tolist()]
-    strange = next((cell for cell in cells if not isinstance(cell, str | int | float | np.number | NoneType)), None)
-    if strange is not None:
-        raise TypeError(f"X: argument must be a string or a number, not {type(strange).__name__!r}")
-    if any(isinstance(cell, str) for cell in cells):
-        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
-    return np.array(cells, dtype=np.float64)
+    try:
+        column = pa.array(values, from_pandas=True)
+    except pa.ArrowException:  # of several types
+        cells = [pa.scalar(value, from_pandas=True) for value in values]
+        strange = any(pa.types.is_nested(cell.type) for cell in cells)
+        texts = [str(value) if cell.is_valid else None for value, cell in zip(values, cells, strict=True)]
+        column = pa.array(texts, pa.string())
+    else:
+        strange = pa.types.is_nested(column.type)
+    if strange:
+        raise TypeError("X: argument must be a string or a number in each cell, got a list or a dict")
+    return column
 
 
 def _plain_classes(classes: NDArray[Any]) -> list[str | int]:

@@ -29,6 +29,7 @@ _TYPES: Final[dict[ValueKind, tuple[pa.DataType, ...]]] = {
     "zoned timestamp": (pa.timestamp("us", tz="UTC"),),
     "text": (pa.string(),),
 }
+_TEXT: Final = _TYPES["text"]
 _ALL_TYPES: Final = tuple(dtype for types in _TYPES.values() for dtype in types)
 _SECONDS: Final = (pa.duration("us"),)  # which nothing tells from numbers: a duration where train had one
 _DAY: Final = pa.scalar("1970-01-01")
@@ -106,6 +107,8 @@ class CsvTable:
         for batch in self._text():
             for name in self._names:
                 column = batch.column(name)
+                if name in seen and types[name] == _TEXT:
+                    continue
                 # a batch in which all values are missing says nothing of the type
                 if without_words(column).null_count < len(column):
                     seen.add(name)

@@ -21,12 +21,15 @@ from tabstep.tables.missing_words import without_words
 _SIGNS: Final = r"[\s\x{00A0}\x{202F}$€£¥%']"
 _LEFT_OUT: Final[Mapping[str, str]] = {"number": f"{_SIGNS}|,", "comma": rf"{_SIGNS}|\."}
 _PLAIN: Final = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
-_AMOUNT: Final = r"^[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?$"
+_AMOUNT: Final = r"^[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _SHAPES: Final[Mapping[str, str]] = {
     "number": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([,'\s\x{00A0}\x{202F}][0-9]{3})+)(\.[0-9]+)?\s?[$€£¥%]?$",
     "comma": r"^[-+]?[$€£¥]?\s?[-+]?([0-9]+|[0-9]{1,3}([.'\s\x{00A0}\x{202F}][0-9]{3})+)(,[0-9]+)?\s?[$€£¥%]?$",
 }
 AS_TEXT: Final = "text"
+_MARK: Final = r"[.,']|[0-9][\s\x{00A0}\x{202F}][0-9]"
+"""What stands between the digits of a number: a thousand, a fraction, or the groups of a code."""
+_CODE: Final = r"^[-+]?0[0-9]"
 _FOUR_DIGITS: Final = r"(^|[^0-9])[0-9]{4}($|[^0-9])"
 # in this order: where two fit, the day is before the month
 _DATES: Final = (
@@ -118,8 +121,8 @@ def proposed_format(values: pa.Array) -> str | None:
 def amounts(texts: pa.Array) -> pa.Array:
     """Return which texts are plain numbers, or words that stand for none; a code such as 007 is a name.
 
-    >>> amounts(pa.array(["1.5", "-3", "n.a.", "keine", "007"])).to_pylist()
-    [True, True, True, False, False]
+    >>> amounts(pa.array(["1.5", "-3", "n.a.", "keine", "007", "e5"])).to_pylist()
+    [True, True, True, False, False, False]
     """
     plain = pc.match_substring_regex(without_words(texts), _AMOUNT)
     return pc.fill_null(plain, True)
@@ -135,7 +138,8 @@ def _moments(text: pa.Array, form: str) -> pa.Array:
 def is_certain(texts: pa.Array, form: str) -> bool:
     """Tell whether texts of a format can mean nothing else by the other formats.
 
-    Of ``1,200`` nobody knows whether it is a thousand or one and a fraction, of ``03/04/2026`` which one is the month.
+    Of ``1,200`` nobody knows whether it is a thousand or one and a fraction, of ``170 123`` whether it is an amount or
+    a code, of ``03/04/2026`` which one is the month.
 
     >>> is_certain(pa.array(["1,200"]), "number"), is_certain(pa.array(["1,200", "7.5"]), "number")
     (False, True)
@@ -147,7 +151,9 @@ def is_certain(texts: pa.Array, form: str) -> bool:
     text = without_words(texts).drop_null()
     if form in _SHAPES:
         other = _SHAPES["comma" if form == "number" else "number"]
-        marked = pc.any(pc.match_substring_regex(text, "[.,']")).as_py()
+        if pc.any(pc.match_substring_regex(text, _CODE)).as_py():
+            return False
+        marked = pc.any(pc.match_substring_regex(text, _MARK)).as_py()
         return not marked or not _all(pc.match_substring_regex(text, other))
     if form.startswith("%d/%m/"):
         return not _all(pc.is_valid(_moments(text, form.replace("%d/%m/", "%m/%d/"))))
